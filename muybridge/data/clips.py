@@ -1,0 +1,43 @@
+"""What a data source is: a numbered set of captioned clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+UInt8 = np.ndarray
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A captioned clip.
+
+    Attributes:
+        frames: uint8 [F, H, W, 3], RGB.
+        caption: what it shows.
+        fps: frames a second.
+    """
+
+    frames: UInt8
+    caption: str
+    fps: float = 8.0
+
+
+class ClipSource(Protocol):
+    """A finite, ordered set of clips of one size. Reading a clip never depends on what was read before."""
+
+    def __len__(self) -> int: ...
+
+    def clip(self, index: int) -> Clip:
+        """The index'th clip, all of its frames."""
+        ...
+
+    def still(self, index: int, frame: int) -> Clip:
+        """One frame of it, as a clip of one frame."""
+        ...
+
+    def captions(self) -> list[str]:
+        """Every clip's caption, in order, without decoding anything."""
+        ...

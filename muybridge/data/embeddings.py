@@ -1,0 +1,61 @@
+"""Caption embeddings, computed once for a whole data set and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from muybridge.models.text_encoder import TextConfig, TextEncoder
+from muybridge.nn.text_conditioning import TextCondition
+
+BATCH = 32
+
+
+class CaptionEmbeddings:
+    """Embeddings of a known set of captions, half precision on disk.
+
+    The file is named after the encoder and the captions, so that a changed data set never meets stale embeddings, and
+    written whole under a temporary name first. Captions are embedded in one fixed order, so that a run that was killed
+    while embedding ends with the same numbers.
+    """
+
+    def __init__(
+        self,
+        captions: Sequence[str],
+        config: TextConfig,
+        folder: Path,
+        progress: Callable[[int, int], None] | None = None,
+    ):
+        unique = sorted(set(captions), key=lambda c: (len(c), c))
+        self._row = {caption: i for i, caption in enumerate(unique)}
+        key = hashlib.sha256("\n".join([config.encoder, str(config.max_length), *unique]).encode()).hexdigest()[:20]
+        self.path = folder / f"captions-{key}.safetensors"
+        if not self.path.exists():
+            self._build(unique, config, progress)
+        self._table = load_file(self.path)
+
+    def _build(self, unique: list[str], config: TextConfig, progress: Callable[[int, int], None] | None) -> None:
+        encoder = TextEncoder(config)
+        parts: dict[str, list[torch.Tensor]] = {"pooled": [], "tokens": [], "mask": []}
+        for start in range(0, len(unique), BATCH):
+            condition = encoder(unique[start : start + BATCH])
+            parts["pooled"].append(condition.pooled.half())
+            parts["tokens"].append(condition.tokens.half())
+            parts["mask"].append(condition.mask)
+            if progress:
+                progress(min(start + BATCH, len(unique)), len(unique))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".tmp")
+        save_file({name: torch.cat(values) for name, values in parts.items()}, unfinished)
+        unfinished.replace(self.path)
+
+    def __call__(self, captions: Sequence[str]) -> TextCondition:
+        """Look up captions of the set, float32."""
+        rows = torch.tensor([self._row[c] for c in captions])
+        return TextCondition(
+            self._table["pooled"][rows].float(), self._table["tokens"][rows].float(), self._table["mask"][rows]
+        )

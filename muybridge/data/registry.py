@@ -1,0 +1,37 @@
+"""Data sources by name, from a recipe's `data` section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from muybridge.configuration import from_mapping
+from muybridge.data.clips import ClipSource
+from muybridge.errors import UserError, nearest
+
+SOURCES = ("world", "emoji", "folder")
+
+
+def make_source(settings: Mapping[str, Any], split: str = "train") -> ClipSource:
+    """Build {"source": name, ...settings} for one split ("train" or "validation").
+
+    Raises:
+        UserError: unknown source or setting, or data that is not there.
+    """
+    values = dict(settings)
+    name = values.pop("source", None)
+    if name not in SOURCES:
+        raise UserError(f"data.source: unknown {name!r}; {nearest(str(name), SOURCES)}")
+    if name == "world":
+        from muybridge.data.world import WorldConfig, WorldSource
+
+        config = from_mapping(WorldConfig, values, "data")
+        return WorldSource(config if split == "train" else replace(config, split=split))
+    if name == "emoji":
+        from muybridge.data.emoji import EmojiConfig, EmojiSource
+
+        return EmojiSource(replace(from_mapping(EmojiConfig, values, "data"), split=split))
+    from muybridge.data.folder import FolderConfig, FolderSource
+
+    return FolderSource(replace(from_mapping(FolderConfig, values, "data"), split=split))

@@ -1,0 +1,56 @@
+"""Randomness that belongs to a sample, never to global state.
+
+Every draw is keyed by (seed, purpose, sample index, step), so a video is the same whatever the batch size, the chunking
+or the number of processes, and a resumed run needs only its step number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def derive_seed(seed: int, purpose: str, *place: int) -> int:
+    """A 63-bit seed from a root seed, a purpose and any number of indices."""
+    text = f"{seed}/{purpose}/{'/'.join(map(str, place))}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def generator_for(seed: int, purpose: str, *place: int) -> torch.Generator:
+    """A CPU generator for one purpose at one place."""
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, *place))
+
+
+class Noise:
+    """Gaussian noise for a batch of samples, each with its own seed.
+
+    Args:
+        seeds: one seed a sample.
+        device, dtype: where the draws go; they are always made on the CPU in float32.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ):
+        self.seeds = list(seeds)
+        self.device = device
+        self.dtype = dtype
+
+    def __call__(self, shape: Sequence[int], purpose: str, step: int = 0) -> Tensor:
+        """Draw [B, *shape] for a purpose and a step."""
+        draws = [torch.randn(tuple(shape), generator=generator_for(seed, purpose, step)) for seed in self.seeds]
+        return torch.stack(draws).to(device=self.device, dtype=self.dtype)
+
+    def like(self, z: Tensor, purpose: str, step: int = 0) -> Tensor:
+        """Draw a tensor of z's shape [B, ...] and dtype."""
+        return self(z.shape[1:], purpose, step).to(z)
+
+    def fork(self, block: int) -> Noise:
+        """Independent noise for the block'th part of one sample (a window of a longer video)."""
+        return Noise([derive_seed(seed, "block", block) for seed in self.seeds], self.device, self.dtype)

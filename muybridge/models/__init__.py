@@ -1,0 +1,34 @@
+"""Layer 3: networks, as diffusers models; text encoders."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from muybridge.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: The networks a recipe can name, by where they live.
+NETWORKS = {
+    "unet3d": ("muybridge.models.unet3d", "UNet3DModel"),
+    "transformer": ("muybridge.models.transformer", "SpacetimeTransformer"),
+}
+
+
+def build_network(config: Mapping[str, Any]) -> nn.Module:
+    """Build {"type": name, ...arguments}; a misspelt argument is an error that names the nearest one."""
+    settings = dict(config)
+    module, name = NETWORKS[settings.pop("type")]
+    cls = getattr(importlib.import_module(module), name)
+    known = [p for p in inspect.signature(cls.__init__).parameters if p != "self"]
+    for key in settings:
+        if key not in known:
+            raise UserError(f"model: unknown key {key!r}; {nearest(key, known)}")
+    try:
+        return cls(**settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model: {error}") from error

@@ -1,0 +1,250 @@
+"""The factorised 3D U-Net of Video Diffusion Models. Source: 2204.03458 section 3 and appendix A."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
+
+from muybridge.nn.embeddings import NoiseLevelEmbedding
+from muybridge.nn.factorised import ResBlock, SpatialAttention, TemporalAttention, per_frame_norm, zero_init
+from muybridge.nn.text_conditioning import TextCondition, TextPooling
+
+
+class Stage(nn.Module):
+    """One residual block, followed at attention resolutions by attention over space and over time."""
+
+    def __init__(self, block: ResBlock, spatial: SpatialAttention | None, temporal: TemporalAttention | None):
+        super().__init__()
+        self.block, self.spatial, self.temporal = block, spatial, temporal
+
+    def forward(self, h: Tensor, embedding: Tensor, batch: int, mask: Tensor | None) -> Tensor:
+        h = self.block(h, embedding)
+        if self.spatial is not None:
+            h = self.spatial(h)
+        if self.temporal is not None:
+            h = self.temporal(h, batch, mask)
+        return h
+
+
+class UNet3DModel(ModelMixin, ConfigMixin):
+    """Predicts eps, x or v of a video from its noisy version, its noise level and a caption.
+
+    Args:
+        sample_size: height and width it is built for, in pixels (or latent pixels); any size divisible by
+            `patch_size * 2^(levels - 1)` runs.
+        in_channels, out_channels: data channels.
+        condition_channels: further input channels (masks, known frames), zero-initialised at the input convolution.
+        base_channels, channel_multipliers, blocks_per_level: the U-Net's shape.
+        attention_resolutions: sizes (not factors) at which attention follows each residual block.
+        attention_head_dim: width of a head; must divide the channels of every attention level.
+        embedding_dim, embedding_layers: the MLP on the noise level and the caption.
+        patch_size: pixels of p x p folded into channels before the first level (1 = the paper's network).
+        position: relative positions over time, "t5", "shaw" or "none".
+        max_frames: distance at which relative positions saturate; any number of frames runs.
+        embedding_mode: "scale_shift" or "add".
+        text_pooled_dim, text_token_dim: widths of the text embeddings, 0 where not used.
+        prediction_type: "epsilon", "sample" or "v_prediction"; stored so that a checkpoint says what it predicts.
+
+    Differs from the paper: the exact residual block is not printed there and follows the same authors' image U-Net;
+    normalisation is per frame (statistics across frames would leak between independent images); relative positions are
+    T5 buckets by default (the paper cites Shaw et al., here `position="shaw"`).
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["Stage"]
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 64,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        condition_channels: int = 0,
+        base_channels: int = 128,
+        channel_multipliers: Sequence[int] = (1, 2, 4, 8),
+        blocks_per_level: int = 2,
+        attention_resolutions: Sequence[int] = (8, 16, 32),
+        attention_head_dim: int = 64,
+        embedding_dim: int = 1024,
+        embedding_layers: int = 4,
+        patch_size: int = 1,
+        position: str = "t5",
+        max_frames: int = 32,
+        embedding_mode: str = "scale_shift",
+        norm_groups: int = 32,
+        dropout: float = 0.0,
+        text_pooled_dim: int = 0,
+        text_token_dim: int = 0,
+        prediction_type: str = "v_prediction",
+    ):
+        super().__init__()
+        self.gradient_checkpointing = False
+        levels = len(channel_multipliers)
+        widths = [base_channels * m for m in channel_multipliers]
+        area = patch_size**2
+
+        def block(channels: int, out: int, resample: str | None = None) -> ResBlock:
+            return ResBlock(channels, out, embedding_dim, norm_groups, dropout, resample, embedding_mode)
+
+        def stage(channels: int, out: int, attend: bool) -> Stage:
+            if not attend:
+                return Stage(block(channels, out), None, None)
+            return Stage(
+                block(channels, out),
+                SpatialAttention(out, attention_head_dim, norm_groups),
+                TemporalAttention(out, attention_head_dim, norm_groups, position, max_frames),
+            )
+
+        def attends(level: int) -> bool:
+            return sample_size // patch_size // 2**level in tuple(attention_resolutions)
+
+        self.noise_embedding = NoiseLevelEmbedding(base_channels, embedding_dim, embedding_layers)
+        self.text = (
+            TextPooling(text_pooled_dim, text_token_dim, embedding_dim) if text_pooled_dim or text_token_dim else None
+        )
+        self.conv_in = nn.Conv2d((in_channels + condition_channels) * area, base_channels, 3, padding=1)
+        if condition_channels:
+            nn.init.zeros_(self.conv_in.weight[:, in_channels * area :])
+
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        channels, skips = base_channels, [base_channels]
+        for level, width in enumerate(widths):
+            stages = nn.ModuleList()
+            for _ in range(blocks_per_level):
+                stages.append(stage(channels, width, attends(level)))
+                channels = width
+                skips.append(channels)
+            last = level == levels - 1
+            if not last:
+                skips.append(channels)
+            down = nn.ModuleDict({"stages": stages})
+            if not last:
+                down["downsample"] = block(channels, channels, "down")
+            self.down.append(down)
+        self.middle = nn.ModuleList([stage(channels, channels, True), stage(channels, channels, False)])
+        for level in reversed(range(levels)):
+            stages = nn.ModuleList()
+            for _ in range(blocks_per_level + 1):
+                stages.append(stage(channels + skips.pop(), widths[level], attends(level)))
+                channels = widths[level]
+            up = nn.ModuleDict({"stages": stages})
+            if level > 0:
+                up["upsample"] = block(channels, channels, "up")
+            self.up.append(up)
+        self.norm_out = per_frame_norm(channels, norm_groups)
+        self.conv_out = zero_init(nn.Conv2d(channels, out_channels * area, 3, padding=1))
+
+    def forward(
+        self,
+        sample: Tensor,
+        log_snr: Tensor,
+        text: TextCondition | None = None,
+        temporal_mask: Tensor | None = None,
+        frame_to_caption: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Predict.
+
+        Args:
+            sample: z [B, C, F, H, W].
+            log_snr: [B], or [B, F] for a noise level per frame.
+            text: captions, one a sample, or K a sample together with `frame_to_caption`; None is unconditional.
+            temporal_mask: bool [F, F] or [B, F, F], True where frame i may attend to frame j
+                (`joint_mask` for a video followed by independent images).
+            frame_to_caption: int64 [F], which of the K captions each frame has.
+            condition: [B, condition_channels, F, H, W].
+
+        Returns:
+            [B, out_channels, F, H, W] in the space of `prediction_type`.
+
+        Raises:
+            ValueError: the size cannot be halved as often as the network does, or a condition is missing.
+        """
+        batch, _, frames, height, width = sample.shape
+        self._check(sample, condition)
+        x = sample if condition is None else torch.cat([sample, condition], 1)
+        patch = self.config.patch_size
+        h = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)
+
+        embedding = silu(self._embed(log_snr, text, frame_to_caption))
+        skips = [h]
+        for level in self.down:
+            for stage in level["stages"]:
+                h = self._run(stage, h, embedding, batch, temporal_mask)
+                skips.append(h)
+            if "downsample" in level:
+                h = self._run(level["downsample"], h, embedding)
+                skips.append(h)
+        for stage in self.middle:
+            h = self._run(stage, h, embedding, batch, temporal_mask)
+        for level in self.up:
+            for stage in level["stages"]:
+                h = self._run(stage, torch.cat([h, skips.pop()], 1), embedding, batch, temporal_mask)
+            if "upsample" in level:
+                h = self._run(level["upsample"], h, embedding)
+        h = self.conv_out(silu(self.norm_out(h)))
+        h = pixel_shuffle(h, patch) if patch > 1 else h
+        return h.reshape(batch, frames, -1, height, width).transpose(1, 2)
+
+    def _run(self, module: nn.Module, *args: Any) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(module, *args)
+        return module(*args)
+
+    def _embed(self, log_snr: Tensor, text: TextCondition | None, frame_to_caption: Tensor | None) -> Tensor:
+        """[B, F or 1, embedding_dim]."""
+        lam = log_snr[:, None] if log_snr.ndim == 1 else log_snr
+        if text is None or self.text is None:
+            return self.noise_embedding(lam)
+        caption = self.text(text)
+        if frame_to_caption is not None:
+            caption = caption[:, frame_to_caption]
+        elif caption.ndim == 2:
+            caption = caption[:, None]
+        return self.noise_embedding(lam, caption)
+
+    def _check(self, sample: Tensor, condition: Tensor | None) -> None:
+        factor = self.config.patch_size * 2 ** (len(self.config.channel_multipliers) - 1)
+        if sample.shape[-1] % factor or sample.shape[-2] % factor:
+            raise ValueError(
+                f"this U-Net needs height and width divisible by {factor}, got {sample.shape[-2]}x{sample.shape[-1]}"
+            )
+        given = 0 if condition is None else condition.shape[1]
+        if given != self.config.condition_channels:
+            raise ValueError(f"this U-Net takes {self.config.condition_channels} condition channels, got {given}")
+
+
+def joint_mask(num_video: int, num_images: int, device: torch.device | str = "cpu") -> Tensor:
+    """The temporal mask of a video of F frames followed by M independent images, bool [F + M, F + M]."""
+    mask = torch.eye(num_video + num_images, dtype=torch.bool, device=device)
+    mask[:num_video, :num_video] = True
+    return mask
+
+
+def _published(base: int, multipliers: Sequence[int], **settings: Any) -> dict[str, Any]:
+    return {"base_channels": base, "channel_multipliers": tuple(multipliers), **settings}
+
+
+#: Table of appendix A of 2204.03458: arguments of UNet3DModel.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "ucf101": _published(256, (1, 2, 4, 8), dropout=0.1, prediction_type="epsilon"),
+    "bair": _published(128, (1, 2, 3, 4), blocks_per_level=3, embedding_layers=2, dropout=0.1),
+    "kinetics600": _published(256, (1, 2, 4, 8), embedding_layers=2, dropout=0.1),
+    "text_small": _published(128, (1, 2, 4, 8), text_token_dim=1024, prediction_type="epsilon"),
+    "text_large": _published(256, (1, 2, 4, 8), text_token_dim=1024, prediction_type="epsilon"),
+    "text_9x128": _published(
+        128,
+        (1, 2, 4, 8, 16),
+        sample_size=128,
+        attention_head_dim=128,
+        text_token_dim=1024,
+        prediction_type="epsilon",
+    ),
+}

@@ -1,0 +1,55 @@
+"""Sinusoidal embeddings of the noise level, in the two layouts the field uses, and the MLP on top."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from muybridge.diffusion.schedule import phi_of
+
+
+def sinusoid(position: Tensor, dim: int, layout: str = "sin_cos") -> Tensor:
+    """Sinusoidal embedding [..., dim] of positions [...].
+
+    Args:
+        layout: "sin_cos" uses frequencies 10000^{-k/(half-1)} and [sin, cos] (DDPM, VDM); "cos_sin" uses
+            10000^{-k/half} and [cos, sin] (DiT, Stable Diffusion).
+    """
+    half = dim // 2
+    steps = half - 1 if layout == "sin_cos" else half
+    k = torch.arange(half, dtype=torch.float32, device=position.device)
+    angles = position.float()[..., None] * torch.exp(-math.log(10000.0) * k / max(steps, 1))
+    parts = (angles.sin(), angles.cos()) if layout == "sin_cos" else (angles.cos(), angles.sin())
+    return nn.functional.pad(torch.cat(parts, -1), (0, dim % 2))
+
+
+def log_snr_position(lam: Tensor) -> Tensor:
+    """The "inv_cos" squashing of a log-SNR to [0, 1000]: 1000 phi(clip(lam, -20, 20)) / (pi/2). Source: 2202.00512's code."""
+    return phi_of(lam.float().clamp(-20, 20)) * (1000 / (math.pi / 2))
+
+
+class NoiseLevelEmbedding(nn.Module):
+    """log-SNR -> sinusoid -> MLP of `layers` linear layers of one width.
+
+    Args:
+        dim: width of the sinusoid.
+        width: width of the MLP and of the output.
+        layout: see `sinusoid`.
+    """
+
+    def __init__(self, dim: int, width: int, layers: int = 2, layout: str = "sin_cos"):
+        super().__init__()
+        self.dim, self.layout = dim, layout
+        self.first = nn.Linear(dim, width)
+        self.rest = nn.ModuleList(nn.Linear(width, width) for _ in range(layers - 1))
+
+    def forward(self, lam: Tensor, condition: Tensor | None = None) -> Tensor:
+        """lam [...] (+ condition [..., width], added after the first layer) -> [..., width]."""
+        h = self.first(sinusoid(log_snr_position(lam), self.dim, self.layout).to(self.first.weight.dtype))
+        if condition is not None:
+            h = h + condition
+        for layer in self.rest:
+            h = layer(nn.functional.silu(h))
+        return h

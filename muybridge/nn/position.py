@@ -1,0 +1,86 @@
+"""Positions: relative biases for attention over frames, and 3D rotary positions for spacetime tokens."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def relative_offsets(num_frames: int, device: torch.device | None = None) -> Tensor:
+    """j - i for all pairs of frames, [F, F]."""
+    frame = torch.arange(num_frames, device=device)
+    return frame[None, :] - frame[:, None]
+
+
+def t5_buckets(offset: Tensor, num_buckets: int = 32, max_distance: int = 32) -> Tensor:
+    """T5's bidirectional buckets: exact for near frames, logarithmic for far ones. Source: 1910.10683."""
+    n = -offset
+    half = num_buckets // 2
+    base = (n < 0).long() * half
+    n = n.abs()
+    exact = half // 2
+    scale = (half - exact) / math.log(max_distance / exact)
+    far = exact + (torch.log(n.clamp(min=1).float() / exact) * scale).floor().long()
+    return base + torch.where(n < exact, n, far.clamp(max=half - 1))
+
+
+class T5RelativeBias(nn.Module):
+    """A learned scalar for each head and bucket of j - i, added to the logits; works for any number of frames."""
+
+    def __init__(self, heads: int, num_buckets: int = 32, max_distance: int = 32):
+        super().__init__()
+        self.num_buckets, self.max_distance = num_buckets, max_distance
+        self.bias = nn.Embedding(num_buckets, heads)
+        nn.init.normal_(self.bias.weight, std=0.02)
+
+    def forward(self, num_frames: int) -> Tensor:
+        """[heads, F, F]."""
+        offsets = relative_offsets(num_frames, self.bias.weight.device)
+        return self.bias(t5_buckets(offsets, self.num_buckets, self.max_distance)).permute(2, 0, 1)
+
+
+class ShawRelativePosition(nn.Module):
+    """Learned vectors a^K and a^V for each clipped offset, added to keys and values. Source: 1803.02155 eqs. 3, 4."""
+
+    def __init__(self, head_dim: int, max_offset: int):
+        super().__init__()
+        self.max_offset = max_offset
+        self.key = nn.Parameter(torch.randn(2 * max_offset + 1, head_dim) * head_dim**-0.5)
+        self.value = nn.Parameter(torch.zeros(2 * max_offset + 1, head_dim))
+
+    def forward(self, num_frames: int) -> tuple[Tensor, Tensor]:
+        """(a^K, a^V), each [F, F, head_dim]."""
+        place = relative_offsets(num_frames, self.key.device).clamp(-self.max_offset, self.max_offset) + self.max_offset
+        return self.key[place], self.value[place]
+
+
+def split_rotary_dims(head_dim: int) -> tuple[int, int, int]:
+    """Channels of one head for t, h and w: about 1/4, 3/8, 3/8, all even (16/24/24 of 64, 4/6/6 of 16)."""
+    if head_dim % 2 or head_dim < 6:
+        raise ValueError(f"3D rotary positions need an even head width of at least 6, got {head_dim}")
+    space = 2 * max(1, round(head_dim * 3 / 16))
+    return head_dim - 2 * space, space, space
+
+
+def rotary_angles(positions: Tensor, head_dim: int, theta: float = 10000.0) -> Tensor:
+    """Rotation angles [..., head_dim / 2] of tokens at positions [..., 3] = (t, h, w), which may be fractional."""
+    parts = []
+    for axis, dim in enumerate(split_rotary_dims(head_dim)):
+        k = torch.arange(dim // 2, dtype=torch.float32, device=positions.device)
+        parts.append(positions[..., axis, None].float() * theta ** (-2 * k / dim))
+    return torch.cat(parts, -1)
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotate adjacent channel pairs (2k, 2k + 1) of x [..., N, head_dim] by angles [..., N, head_dim / 2]."""
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
+
+
+def grid_positions(frames: int, height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """(t, h, w) of every token of a grid, w fastest, [N, 3]."""
+    axes = [torch.arange(n, device=device) for n in (frames, height, width)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)

@@ -1,0 +1,105 @@
+"""The one interface by which text reaches a network: pooled and token embeddings with a mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TextCondition:
+    """Embedded captions.
+
+    Attributes:
+        pooled: [B, E], or [B, K, E] with K captions a sample (a video and the images appended to it).
+        tokens: [B, L, D] or [B, K, L, D].
+        mask: bool [B, L] or [B, K, L], True for real tokens.
+        dropped: bool [B] or [B, K], True where the condition is to be replaced by the null condition.
+    """
+
+    pooled: Tensor
+    tokens: Tensor
+    mask: Tensor
+    dropped: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> TextCondition:
+        dropped = None if self.dropped is None else self.dropped.to(device)
+        return TextCondition(self.pooled.to(device), self.tokens.to(device), self.mask.to(device), dropped)
+
+    def null(self) -> TextCondition:
+        """The same shapes, every caption dropped: the unconditional branch of guidance."""
+        shape = self.pooled.shape[:-1]
+        return replace(self, dropped=torch.ones(shape, dtype=torch.bool, device=self.pooled.device))
+
+    def cat(self, other: TextCondition) -> TextCondition:
+        """Stack two batches."""
+
+        def flags(c: TextCondition) -> Tensor:
+            shape = c.pooled.shape[:-1]
+            return c.dropped if c.dropped is not None else torch.zeros(shape, dtype=torch.bool, device=c.pooled.device)
+
+        pairs = ((getattr(self, n), getattr(other, n)) for n in ("pooled", "tokens", "mask"))
+        pooled, tokens, mask = (torch.cat(pair) for pair in pairs)
+        return TextCondition(pooled, tokens, mask, torch.cat([flags(self), flags(other)]))
+
+    def repeat(self, times: int) -> TextCondition:
+        """Repeat a batch of one."""
+
+        def grow(t: Tensor) -> Tensor:
+            return t.repeat(times, *[1] * (t.ndim - 1))
+
+        dropped = None if self.dropped is None else grow(self.dropped)
+        return TextCondition(grow(self.pooled), grow(self.tokens), grow(self.mask), dropped)
+
+
+class TextPooling(nn.Module):
+    """A caption as one vector: its pooled embedding plus learned queries attending over its tokens.
+
+    VDM pools BERT's tokens by attention; the unconditional case is c := 0. Source: 2204.03458 section 4 and appendix A.
+
+    Args:
+        pooled_dim: width E of the pooled embedding, 0 to ignore it.
+        token_dim: width D of token embeddings, 0 to ignore them.
+        width: output width.
+        queries: number of learned queries; each reads the tokens once per head.
+    """
+
+    def __init__(self, pooled_dim: int, token_dim: int, width: int, queries: int = 4, heads: int = 4):
+        super().__init__()
+        self.heads = heads
+        self.from_pooled = nn.Linear(pooled_dim, width) if pooled_dim else None
+        if token_dim:
+            self.query = nn.Parameter(torch.randn(queries, token_dim) * 0.5)
+            self.norm = nn.LayerNorm(token_dim)
+            self.key_value = nn.Linear(token_dim, 2 * token_dim)
+            self.out = nn.Linear(queries * token_dim, width)
+        self.token_dim = token_dim
+
+    def forward(self, text: TextCondition) -> Tensor:
+        """[B, width] (or [B, K, width]); zero where the caption is dropped."""
+        lead = text.pooled.shape[:-1]
+        vector = self._pool(text.tokens.flatten(0, -3), text.mask.flatten(0, -2)) if self.token_dim else None
+        if self.from_pooled is not None:
+            pooled = self.from_pooled(text.pooled.flatten(0, -2).to(self.from_pooled.weight.dtype))
+            vector = pooled if vector is None else vector + pooled
+        if vector is None:
+            raise ValueError("text pooling was built with neither pooled nor token embeddings")
+        if text.dropped is not None:
+            vector = vector.masked_fill(text.dropped.flatten()[:, None], 0.0)
+        return vector.reshape(*lead, -1)
+
+    def _pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        tokens = self.norm(tokens.to(self.norm.weight.dtype))
+        key, value = self.key_value(tokens).chunk(2, -1)
+        rows = tokens.shape[0]
+
+        def split(x: Tensor) -> Tensor:
+            return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+        query = split(self.query.expand(rows, -1, -1))
+        # a caption without tokens must not make a row of -inf
+        allowed = (mask | ~mask.any(-1, keepdim=True))[:, None, None, :]
+        read = nn.functional.scaled_dot_product_attention(query, split(key), split(value), attn_mask=allowed)
+        return self.out(read.transpose(1, 2).flatten(1))

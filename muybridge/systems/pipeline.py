@@ -1,0 +1,270 @@
+"""The text-to-video pipeline every network of this project samples with: a diffusers `DiffusionPipeline`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from muybridge.diffusion.conditioning import Known, Measurement, reconstruction_guidance
+from muybridge.diffusion.guidance import Scale, classifier_free, thresholded
+from muybridge.diffusion.noise import Noise
+from muybridge.diffusion.prediction import Denoise, to_x
+from muybridge.diffusion.samplers import SAMPLERS, SamplerState, sampler_named
+from muybridge.diffusion.schedule import alpha_of, level_grid, schedule_from_name, sigma_of
+from muybridge.errors import UserError, nearest
+from muybridge.models.text_encoder import TextConfig, TextEncoder
+from muybridge.nn.text_conditioning import TextCondition
+
+MAX_STEPS = 1000
+MAX_VALUES = 2**31
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a video is drawn from a model; a model's own defaults lie in its folder.
+
+    Attributes:
+        num_frames, height, width: of the video.
+        fps: frames a second it is shown at.
+        num_inference_steps: network evaluations (twice that with guidance).
+        sampler: a name of diffusion.samplers.SAMPLERS.
+        guidance_scale: g; 1 is no guidance.
+        guidance_rescale: phi of 2305.08891; 0 is off.
+        eta: stochasticity of DDIM.
+        gamma: variance of the ancestral sampler, 0 lower to 1 upper bound.
+        corrector: Langevin step size of the ancestral sampler, 0 is off.
+        threshold: "static", "dynamic" or "none".
+    """
+
+    num_frames: int = 16
+    height: int = 64
+    width: int = 64
+    fps: float = 8.0
+    num_inference_steps: int = 32
+    sampler: str = "ddim"
+    guidance_scale: float = 2.0
+    guidance_rescale: float = 0.0
+    eta: float = 0.0
+    gamma: float = 0.3
+    corrector: float = 0.0
+    threshold: str = "static"
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise UserError(f"unknown sampler {self.sampler!r}; {nearest(self.sampler, SAMPLERS)}")
+        if not 1 <= self.num_inference_steps <= MAX_STEPS:
+            raise UserError(f"steps must be in 1..{MAX_STEPS}, got {self.num_inference_steps}")
+        if min(self.num_frames, self.height, self.width) < 1:
+            raise UserError(
+                f"a video needs at least 1 frame and 1x1 pixels, got {self.num_frames} frames of {self.height}x{self.width}"
+            )
+        if self.num_frames * self.height * self.width * 3 > MAX_VALUES // 64:
+            raise UserError(
+                f"{self.num_frames} frames of {self.height}x{self.width} are too large for one pass; "
+                "sample fewer or smaller frames and use `extend` for length"
+            )
+        if not 0 < self.fps <= 240:
+            raise UserError(f"fps must be above 0 and at most 240, got {self.fps}")
+        if not 0 <= self.guidance_scale <= 100:
+            raise UserError(f"guidance_scale must be in 0..100, got {self.guidance_scale}")
+
+
+@dataclass
+class VideoOutput(BaseOutput):
+    """Sampled videos.
+
+    Attributes:
+        frames: uint8 [B, F, H, W, 3].
+        samples: float [B, C, F, H, W] in [-1, 1], before rounding.
+    """
+
+    frames: np.ndarray
+    samples: Tensor
+
+
+class TextToVideoPipeline(DiffusionPipeline):
+    """Words to video with any network of this project.
+
+    Args:
+        network: predicts eps, x or v from (z, log-SNR, text); its config holds `prediction_type`.
+        schedule, schedule_options: the continuous noise schedule.
+        text_encoder: its name or folder; None for a model without text. It is loaded at the first prompt and is not
+            part of the saved folder.
+        text_max_length: tokens a caption.
+        sampling: default values of SamplingConfig.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: str = "cosine",
+        schedule_options: dict[str, Any] | None = None,
+        text_encoder: str | None = None,
+        text_max_length: int = 16,
+        sampling: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.register_modules(network=network)
+        self.register_to_config(
+            schedule=schedule,
+            schedule_options=dict(schedule_options or {}),
+            text_encoder=text_encoder,
+            text_max_length=text_max_length,
+            sampling=dict(sampling or {}),
+        )
+        self._encoder: TextEncoder | None = None
+        self._embedded: dict[str, TextCondition] = {}
+
+    def defaults(self) -> SamplingConfig:
+        """The model's own sampling settings."""
+        return self.settings()
+
+    def settings(self, **overrides: Any) -> SamplingConfig:
+        """The model's settings with some replaced; None leaves one as it is.
+
+        Raises:
+            UserError: an unknown name, or a value out of range.
+        """
+        known = [f.name for f in fields(SamplingConfig)]
+        for name in overrides:
+            if name not in known:
+                raise UserError(f"unknown sampling setting {name!r}; {nearest(name, known)}")
+        given = {k: v for k, v in overrides.items() if v is not None}
+        return SamplingConfig(**{**self.config.sampling, **given})
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        seed: int | Sequence[int] = 0,
+        *,
+        batch_size: int = 8,
+        known: Known | None = None,
+        measurements: Sequence[Measurement] = (),
+        guidance: Scale | None = None,
+        on_step: Callable[[SamplerState], None] | None = None,
+        **overrides: Any,
+    ) -> VideoOutput:
+        """Sample one video a prompt.
+
+        Args:
+            prompt: a caption or several; None samples without text.
+            seed: one seed for each video, or one number: video i then has seed + i. A video depends on its own seed and
+                prompt alone, not on the batch it is in.
+            batch_size: videos a network call; changes memory, not results.
+            known: frames (or any entries) that are given; see diffusion.conditioning.
+            measurements: further views that are known, such as a low-resolution video.
+            guidance: a scale that varies over the run or over frames; replaces guidance_scale.
+            on_step: called with the sampler's state after each step.
+            overrides: fields of SamplingConfig.
+
+        Returns:
+            VideoOutput; the i'th video belongs to the i'th prompt.
+
+        Raises:
+            UserError: settings or prompts that cannot be sampled.
+        """
+        settings = self.settings(**overrides)
+        prompts = [prompt] if isinstance(prompt, str) or prompt is None else list(prompt)
+        seeds = [seed + i for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
+        if len(seeds) != len(prompts):
+            raise UserError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed each, or a single one")
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, got {batch_size}")
+        text = self._embed(prompts)
+        parts = []
+        for start in range(0, len(prompts), batch_size):
+            rows = slice(start, start + batch_size)
+            part_known = known if known is None or known.value.shape[0] == 1 else _rows(known, rows)
+            condition = None if text is None else TextCondition(text.pooled[rows], text.tokens[rows], text.mask[rows])
+            scale = settings.guidance_scale if guidance is None else guidance
+            parts.append(self._sample(condition, seeds[rows], settings, scale, part_known, measurements, on_step))
+        samples = torch.cat(parts)
+        return VideoOutput(frames=to_uint8(samples), samples=samples)
+
+    def denoiser(self, text: TextCondition | None, settings: SamplingConfig, scale: Scale) -> Denoise:
+        """Close network, caption and guidance over into denoise(z, lam) -> x_hat, not yet thresholded."""
+        kind = self.network.config.prediction_type
+        dtype = next(self.network.parameters()).dtype
+
+        def branch(condition: TextCondition | None) -> Denoise:
+            def denoise(z: Tensor, lam: Tensor) -> Tensor:
+                output = self.network(z.to(dtype), lam.float(), text=condition)
+                return to_x(output.to(z.dtype), z, lam, kind)
+
+            return denoise
+
+        if text is None:
+            return branch(None)
+        text = text.to(self.device)
+        return classifier_free(branch(text), branch(text.null()), scale, settings.guidance_rescale, kind)
+
+    def _sample(
+        self,
+        text: TextCondition | None,
+        seeds: Sequence[int],
+        settings: SamplingConfig,
+        scale: Scale,
+        known: Known | None,
+        measurements: Sequence[Measurement],
+        on_step: Callable[[SamplerState], None] | None,
+    ) -> Tensor:
+        noise = Noise(seeds, self.device)
+        schedule = schedule_from_name(self.config.schedule, self.config.schedule_options)
+        lams = level_grid(schedule, settings.num_inference_steps)
+        lams[-1] = torch.inf  # the last step lands on x_hat
+        denoise = self.denoiser(text, settings, scale)
+        if known is not None or measurements:
+            denoise = reconstruction_guidance(denoise, known, measurements, noise)
+        denoise = thresholded(denoise, settings.threshold)
+        shape = (self.network.config.out_channels, settings.num_frames, settings.height, settings.width)
+        z = noise(shape, "start")
+        if known is not None:
+            start = alpha_of(lams[0]) * known.value + sigma_of(lams[0]) * z
+            z = torch.where(known.mask, start.to(z), z)
+        sampler = sampler_named(settings.sampler)
+        accepted = inspect.signature(sampler).parameters
+        options = {n: getattr(settings, n) for n in ("eta", "gamma", "corrector") if n in accepted}
+        for state in sampler(denoise, z, lams, noise, **options):
+            if on_step:
+                on_step(state)
+        return state.z
+
+    def _embed(self, prompts: Sequence[str | None]) -> TextCondition | None:
+        if self.config.text_encoder is None or all(p is None for p in prompts):
+            return None
+        captions = [p for p in prompts if p is not None]
+        if len(captions) != len(prompts):
+            raise UserError("either every video of a call has a prompt or none has")
+        if self._encoder is None:
+            self._encoder = TextEncoder(TextConfig(self.config.text_encoder, self.config.text_max_length))
+        # one caption at a time, so that a caption's embedding does not depend on its neighbours
+        for caption in captions:
+            if caption not in self._embedded:
+                self._embedded[caption] = self._encoder([caption])
+        rows = [self._embedded[c] for c in captions]
+        return TextCondition(*(torch.cat([getattr(r, n) for r in rows]) for n in ("pooled", "tokens", "mask")))
+
+
+def _rows(known: Known, rows: slice) -> Known:
+    mask = known.mask if known.mask.shape[0] == 1 else known.mask[rows]
+    return Known(known.value[rows], mask, known.weight, known.replace)
+
+
+def to_uint8(samples: Tensor) -> np.ndarray:
+    """[B, C, F, H, W] in [-1, 1] -> uint8 [B, F, H, W, C]."""
+    levels = ((samples.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return levels.permute(0, 2, 3, 4, 1).cpu().numpy()
+
+
+def from_uint8(frames: np.ndarray) -> Tensor:
+    """uint8 [..., F, H, W, C] -> float [..., C, F, H, W] in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -4))).float() / 127.5 - 1

@@ -1,0 +1,122 @@
+"""A recipe: everything a training run is, in one YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from muybridge.configuration import from_mapping, to_mapping
+from muybridge.errors import UserError, nearest
+from muybridge.models.text_encoder import TextConfig
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how fast.
+
+    Attributes:
+        steps: optimizer steps.
+        batch_size: global: over all processes and accumulation rounds.
+        accumulation: forward passes a step.
+        learning_rate, betas, weight_decay, eps: AdamW.
+        warmup_steps: linear rise from zero; then "constant" or "cosine" (to zero at `steps`) by `decay`.
+        clip_norm: largest norm of the gradient, 0 for none.
+        ema: decay of the averaged weights; ramps up as (1 + k) / (10 + k).
+        precision: "fp32", "bf16" or "fp16" (autocast; fp16 needs a GPU).
+        gradient_checkpointing: recompute activations to save memory.
+        checkpoint_every, keep_checkpoints: steps between checkpoints, and how many stay.
+        log_every: steps between log lines.
+        validate_every, validation_clips: steps between held-out losses, and clips in each.
+        sample_every, sample_prompts: steps between sample strips (0 for none), and what they show.
+        threads: CPU threads (0 leaves torch's choice).
+    """
+
+    steps: int = 10000
+    batch_size: int = 16
+    accumulation: int = 1
+    learning_rate: float = 3e-4
+    betas: tuple[float, ...] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    eps: float = 1e-8
+    warmup_steps: int = 200
+    decay: str = "constant"
+    clip_norm: float = 1.0
+    ema: float = 0.9999
+    precision: str = "fp32"
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    log_every: int = 10
+    validate_every: int = 500
+    validation_clips: int = 64
+    sample_every: int = 500
+    sample_prompts: tuple[str, ...] = ()
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "log_every")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.accumulation:
+            raise UserError(
+                f"training.batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}"
+            )
+        if self.decay not in ("constant", "cosine"):
+            raise UserError(f"training.decay: unknown {self.decay!r}; {nearest(self.decay, ('constant', 'cosine'))}")
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise UserError(f"training.precision: unknown {self.precision!r}; Known: fp32, bf16, fp16")
+        if not 0 < self.learning_rate < 1:
+            raise UserError(f"training.learning_rate must be in (0, 1), got {self.learning_rate}")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"training.ema must be in [0, 1), got {self.ema}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run.
+
+    Attributes:
+        name: of the model it makes; the run's default folder is runs/NAME.
+        system: which system trains.
+        seed: root of all randomness.
+        model, diffusion: the system's own settings.
+        text: the caption encoder; null for none.
+        data: {"source": name, ...its settings}.
+        sampling: the model's default sampling settings.
+    """
+
+    name: str
+    system: str
+    model: dict[str, Any]
+    data: dict[str, Any]
+    seed: int = 0
+    diffusion: dict[str, Any] = field(default_factory=dict)
+    text: TextConfig | None = None
+    training: TrainingConfig = TrainingConfig()
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return to_mapping(self)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        UserError: no such file, not YAML, or a key or value that is not known (the nearest name is offered).
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no recipe at {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not a readable YAML recipe: {error}") from error
+    recipe = from_mapping(Recipe, values, str(path))
+    if Path(recipe.name).name != recipe.name or recipe.name in ("", ".", ".."):
+        raise UserError(f"{path}: name {recipe.name!r} must be a plain name without folders")
+    return recipe

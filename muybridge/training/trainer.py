@@ -1,0 +1,309 @@
+"""One trainer for all systems. The same command resumes: randomness is a function of (seed, step, place in the batch)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from muybridge.data.embeddings import CaptionEmbeddings
+from muybridge.data.registry import make_source
+from muybridge.data.video_io import write_strip
+from muybridge.diffusion.noise import derive_seed
+from muybridge.errors import UserError
+from muybridge.systems.contract import Losses
+from muybridge.systems.registry import make_system
+from muybridge.training.batches import BatchMaker
+from muybridge.training.checkpoint import CheckpointFolder, write_json
+from muybridge.training.ema import EMA
+from muybridge.training.health import Health, mean_frame_difference
+from muybridge.training.logs import RunLog
+from muybridge.training.recipe import Recipe
+
+#: Upper ends of the log-SNR bands in which held-out errors are reported.
+BANDS = {"noise": -4.0, "layout": 0.0, "shape": 4.0, "detail": math.inf}
+
+
+class Trainer:
+    """Runs a recipe in a folder, from its newest checkpoint if there is one.
+
+    Args:
+        recipe: what to train.
+        folder: of the run: checkpoints/, log.jsonl, samples/, and model/ at the end.
+        cache: for caption embeddings; beside the run unless given.
+
+    Raises:
+        UserError: settings that cannot run, or a folder that holds another recipe's run.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, console: Console | None = None, cache: Path | None = None):
+        self.recipe, self.config, self.folder = recipe, recipe.training, folder
+        self.console = console or Console()
+        self.cache = cache or folder / "cache"
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        precision = {"fp32": "no"}.get(self.config.precision, self.config.precision)
+        self.accelerator = Accelerator(mixed_precision=precision)
+        if self.config.precision == "fp16" and self.accelerator.device.type == "cpu":
+            raise UserError("training.precision: fp16 needs a GPU; use fp32 (or bf16 where the CPU has it)")
+        self.main = self.accelerator.is_main_process
+        self.system = make_system(recipe.system, recipe.model, recipe.diffusion, recipe.text)
+        self.stopping = False
+
+    # --- setting up -------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        config, accelerator = self.config, self.accelerator
+        shares = accelerator.num_processes * config.accumulation
+        if config.batch_size % shares:
+            raise UserError(
+                f"training.batch_size {config.batch_size} must be a multiple of processes x accumulation = {shares}"
+            )
+        self.share = config.batch_size // shares
+        source, held_out = make_source(self.recipe.data), make_source(self.recipe.data, "validation")
+        self.data_motion = float(np.mean([mean_frame_difference(source.clip(i).frames) for i in range(8)]))
+        embeddings = self._embed(source.captions() + held_out.captions()[: config.validation_clips])
+        images = int(getattr(self.system, "images_per_video", 0))
+        self.batches = BatchMaker(source, embeddings, images, config.batch_size, self.recipe.seed)
+        self.held_out = _FirstClips(held_out, embeddings, images, config.validation_clips, self.recipe.seed)
+
+        torch.manual_seed(derive_seed(self.recipe.seed, "init"))
+        model = self.system.build()
+        if config.gradient_checkpointing:
+            model.enable_gradient_checkpointing()  # type: ignore[operator]
+        if self.accelerator.device.type == "cpu":
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trainable = {name for name, _ in self.system.trainable(model)}
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in trainable)
+        self.counts = count_parameters(model)
+        optimizer = torch.optim.AdamW(
+            [p for p in model.parameters() if p.requires_grad],
+            lr=config.learning_rate,
+            betas=(config.betas[0], config.betas[1]),
+            weight_decay=config.weight_decay,
+            eps=config.eps,
+        )
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        bare = accelerator.unwrap_model(self.model)
+        self.ema = EMA(((n, p) for n, p in bare.named_parameters() if p.requires_grad), config.ema)
+        self.checkpoints = CheckpointFolder(self.folder / "checkpoints", config.keep_checkpoints)
+
+    def _embed(self, captions: list[str]) -> CaptionEmbeddings | None:
+        if self.recipe.text is None:
+            return None
+        with self.accelerator.main_process_first():
+            with Progress(console=self.console, disable=not self.main, transient=True) as progress:
+                task = progress.add_task("embedding captions", total=None)
+                return CaptionEmbeddings(
+                    captions,
+                    self.recipe.text,
+                    self.cache,
+                    lambda done, total: progress.update(task, completed=done, total=total),
+                )
+
+    def _claim_folder(self) -> None:
+        """Refuse to continue a run that was started with another recipe."""
+        if not self.main:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "recipe.json"
+        mine = self.recipe.as_dict()
+        if path.exists():
+            theirs = json.loads(path.read_text())
+            changed = sorted(k for k in mine if _essence(k, mine[k]) != _essence(k, theirs.get(k)))
+            if changed and self.checkpoints.steps():
+                raise UserError(
+                    f"{self.folder} holds a run with another recipe (different: {', '.join(changed)}); "
+                    "give another --output, or restore the recipe to go on"
+                )
+        write_json(path, mine)
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def run(self, until: int | None = None) -> Path:
+        """Train to the recipe's last step (or to `until`); returns the folder of the finished model."""
+        self._prepare()
+        self._claim_folder()
+        self.accelerator.wait_for_everyone()
+        done = self.checkpoints.steps()
+        start = done[-1] if done else 0
+        if start:
+            self.checkpoints.load(start, self.model, self.optimizer, self.ema)
+        self.log = RunLog(self.folder, start, self.console, quiet=not self.main)
+        self.log.say(f"{self.counts['total']:,} parameters, {self.counts['trainable']:,} of them train")
+        self.log.say(f"going on from step {start}" if start else f"starting in {self.folder}")
+        health, last_saved, finish = Health(), start, until or self.config.steps
+        before = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        try:
+            with Progress(*columns, console=self.console, disable=not self.main or not self.console.is_terminal) as progress:
+                task = progress.add_task(self.recipe.name, total=finish, completed=start)
+                for step in range(start, finish):
+                    began = time.perf_counter()
+                    loss, norm = self.step(step)
+                    health.check_loss(loss, step, last_saved)
+                    reached = step + 1
+                    progress.update(task, completed=reached, description=f"loss {loss:.4f}")
+                    if reached % self.config.log_every == 0:
+                        seconds = time.perf_counter() - began
+                        self.log.write(reached, loss=loss, gradient_norm=norm, seconds_per_step=seconds)
+                    if reached % (10 * self.config.log_every) == 0:
+                        named = ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
+                        self._warn(health.check_gradients(named), reached)
+                    self.optimizer.zero_grad()
+                    if reached % self.config.validate_every == 0 or reached == finish:
+                        self._validate(reached)
+                    if self.config.sample_every and (reached % self.config.sample_every == 0 or reached == finish):
+                        self._warn(health.check_motion(self._sample(reached), self.data_motion), reached)
+                    if reached % self.config.checkpoint_every == 0 or reached == finish or self.stopping:
+                        self.checkpoints.save(
+                            reached, self.model, self.optimizer, self.ema, {"recipe": self.recipe.name}, self.main
+                        )
+                        last_saved = reached
+                    if self.stopping:
+                        self.log.say(f"stopped at step {reached}; run the same command again to go on")
+                        raise KeyboardInterrupt
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self.log.close()
+        return self.export(self.folder / "model") if finish == self.config.steps else self.folder
+
+    def step(self, step: int) -> tuple[float, float]:
+        """One optimizer step on the global batch of `step`; returns its loss and gradient norm. Gradients stay."""
+        config, accelerator = self.config, self.accelerator
+        torch.manual_seed(derive_seed(self.recipe.seed, "dropout", step, accelerator.process_index))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.model.train()
+        total = torch.zeros((), device=accelerator.device)
+        for turn in range(config.accumulation):
+            first = (turn * accelerator.num_processes + accelerator.process_index) * self.share
+            batch = self.batches(step, range(first, first + self.share), accelerator.device)
+            with accelerator.autocast():
+                loss = self.system.losses(self.model, batch).weighted.mean() / config.accumulation
+            accelerator.backward(loss)
+            total += loss.detach()
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm or math.inf)
+        self.optimizer.step()
+        self.ema.update(step)
+        mean = accelerator.reduce(total, "mean")
+        return float(mean), float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+    def learning_rate(self, step: int) -> float:
+        config = self.config
+        rate = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+        if config.decay == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+        return rate
+
+    # --- looking at it ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _validate(self, step: int) -> None:
+        """Held-out error of the averaged weights, whole and by log-SNR band."""
+        self.model.eval()
+        parts: list[Losses] = []
+        with self.ema.applied():
+            for batch in self.held_out(self.share, self.accelerator):
+                parts.append(self.system.losses(self.model, batch))
+        gathered = [self.accelerator.gather(torch.cat([getattr(p, n) for p in parts])) for n in ("error", "log_snr")]
+        error, lam = gathered[0], gathered[1]
+        values = {"validation_error": float(error.mean())}
+        low = -math.inf
+        for name, high in BANDS.items():
+            inside = (lam >= low) & (lam < high)
+            if bool(inside.any()):
+                values[f"validation_error_{name}"] = float(error[inside].mean())
+            low = high
+        self.log.write(step, **values)
+        told = "  ".join(f"{k.removeprefix('validation_error_')} {v:.4f}" for k, v in values.items() if k[-5:] != "error")
+        self.log.say(f"step {step}: held-out error {values['validation_error']:.4f}   by band: {told}")
+
+    @torch.no_grad()
+    def _sample(self, step: int) -> np.ndarray:
+        """Draw the recipe's prompts with fixed seeds and save them as a strip."""
+        self.model.eval()
+        pipeline = self.system.pipeline(self.accelerator.unwrap_model(self.model))
+        pipeline.register_to_config(sampling=dict(self.recipe.sampling))
+        prompts: Any = list(self.config.sample_prompts) if self.config.sample_prompts else None
+        with self.ema.applied():
+            frames = pipeline(prompts, seed=0).frames
+        if self.main:
+            folder = self.folder / "samples"
+            folder.mkdir(exist_ok=True)
+            write_strip(frames, folder / f"step-{step:08d}.png")
+        return frames
+
+    def _warn(self, warnings: list[str], step: int) -> None:
+        for text in warnings:
+            self.log.say(f"warning, step {step}: {text}", style="bold yellow")
+            self.log.write(step, warning=text)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+        self.console.print("finishing this step and saving a checkpoint; once more to stop at once")
+
+    def export(self, target: Path) -> Path:
+        """Save the averaged weights as a pipeline folder."""
+        bare = self.accelerator.unwrap_model(self.model)
+        pipeline = self.system.pipeline(bare)
+        pipeline.register_to_config(sampling=dict(self.recipe.sampling))
+        with self.ema.applied():
+            if self.main:
+                pipeline.save_pretrained(str(target))
+        return target
+
+
+class _FirstClips:
+    """The first clips of the held-out split, with their own fixed times and noise, shared over the processes."""
+
+    def __init__(self, source: Any, embeddings: Any, images: int, count: int, seed: int):
+        self.count = min(count, len(source))
+        self.maker = BatchMaker(source, embeddings, images, self.count, derive_seed(seed, "validation"), "validation")
+        self.maker.index_of = lambda step, place: place  # type: ignore[method-assign]
+
+    def __call__(self, share: int, accelerator: Accelerator) -> Any:
+        rank, processes = accelerator.process_index, accelerator.num_processes
+        usable = self.count - self.count % processes
+        mine = list(range(rank, usable, processes))
+        for start in range(0, len(mine), share):
+            yield self.maker(0, mine[start : start + share], accelerator.device)
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """Total and trainable parameters."""
+    sizes: list[tuple[int, bool]] = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return {"total": sum(n for n, _ in sizes), "trainable": sum(n for n, t in sizes if t)}
+
+
+def _essence(key: str, value: Any) -> str:
+    """What of a recipe's section must not change between resumes: everything but bookkeeping."""
+    free = ("steps", "log_every", "validate_every", "validation_clips", "sample_every", "sample_prompts")
+    free += ("checkpoint_every", "keep_checkpoints", "threads")
+    if key == "training" and isinstance(value, dict):
+        value = {k: v for k, v in value.items() if k not in free or (k == "steps" and value.get("decay") == "cosine")}
+    if key == "sampling":
+        value = None
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """The same recipe, another length."""
+    return replace(recipe, training=replace(recipe.training, steps=steps))
+
