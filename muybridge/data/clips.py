@@ -41,3 +41,22 @@ class ClipSource(Protocol):
     def captions(self) -> list[str]:
         """Every clip's caption, in order, without decoding anything."""
         ...
+
+
+class FirstClips:
+    """The first clips of a source."""
+
+    def __init__(self, source: ClipSource, count: int):
+        self.source, self.count = source, min(count, len(source))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def clip(self, index: int) -> Clip:
+        return self.source.clip(index)
+
+    def still(self, index: int, frame: int) -> Clip:
+        return self.source.still(index, frame)
+
+    def captions(self) -> list[str]:
+        return [self.source.clip(i).caption for i in range(self.count)]

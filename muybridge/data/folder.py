@@ -1,0 +1,183 @@
+"""A user's own clips: a folder of videos, or of folders of frames, with captions in `.txt` files or one JSONL.
+
+The rules: every file is either used or has a line in the report. A clip is `NAME.mp4` (or .gif, .webp, .mkv, ...), a folder of
+pictures, or a picture (a clip of one frame). Its caption is `NAME.txt` beside it, or the line of captions.jsonl with
+{"file": "NAME.mp4", "caption": "..."}. Clips are resampled to the wanted frame rate, cut into pieces of the wanted length, and
+resized to cover the wanted size, then cropped in the middle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from muybridge.data.clips import Clip
+from muybridge.data.packs import PackedClip, PackedSource, build_pack, fit_frames
+from muybridge.data.video_io import read_video
+from muybridge.errors import UserError
+
+VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif", ".webp"}
+PICTURES = {".png", ".jpg", ".jpeg"}
+CAPTIONS = "captions.jsonl"
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """Where the clips lie and what is made of them.
+
+    Attributes:
+        path: the folder, searched recursively.
+        height, width, num_frames: of every clip.
+        fps: the rate clips are resampled to; 0 keeps each clip's own.
+        short: clips shorter than num_frames are "drop"ped, "hold" their last frame, or "loop".
+        max_pieces: pieces of num_frames taken from one clip; 0 takes all.
+        store: where the decoded clips are kept; a cache folder by default.
+    """
+
+    path: str
+    height: int = 64
+    width: int = 64
+    num_frames: int = 16
+    fps: float = 8.0
+    short: str = "drop"
+    max_pieces: int = 0
+    store: str = ""
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        if self.short not in ("drop", "hold", "loop"):
+            raise UserError(f"data.short: unknown {self.short!r}; Known: drop, hold, loop")
+        if min(self.height, self.width, self.num_frames) < 1:
+            raise UserError(f"data: size and num_frames must be at least 1, got {self.height}x{self.width}x{self.num_frames}")
+
+
+class FolderSource(PackedSource):
+    """The clips of a folder; decoded once into a store and again only when a file or a setting changes."""
+
+    def __init__(self, config: FolderConfig):
+        store = build_folder(config)
+        super().__init__(store, config.split, config.num_frames, loops=False)
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("MUYBRIDGE_CACHE", "~/.cache/muybridge")).expanduser()
+
+
+def build_folder(config: FolderConfig) -> Path:
+    """Decode a folder into a store unless it is there already; returns the store."""
+    root = Path(config.path).expanduser()
+    if not root.is_dir():
+        raise UserError(f"no folder at {root}")
+    settings = {k: v for k, v in asdict(config).items() if k not in ("split", "store")}
+    listing = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(root.rglob("*")) if p.is_file()]
+    key = hashlib.sha256(json.dumps([settings, listing]).encode()).hexdigest()[:20]
+    store = Path(config.store).expanduser() if config.store else cache_folder() / "packs" / key
+    if (store / "index.json").is_file():
+        found = json.loads((store / "index.json").read_text(encoding="utf-8"))
+        if found.get("settings", {}).get("key") == key:
+            return store
+    report: list[dict[str, str]] = []
+    build_pack(store, _pieces(root, config, report), report, {}, {**settings, "key": key})
+    return store
+
+
+def _pieces(root: Path, config: FolderConfig, report: list[dict[str, str]]) -> Iterator[tuple[PackedClip, np.ndarray]]:
+    captions = _read_captions(root, report)
+    for path in _clip_paths(root, report):
+        name = path.relative_to(root).as_posix()
+        caption = captions.pop(name, None) or _caption_beside(path)
+        if not caption:
+            report.append({"file": name, "action": "dropped", "reason": f"no caption: neither {path.stem}.txt nor a line in {CAPTIONS}"})
+            continue
+        try:
+            clip = _read_folder(path) if path.is_dir() else read_video(path)
+        except UserError as error:
+            report.append({"file": name, "action": "dropped", "reason": str(error)})
+            continue
+        yield from _cut(clip, name, caption, config, report)
+    for name in captions:
+        report.append({"file": name, "action": "dropped", "reason": f"named in {CAPTIONS}, but no such clip"})
+
+
+def _cut(
+    clip: Clip, name: str, caption: str, config: FolderConfig, report: list[dict[str, str]]
+) -> Iterator[tuple[PackedClip, np.ndarray]]:
+    frames = clip.frames
+    fps = config.fps or clip.fps
+    if config.fps and len(frames) > 1 and abs(clip.fps - config.fps) > 1e-3:
+        wanted = max(1, round(len(frames) / clip.fps * config.fps))
+        frames = frames[np.minimum((np.arange(wanted) * clip.fps / config.fps).astype(int), len(frames) - 1)]
+    if len(frames) < config.num_frames and len(frames) > 1 or config.num_frames > 1 and len(frames) == 1:
+        told = f"{len(frames)} frames at {fps:g} fps, fewer than {config.num_frames}"
+        if config.short == "drop":
+            report.append({"file": name, "action": "dropped", "reason": f"{told}; data.short: hold or loop would keep it"})
+            return
+        mode = "edge" if config.short == "hold" else "wrap"
+        frames = np.pad(frames, ((0, config.num_frames - len(frames)), (0, 0), (0, 0), (0, 0)), mode=mode)
+        report.append({"file": name, "action": "lengthened", "reason": f"{told}: {config.short}"})
+    pieces = len(frames) // config.num_frames
+    if config.max_pieces and pieces > config.max_pieces:
+        report.append({"file": name, "action": "trimmed", "reason": f"{pieces} pieces, max_pieces is {config.max_pieces}"})
+        pieces = config.max_pieces
+    elif len(frames) % config.num_frames:
+        rest = len(frames) - pieces * config.num_frames
+        report.append({"file": name, "action": "trimmed", "reason": f"the last {rest} frames do not fill a piece of {config.num_frames}"})
+    for piece in range(pieces):
+        part = frames[piece * config.num_frames : (piece + 1) * config.num_frames]
+        fitted = fit_frames(part, config.height, config.width)
+        shape = (config.num_frames, config.height, config.width, 3)
+        yield PackedClip(caption, caption.lower().strip(), shape, fps, name), fitted
+
+
+def _clip_paths(root: Path, report: list[dict[str, str]]) -> Iterator[Path]:
+    frame_folders: set[Path] = set()
+    for path in sorted(root.rglob("*")):
+        if path.is_dir() or path.name == CAPTIONS:
+            continue
+        if path.suffix.lower() in VIDEOS:
+            yield path
+        elif path.suffix.lower() in PICTURES:
+            folder = path.parent
+            if folder == root or (folder.parent / f"{folder.name}.txt").is_file() is False and _caption_beside(path):
+                yield path
+            elif folder not in frame_folders:
+                frame_folders.add(folder)
+                yield folder
+        elif path.suffix.lower() != ".txt":
+            report.append({"file": path.relative_to(root).as_posix(), "action": "dropped", "reason": "neither video, picture nor caption"})
+
+
+def _read_folder(folder: Path) -> Clip:
+    pictures = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
+    frames = [read_video(p).frames[0] for p in pictures]
+    shapes = {f.shape for f in frames}
+    if len(shapes) > 1:
+        raise UserError(f"{folder}: its frames differ in size: {sorted(shapes)}")
+    return Clip(np.stack(frames), "")
+
+
+def _caption_beside(path: Path) -> str:
+    beside = path.parent / f"{path.name if path.is_dir() else path.stem}.txt"
+    return beside.read_text(encoding="utf-8").strip() if beside.is_file() else ""
+
+
+def _read_captions(root: Path, report: list[dict[str, str]]) -> dict[str, str]:
+    path = root / CAPTIONS
+    if not path.is_file():
+        return {}
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            found[str(entry["file"])] = str(entry["caption"])
+        except (json.JSONDecodeError, KeyError, TypeError):
+            report.append({"file": f"{CAPTIONS}:{number}", "action": "dropped", "reason": 'not {"file": ..., "caption": ...}'})
+    return found

@@ -1,0 +1,190 @@
+"""A compact local store of decoded clips: one file of compressed frames, one index, licences beside them.
+
+    STORE/clips.bin      zlib-compressed uint8 frames, one clip after another
+    STORE/index.json     per clip: caption, group, split, place in clips.bin, shape, fps, origin
+    STORE/report.jsonl   one line for every input that was dropped or trimmed, with the reason
+    STORE/licences/      the licence of each origin
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from muybridge.data.clips import Clip
+from muybridge.errors import UserError
+
+VERSION = 1
+VALIDATION_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class PackedClip:
+    """What the index knows of a clip.
+
+    Attributes:
+        caption: its text.
+        group: clips of one group (variants of one caption) are always in the same split.
+        shape: [F, H, W, C], C = 3 or 4 (with alpha).
+        fps: frames a second.
+        origin: the package or file it came from.
+        style: a word for its look, "" if none.
+    """
+
+    caption: str
+    group: str
+    shape: tuple[int, int, int, int]
+    fps: float
+    origin: str
+    style: str = ""
+    offset: int = 0
+    size: int = 0
+
+
+def split_of(group: str) -> str:
+    """ "train" or "validation", by the hash of the group: it never changes as a store grows."""
+    value = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
+    return "validation" if value < VALIDATION_SHARE else "train"
+
+
+def build_pack(
+    store: Path,
+    clips: Iterable[tuple[PackedClip, np.ndarray]],
+    report: list[dict[str, str]],
+    licences: dict[str, str],
+    settings: dict[str, Any],
+) -> None:
+    """Write a store whole; an unfinished one never has the final name.
+
+    Args:
+        clips: each with its frames, uint8 of the entry's shape.
+        report: lines for dropped and trimmed inputs; may still grow while `clips` is read.
+        licences: file name -> text.
+        settings: recorded in the index; a store is rebuilt when they change.
+    """
+    unfinished = store.with_name(store.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    entries, offset = [], 0
+    with open(unfinished / "clips.bin", "wb") as file:
+        for entry, frames in clips:
+            data = zlib.compress(np.ascontiguousarray(frames).tobytes(), 6)
+            file.write(data)
+            entries.append({**asdict(entry), "shape": list(frames.shape), "offset": offset, "size": len(data)})
+            offset += len(data)
+    (unfinished / "licences").mkdir()
+    for name, text in licences.items():
+        (unfinished / "licences" / name).write_text(text, encoding="utf-8")
+    lines = "".join(json.dumps(line, sort_keys=True) + "\n" for line in report)
+    (unfinished / "report.jsonl").write_text(lines, encoding="utf-8")
+    index = {"version": VERSION, "settings": settings, "clips": entries}
+    (unfinished / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    if store.exists():
+        shutil.rmtree(store)
+    unfinished.rename(store)
+
+
+class PackedSource:
+    """Clips of a store, one split of it, at a fixed number of frames.
+
+    Args:
+        store: a folder `build_pack` wrote.
+        split: "train", "validation" or "all".
+        num_frames: frames of every clip, evenly spaced over it (`loops`) or its first ones; stills are repeated.
+        background: RGB behind clips with alpha.
+        loops: clips are seamless loops: sample them without repeating the first frame at the end.
+        with_style: append ", STYLE style" to captions of clips that have a style.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        split: str = "train",
+        num_frames: int = 16,
+        background: tuple[int, ...] = (255, 255, 255),
+        loops: bool = True,
+        with_style: bool = False,
+        origins: tuple[str, ...] = (),
+    ):
+        if not (store / "index.json").is_file():
+            raise UserError(f"no data at {store}: build it first with `muybridge data build`")
+        index = json.loads((store / "index.json").read_text(encoding="utf-8"))
+        if index.get("version") != VERSION:
+            raise UserError(f"{store}: written by another version; build it again with `muybridge data build`")
+        entries = [PackedClip(**{**e, "shape": tuple(e["shape"])}) for e in index["clips"]]
+        self.entries = [
+            e
+            for e in entries
+            if (split == "all" or split_of(e.group) == split) and (not origins or e.origin.startswith(tuple(origins)))
+        ]
+        if not self.entries:
+            raise UserError(f"{store}: no clip in the {split} split (of {len(entries)} in all)")
+        self.store, self.num_frames, self.loops, self.with_style = store, num_frames, loops, with_style
+        self.background = np.asarray(background, dtype=np.float32)
+        self._frames = lru_cache(maxsize=64)(self._read)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def _read(self, index: int) -> np.ndarray:
+        entry = self.entries[index]
+        with open(self.store / "clips.bin", "rb") as file:
+            file.seek(entry.offset)
+            data = zlib.decompress(file.read(entry.size))
+        frames = np.frombuffer(data, np.uint8).reshape(entry.shape)
+        if frames.shape[-1] == 3:
+            return frames
+        alpha = frames[..., 3:].astype(np.float32) / 255
+        return (frames[..., :3] * alpha + self.background * (1 - alpha) + 0.5).astype(np.uint8)
+
+    def _places(self, available: int) -> np.ndarray:
+        if self.loops:
+            return np.linspace(0, available, self.num_frames, endpoint=False).astype(int)
+        return np.linspace(0, available - 1, self.num_frames).round().astype(int)
+
+    def caption_of(self, index: int) -> str:
+        entry = self.entries[index]
+        return f"{entry.caption}, {entry.style} style" if self.with_style and entry.style else entry.caption
+
+    def clip(self, index: int) -> Clip:
+        frames = self._frames(index)
+        places = self._places(len(frames))
+        fps = self.entries[index].fps * self.num_frames / len(frames)
+        return Clip(frames[places], self.caption_of(index), fps)
+
+    def still(self, index: int, frame: int) -> Clip:
+        clip = self.clip(index)
+        return Clip(clip.frames[frame : frame + 1], clip.caption, clip.fps)
+
+    def captions(self) -> list[str]:
+        return [self.caption_of(i) for i in range(len(self))]
+
+
+def fit_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize so that the target is covered, then crop the centre. uint8 [F, H, W, C] -> [F, height, width, C]."""
+    from PIL import Image
+
+    old_height, old_width = frames.shape[1:3]
+    scale = max(height / old_height, width / old_width)
+    size = (max(width, round(old_width * scale)), max(height, round(old_height * scale)))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    out = []
+    for frame in frames:
+        picture = Image.fromarray(frame).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)
+        out.append(np.asarray(picture.crop((left, top, left + width, top + height))))
+    return np.stack(out)
+
+
+def report_lines(store: Path) -> Iterator[dict[str, str]]:
+    """What a store's build dropped or trimmed."""
+    for line in (store / "report.jsonl").read_text(encoding="utf-8").splitlines():
+        yield json.loads(line)

@@ -1,0 +1,27 @@
+"""Numbers for how a video moves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def frame_differences(frames: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of each pair of consecutive frames, [F - 1], grey levels; frames uint8 [F, H, W, 3]."""
+    return np.abs(np.diff(frames.astype(np.int16), axis=0)).mean((1, 2, 3))
+
+
+def seam_ratio(frames: np.ndarray, seams: list[int]) -> float:
+    """Mean difference across seams over the mean difference elsewhere; 1 is no seam to be seen.
+
+    Args:
+        seams: indices i such that a seam lies between frames i and i + 1.
+    """
+    differences = frame_differences(frames)
+    inside = np.delete(differences, seams)
+    return float(differences[seams].mean() / max(inside.mean(), 1e-9))
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of two uint8 arrays, decibels; infinite for equal ones."""
+    error = float(np.square(a.astype(np.float64) - b.astype(np.float64)).mean())
+    return float("inf") if error == 0 else 10 * np.log10(255**2 / error)

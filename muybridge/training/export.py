@@ -1,0 +1,50 @@
+"""From a run's newest checkpoint to a model folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from muybridge.configuration import from_mapping
+from muybridge.errors import UserError
+from muybridge.systems.registry import make_system
+from muybridge.training.checkpoint import CheckpointFolder
+from muybridge.training.recipe import Recipe
+
+
+def export_run(run: Path, target: Path, half: bool = True) -> Path:
+    """Write the EMA weights as a pipeline folder; an existing one is replaced only when the new one is whole.
+
+    Raises:
+        UserError: no run or no checkpoint there.
+    """
+    path = run / "recipe.json"
+    if not path.is_file():
+        raise UserError(f"{run}: no run there (recipe.json is missing)")
+    recipe = from_mapping(Recipe, json.loads(path.read_text()), str(path))
+    steps = CheckpointFolder(run / "checkpoints").steps()
+    if not steps:
+        raise UserError(f"{run}: no whole checkpoint yet")
+    system = make_system(recipe.system, recipe.model, recipe.diffusion, recipe.text)
+    model = system.build()
+    folder = CheckpointFolder(run / "checkpoints").path(steps[-1])
+    weights = load_file(folder / "model.safetensors") | load_file(folder / "ema.safetensors")
+    model.load_state_dict(weights)
+    if half:
+        model = model.to(torch.float16)
+    pipeline = system.pipeline(model)
+    pipeline.register_to_config(sampling=dict(recipe.sampling))
+    unfinished = target.with_name(target.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    pipeline.save_pretrained(str(unfinished))
+    if target.is_dir():
+        for extra in target.iterdir():  # a model card and the like stay
+            if extra.is_file() and not (unfinished / extra.name).exists():
+                shutil.copy2(extra, unfinished / extra.name)
+        shutil.rmtree(target)
+    unfinished.rename(target)
+    return target

@@ -1,0 +1,84 @@
+"""What a run will need, before it runs: counted where it can be, measured by a short probe where it cannot."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from muybridge.training.recipe import Recipe
+from muybridge.training.trainer import Trainer
+
+PROBE_STEPS = 3
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An estimate of a run on this machine.
+
+    Attributes:
+        parameters, trainable: counts.
+        state_bytes: weights, gradients, AdamW moments and EMA: what stays between steps.
+        peak_bytes: of the whole process during the probe (on a GPU: of its memory).
+        available_bytes: of this machine or GPU.
+        seconds_per_step: the fastest probed step.
+        seconds: of all steps, without validation and samples.
+        disk_bytes: of the checkpoints that are kept.
+        advice: what to change if it does not fit.
+    """
+
+    parameters: int
+    trainable: int
+    state_bytes: int
+    peak_bytes: int
+    available_bytes: int
+    seconds_per_step: float
+    seconds: float
+    disk_bytes: int
+    advice: str
+
+
+def plan_run(recipe: Recipe, scratch: Path) -> Plan:
+    """Probe a few steps of a recipe, with its own network, batch and data, in a scratch folder."""
+    probe = replace(recipe, training=replace(recipe.training, warmup_steps=0))
+    trainer = Trainer(probe, scratch)
+    trainer.prepare(limit=2 * recipe.training.batch_size)
+    times = []
+    for step in range(PROBE_STEPS):
+        began = time.perf_counter()
+        trainer.step(step)
+        trainer.optimizer.zero_grad()
+        times.append(time.perf_counter() - began)
+    counts, config = trainer.counts, recipe.training
+    state = FLOAT_BYTES * (counts["total"] + 4 * counts["trainable"])
+    checkpoint = FLOAT_BYTES * (counts["total"] + 3 * counts["trainable"])
+    peak, available = _memory(trainer.accelerator.device)
+    advice = ""
+    if peak > 0.9 * available:
+        advice = (
+            "this will not fit well: raise training.accumulation (same result, smaller pieces), "
+            "set training.gradient_checkpointing, or lower frames, size or batch_size"
+        )
+    return Plan(
+        counts["total"],
+        counts["trainable"],
+        state,
+        peak,
+        available,
+        min(times),
+        min(times) * config.steps,
+        checkpoint * (config.keep_checkpoints + 1),
+        advice,
+    )
+
+
+def _memory(device: torch.device) -> tuple[int, int]:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
+    import psutil
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, int(psutil.virtual_memory().total)
