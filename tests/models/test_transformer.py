@@ -1,0 +1,206 @@
+"""T1-T3, T6-T8, T13, T15 and the size table of the spacetime transformer."""
+
+import pytest
+import torch
+
+from muybridge.errors import UserError
+from muybridge.models.transformer import SIZES, SpacetimeTransformer, patchify, transformer_size, unpatchify
+from muybridge.models.unet3d import joint_mask
+from muybridge.nn.position import grid_positions, rotary_angles, rotate, split_rotary_dims
+from muybridge.nn.text_conditioning import TextCondition
+from muybridge.nn.transformer_blocks import TokenAttention
+from tests.conftest import randomise, some_text
+
+F64 = torch.float64
+TOY = dict(width=64, layers=2, heads=4)
+
+
+def video(frames=4, batch=2, size=8):
+    return torch.randn(batch, 4, frames, size, size, dtype=F64), torch.randn(batch, dtype=F64)
+
+
+def network(std=0.1, **settings):
+    return randomise(SpacetimeTransformer(**{**TOY, **settings}), std).double().eval()
+
+
+@pytest.mark.parametrize("attention", ["joint", "factorised"])
+def test_t1_starts_at_zero_with_identity_blocks(attention):
+    fresh = SpacetimeTransformer(**TOY, attention=attention, text_pooled_dim=8, text_token_dim=8).double()
+    z, lam = video()
+    assert torch.equal(fresh(z, lam, some_text(2)), torch.zeros_like(z))
+    x = torch.randn(2, 64, 64, dtype=F64)
+    text = some_text(2)
+    out = fresh.blocks[0](x, torch.randn(2, 1, 64, dtype=F64), 4, None, None, text.tokens.double(), text.mask[:, None])
+    assert torch.equal(out, x)
+
+
+@pytest.mark.parametrize(
+    "name,patch,parameters",
+    [
+        ("S", 8, 33_148_160), ("S", 4, 32_945_024), ("S", 2, 32_963_360),
+        ("B", 8, 130_881_536), ("B", 4, 130_475_648), ("B", 2, 130_512_416),
+        ("L", 8, 458_594_816), ("L", 4, 458_053_760), ("L", 2, 458_102_816),
+        ("XL", 8, 675_683_072), ("XL", 4, 675_074_432), ("XL", 2, 675_129_632),
+    ],
+)  # fmt: skip
+def test_t2_published_sizes(name, patch, parameters):
+    settings = transformer_size(name, patch)
+    with torch.device("meta"):
+        net = SpacetimeTransformer(**settings, out_channels=8, position="sincos", qk_norm=False, num_classes=1000)
+    assert net.num_parameters() == parameters
+    assert net.num_parameters(only_trainable=True) == parameters - (32 // patch) ** 2 * SIZES[name][1]
+
+
+@pytest.mark.parametrize("patch", [(1, 2, 2), (2, 4, 2), (1, 1, 1), (4, 8, 8)])
+def test_t3_patches_round_trip(patch):
+    z = torch.randn(2, 3, 4, 8, 16)
+    tokens = patchify(z, patch)
+    grid = [n // p for n, p in zip(z.shape[2:], patch, strict=True)]
+    assert tokens.shape == (2, grid[0] * grid[1] * grid[2], 3 * patch[0] * patch[1] * patch[2])
+    assert torch.equal(unpatchify(tokens, patch, grid), z)
+
+
+def test_t3_token_order_is_time_row_column():
+    z = torch.arange(2 * 3 * 4.0).reshape(1, 1, 2, 3, 4)
+    assert torch.equal(patchify(z, (1, 1, 1)).flatten(), z.flatten())
+    assert torch.equal(grid_positions(2, 3, 4)[5], torch.tensor([0, 1, 1]))
+
+
+def test_t6_rotary_logits_depend_on_differences_only():
+    angles = rotary_angles(grid_positions(3, 4, 4), 16)
+    moved = rotary_angles(grid_positions(3, 4, 4) + torch.tensor([5, 2, 7]), 16)
+    q, k = torch.randn(1, 2, 48, 16), torch.randn(1, 2, 48, 16)
+    logits = rotate(q, angles) @ rotate(k, angles).transpose(-1, -2)
+    assert torch.allclose(rotate(q, moved) @ rotate(k, moved).transpose(-1, -2), logits, atol=1e-4)
+    assert torch.allclose(rotate(q, angles).norm(dim=-1), q.norm(dim=-1), atol=1e-5)
+    assert not torch.allclose(logits, q @ k.transpose(-1, -2), atol=1e-2)
+
+
+def test_t6_axis_split_and_two_dimensional_case():
+    assert split_rotary_dims(64) == (16, 24, 24) and split_rotary_dims(16) == (4, 6, 6)
+    one_frame = rotary_angles(grid_positions(1, 4, 4), 16)
+    assert torch.equal(one_frame[:, :2], torch.zeros(16, 2))  # nothing is rotated for time
+    with pytest.raises(ValueError, match="even head width"):
+        split_rotary_dims(5)
+
+
+def test_t7_factorised_starts_as_the_image_model_of_each_frame():
+    net = SpacetimeTransformer(**TOY, attention="factorised").double()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "time_attention.proj" not in name and parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    z, lam = video()
+    out = net(z, lam)
+    for f in range(4):
+        assert torch.allclose(out[:, :, f], net(z[:, :, f : f + 1], lam)[:, :, 0], atol=1e-10)
+    spatial_only = z.clone()
+    spatial_only[:, :, 0] += 1
+    assert torch.equal(net(spatial_only, lam)[:, :, 1:], out[:, :, 1:])
+
+
+def test_t8_positions_enter_only_through_rotation():
+    net = network()
+    z, lam = video(1, size=4)
+    order = torch.tensor([2, 0, 3, 1])
+    blocks = patchify(z, (1, 2, 2))
+    shuffled = unpatchify(blocks[:, order], (1, 2, 2), (1, 2, 2))
+    plain = patchify(net(z, lam), (1, 2, 2))[:, order]
+    assert not torch.allclose(patchify(net(shuffled, lam), (1, 2, 2)), plain, atol=1e-4)
+    import muybridge.models.transformer as module
+
+    kept, module.rotary_angles = module.rotary_angles, lambda *a, **k: None
+    try:
+        plain = patchify(net(z, lam), (1, 2, 2))[:, order]
+        assert torch.allclose(patchify(net(shuffled, lam), (1, 2, 2)), plain, atol=1e-10)
+    finally:
+        module.rotary_angles = kept
+
+
+def test_t13_qk_norm_bounds_the_logits():
+    attention = randomise(TokenAttention(32, 4, qk_norm=True), 3.0)
+    x = 50 * torch.randn(2, 9, 32)
+    q, k, _ = attention.qkv(x).unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    logits = attention.norm_q(q) @ attention.norm_k(k).transpose(-1, -2) / 8**0.5
+    bound = 8**0.5 * attention.norm_q.weight.abs().max() * attention.norm_k.weight.abs().max()
+    assert float(logits.abs().max()) <= float(bound) * 1.0001
+
+
+def test_t15_per_frame_levels_and_condition_channels():
+    net = network()
+    z, lam = video()
+    assert torch.allclose(net(z, lam[:, None].expand(-1, 4)), net(z, lam), atol=1e-10)
+    some_clean = lam[:, None].repeat(1, 4)
+    some_clean[:, :2] = 15.0
+    assert not torch.allclose(net(z, some_clean), net(z, lam), atol=1e-4)
+    assert torch.allclose(net(z, torch.full((2, 4), 15.0)), net(z, torch.full((2,), 15.0)), atol=1e-10)
+    fresh = SpacetimeTransformer(**TOY, condition_channels=5).double()
+    with torch.no_grad():
+        for name, parameter in fresh.named_parameters():
+            if "condition_in" not in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    a, b = (torch.randn(2, 5, 4, 8, 8, dtype=F64) for _ in range(2))
+    assert torch.equal(fresh(z, lam, condition=a), fresh(z, lam, condition=b))
+    with pytest.raises(UserError, match="condition channels"):
+        fresh(z, lam)
+
+
+@pytest.mark.parametrize("attention", ["joint", "factorised"])
+def test_video_and_images_do_not_see_each_other(attention):
+    net = network(attention=attention, text_pooled_dim=8, text_token_dim=8)
+    z, lam = video(5)
+    mask, captions, text = joint_mask(3, 2), torch.tensor([0, 0, 0, 1, 2]), some_text(2, captions=3)
+    base = net(z, lam, text, mask, captions)
+    changed = z.clone()
+    changed[:, :, 3:] += 1
+    assert torch.allclose(net(changed, lam, text, mask, captions)[:, :, :3], base[:, :, :3], atol=1e-12)
+    first = TextCondition(text.pooled[:, 0], text.tokens[:, 0], text.mask[:, 0])
+    assert torch.allclose(net(z[:, :, :3], lam, first), base[:, :, :3], atol=1e-8)
+    image = TextCondition(text.pooled[:, 2], text.tokens[:, 2], text.mask[:, 2])
+    alone = net(z[:, :, 4:], lam, image)
+    assert torch.allclose(alone, base[:, :, 4:], atol=1e-8)
+
+
+def test_dropped_captions_share_one_null_word():
+    net = network(text_pooled_dim=8, text_token_dim=8)
+    z, lam = video()
+    a, b = some_text(2).null(), some_text(2).null()
+    assert torch.allclose(net(z, lam, a), net(z, lam, b), atol=1e-12)
+    assert not torch.allclose(net(z, lam, some_text(2)), net(z, lam, a), atol=1e-4)
+
+
+def test_class_labels_default_to_the_null_class():
+    net = network(num_classes=3)
+    z, lam = video()
+    null = torch.full((2,), 3)
+    assert torch.equal(net(z, lam), net(z, lam, class_labels=null))
+    assert not torch.allclose(net(z, lam, class_labels=torch.tensor([0, 1])), net(z, lam), atol=1e-4)
+
+
+def test_any_size_and_length_with_rotary_and_clear_errors():
+    net = network()
+    for shape in ((1, 4, 1, 4, 12), (1, 4, 9, 6, 2)):
+        assert net(torch.randn(shape, dtype=F64), torch.zeros(1)).shape == shape
+    with pytest.raises(UserError, match="divisible by the patch"):
+        net(torch.randn(1, 4, 2, 5, 4, dtype=F64), torch.zeros(1))
+    with pytest.raises(UserError, match="sin-cos table"):
+        network(position="sincos", sample_size=8)(torch.randn(1, 4, 2, 4, 4, dtype=F64), torch.zeros(1))
+    with pytest.raises(ValueError, match="unknown attention"):
+        SpacetimeTransformer(attention="sparse")
+
+
+def test_gradient_checkpointing_and_saving(tmp_path):
+    z, lam = video(2, 1)
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        net = network().train()
+        if checkpointing:
+            net.enable_gradient_checkpointing()
+        net(z, lam).square().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-10)
+    net = net.float()
+    net.save_pretrained(tmp_path)
+    loaded = SpacetimeTransformer.from_pretrained(tmp_path)
+    assert torch.equal(loaded(z.float(), lam.float()), net.eval()(z.float(), lam.float()))

@@ -1,0 +1,71 @@
+"""Positions, embeddings and text pooling on their own."""
+
+import math
+
+import pytest
+import torch
+
+from muybridge.nn.embeddings import NoiseLevelEmbedding, log_snr_position, sinusoid
+from muybridge.nn.factorised import TemporalAttention, per_frame_norm
+from muybridge.nn.position import relative_offsets, t5_buckets
+from muybridge.nn.text_conditioning import TextCondition, TextPooling
+from tests.conftest import randomise, some_text
+
+
+def test_t5_buckets_are_exact_near_and_logarithmic_far():
+    buckets = t5_buckets(relative_offsets(80), 32, 32)
+    assert buckets[0, 0] == 0
+    assert buckets[5, 2] == 3 and buckets[2, 5] == 16 + 3  # the past below, the future above half
+    assert buckets[79, 0] == 15 and buckets[0, 79] == 31
+    assert [int(buckets[i, 0]) for i in range(8)] == list(range(8))
+    assert all(buckets[i + 1, 0] >= buckets[i, 0] for i in range(79))
+
+
+def test_sinusoid_layouts():
+    position = torch.tensor([3.0])
+    ddpm, dit = sinusoid(position, 8), sinusoid(position, 8, "cos_sin")
+    assert math.isclose(float(ddpm[0, 0]), math.sin(3), abs_tol=1e-6) and math.isclose(float(ddpm[0, 4]), math.cos(3), abs_tol=1e-6)
+    assert math.isclose(float(ddpm[0, 3]), math.sin(3 / 10000), abs_tol=1e-6)
+    assert math.isclose(float(dit[0, 0]), math.cos(3), abs_tol=1e-6)
+    assert math.isclose(float(dit[0, 5]), math.sin(3 * 10000 ** (-1 / 4)), abs_tol=1e-6)
+    assert sinusoid(position, 7).shape == (1, 7)
+
+
+def test_log_snr_position_is_bounded_and_monotone():
+    lam = torch.tensor([math.inf, 20.0, 0.0, -20.0, -math.inf])
+    position = log_snr_position(lam)
+    assert torch.isfinite(position).all() and float(position[2]) == pytest.approx(500, abs=1e-3)
+    assert float(position[0]) < 0.1 and float(position[-1]) > 999.9
+
+
+def test_noise_embedding_takes_any_shape():
+    embed = NoiseLevelEmbedding(16, 32, layers=3)
+    assert embed(torch.zeros(2, 5)).shape == (2, 5, 32)
+    assert not torch.equal(embed(torch.zeros(2)), embed(torch.zeros(2), torch.ones(2, 32)))
+
+
+def test_norm_groups_follow_the_channels():
+    assert per_frame_norm(48, 32).num_groups == 16
+    assert per_frame_norm(64, 32).num_groups == 32
+
+
+def test_temporal_attention_names():
+    with pytest.raises(ValueError, match="unknown temporal position"):
+        TemporalAttention(16, 8, 4, position="absolute")
+
+
+def test_pooling_is_zero_where_dropped_and_needs_an_input():
+    pool = randomise(TextPooling(8, 8, 16))
+    text = some_text(3)
+    out = pool(TextCondition(text.pooled, text.tokens, text.mask, torch.tensor([False, True, False])))
+    assert torch.equal(out[1], torch.zeros(16)) and bool((out[0] != 0).any())
+    assert torch.isfinite(pool(TextCondition(text.pooled, text.tokens, torch.zeros_like(text.mask)))).all()
+    with pytest.raises(ValueError, match="neither pooled nor token"):
+        TextPooling(0, 0, 16)(text)
+
+
+def test_condition_batches():
+    a, b = some_text(2), some_text(3).null()
+    both = a.cat(b)
+    assert both.pooled.shape[0] == 5 and both.dropped.tolist() == [False, False, True, True, True]
+    assert some_text(1).repeat(4).tokens.shape[0] == 4
