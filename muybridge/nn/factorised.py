@@ -138,19 +138,18 @@ class TemporalAttention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, batch: int, mask: Tensor | None) -> Tensor:
         # plain matrix products: for a dozen frames they beat the fused kernels, and Shaw's terms need the weights
         frames = q.shape[2]
-        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-        value_bias = None
+        q = q * q.shape[-1] ** -0.5
+        logits = q @ k.transpose(-1, -2)
         if isinstance(self.position, T5RelativeBias):
             logits = logits + self.position(frames)
         elif isinstance(self.position, ShawRelativePosition):
-            key_bias, value_bias = self.position(frames)
-            logits = logits + ((q * q.shape[-1] ** -0.5).unsqueeze(-2) * key_bias).sum(-1)
+            logits = logits + self.position.on_logits(q)
         if mask is not None:
             allowed = mask.expand(batch, frames, frames).repeat_interleave(q.shape[0] // batch, 0)
             logits = logits.masked_fill(~allowed[:, None], float("-inf"))
         weights = logits.softmax(-1)
         out = weights @ v
-        return out if value_bias is None else out + (weights.unsqueeze(-1) * value_bias).sum(-2)
+        return out + self.position.on_values(weights) if isinstance(self.position, ShawRelativePosition) else out
 
 
 def _heads(channels: int, head_dim: int) -> int:

@@ -42,18 +42,33 @@ class T5RelativeBias(nn.Module):
 
 
 class ShawRelativePosition(nn.Module):
-    """Learned vectors a^K and a^V for each clipped offset, added to keys and values. Source: 1803.02155 eqs. 3, 4."""
+    """Learned vectors a^K and a^V for each clipped offset, added to keys and values. Source: 1803.02155 eqs. 3, 4.
+
+    a^V lets a frame tell how many frames lie before and after it even where all frames look alike, as in pure noise;
+    scalar biases on the logits cannot.
+    """
 
     def __init__(self, head_dim: int, max_offset: int):
         super().__init__()
         self.max_offset = max_offset
         self.key = nn.Parameter(torch.randn(2 * max_offset + 1, head_dim) * head_dim**-0.5)
-        self.value = nn.Parameter(torch.zeros(2 * max_offset + 1, head_dim))
+        self.value = nn.Parameter(torch.randn(2 * max_offset + 1, head_dim) * head_dim**-0.5)
 
-    def forward(self, num_frames: int) -> tuple[Tensor, Tensor]:
-        """(a^K, a^V), each [F, F, head_dim]."""
-        place = relative_offsets(num_frames, self.key.device).clamp(-self.max_offset, self.max_offset) + self.max_offset
-        return self.key[place], self.value[place]
+    def _places(self, num_frames: int) -> Tensor:
+        offsets = relative_offsets(num_frames, self.key.device)
+        return offsets.clamp(-self.max_offset, self.max_offset) + self.max_offset
+
+    def on_logits(self, q: Tensor) -> Tensor:
+        """q_i . a^K_{j-i}, [N, heads, F, F] for queries [N, heads, F, d]."""
+        keys = self.key[self._places(q.shape[2])]  # [F, F, d]
+        by_frame = q.permute(2, 0, 1, 3).flatten(1, 2)  # [F, N heads, d]
+        return (by_frame @ keys.transpose(1, 2)).unflatten(1, q.shape[:2]).permute(1, 2, 0, 3)
+
+    def on_values(self, weights: Tensor) -> Tensor:
+        """sum_j w_ij a^V_{j-i}, [N, heads, F, d] for attention weights [N, heads, F, F]."""
+        values = self.value[self._places(weights.shape[2])]
+        by_frame = weights.permute(2, 0, 1, 3).flatten(1, 2)
+        return (by_frame @ values).unflatten(1, weights.shape[:2]).permute(1, 2, 0, 3)
 
 
 def split_rotary_dims(head_dim: int) -> tuple[int, int, int]:

@@ -69,9 +69,10 @@ class TextPooling(nn.Module):
     def __init__(self, pooled_dim: int, token_dim: int, width: int, queries: int = 4, heads: int = 4):
         super().__init__()
         self.heads = heads
-        self.from_pooled = nn.Linear(pooled_dim, width) if pooled_dim else None
+        # pooled embeddings come at any scale (unit length from MiniLM): bring them to unit variance
+        self.from_pooled = nn.Sequential(nn.LayerNorm(pooled_dim), nn.Linear(pooled_dim, width)) if pooled_dim else None
         if token_dim:
-            self.query = nn.Parameter(torch.randn(queries, token_dim) * 0.5)
+            self.query = nn.Parameter(torch.randn(queries, token_dim))
             self.norm = nn.LayerNorm(token_dim)
             self.key_value = nn.Linear(token_dim, 2 * token_dim)
             self.out = nn.Linear(queries * token_dim, width)
@@ -82,7 +83,7 @@ class TextPooling(nn.Module):
         lead = text.pooled.shape[:-1]
         vector = self._pool(text.tokens.flatten(0, -3), text.mask.flatten(0, -2)) if self.token_dim else None
         if self.from_pooled is not None:
-            pooled = self.from_pooled(text.pooled.flatten(0, -2).to(self.from_pooled.weight.dtype))
+            pooled = self.from_pooled(text.pooled.flatten(0, -2).to(self.from_pooled[1].weight.dtype))
             vector = pooled if vector is None else vector + pooled
         if vector is None:
             raise ValueError("text pooling was built with neither pooled nor token embeddings")
