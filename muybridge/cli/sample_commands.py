@@ -50,7 +50,7 @@ def generate(
     prompts: Annotated[Path | None, typer.Option(help="A file with one prompt a line, instead of PROMPT.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="With --prompts: where 0000.mp4, 0001.mp4, ... go.")] = None,
     format: Annotated[str, typer.Option(help="With --prompts: mp4, gif, webp or npy (uint8 [F, H, W, 3]).")] = "mp4",
-    batch_size: Annotated[int, typer.Option(help="Videos sampled together; changes memory, not results.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Videos sampled together; above 1, replay is exact but for rounding.")] = 1,
 ) -> None:
     """Make a video from words.
 
@@ -108,7 +108,7 @@ def extend(
 
     [bold]muybridge extend star.mp4 --prompt "a blue star moving up" --add-frames 12 -o longer.mp4[/bold]
     """
-    options = {"num_frames": add_frames, "context_frames": context_frames, "method": method, "weight": weight}
+    options = {"add_frames": add_frames, "context_frames": context_frames, "method": method, "weight": weight}
     settings = _settings(None, None, None, steps, sampler, guidance_scale, None)
     _continue("extend", video, output, prompt, seed, options, settings, model, upscale)
 
@@ -294,14 +294,11 @@ def _continue(
     clip = read_video(video)
     pipeline = _open(model, settings, [output], upscale)
 
+    from muybridge.systems.continuation import at_model_size
     from muybridge.systems.recipes_in_files import continue_video
 
-    frames = clip.frames
-    known = pipeline.settings().height
-    if frames.shape[1] != known and frames.shape[1] % known == 0:  # a file written with --upscale
-        factor = frames.shape[1] // known
-        frames = frames[:, factor // 2 :: factor, factor // 2 :: factor]
-    with steps_bar(f"{verb}ing"[:-4] + "ing", pipeline.settings(**settings).num_inference_steps) as advance:
+    frames = at_model_size(pipeline, clip.frames)
+    with steps_bar("sampling", pipeline.settings(**settings).num_inference_steps) as advance:
         made, recipe = continue_video(
             pipeline, model, verb, str(video.resolve()), frames, prompt, seed, options, settings, advance
         )

@@ -19,13 +19,23 @@ from muybridge.errors import UserError
 from muybridge.systems.pipeline import TextToVideoPipeline, from_uint8, to_uint8
 
 METHODS = ("reconstruction", "replacement")
+#: Fresh noise at every step lets known and new frames agree; VDM samples its extensions this way.
+CONTINUATION_SAMPLER = "ancestral"
+
+
+def at_model_size(pipeline: TextToVideoPipeline, frames: np.ndarray) -> np.ndarray:
+    """Undo a whole enlargement by repeated pixels (`--upscale`); other sizes are returned as they are."""
+    factor, rest = divmod(frames.shape[1], pipeline.settings().height)
+    if rest or factor < 2 or frames.shape[2] % factor:
+        return frames
+    return frames[:, factor // 2 :: factor, factor // 2 :: factor]
 
 
 def extend_video(
     pipeline: TextToVideoPipeline,
     frames: np.ndarray,
     prompt: str | None,
-    num_frames: int,
+    add_frames: int,
     seed: int = 0,
     context_frames: int | None = None,
     method: str = "reconstruction",
@@ -37,33 +47,33 @@ def extend_video(
 
     Args:
         frames: uint8 [F, H, W, 3], the video so far; its frames are not rewritten.
-        num_frames: frames to append.
+        add_frames: how many to append.
         context_frames: how many of the last frames each block knows; half of the model's frames by default.
         method: "reconstruction" guidance or plain "replacement".
         weight: w_r of reconstruction guidance.
         overrides: fields of SamplingConfig.
 
     Returns:
-        uint8 [F + num_frames, H, W, 3].
+        uint8 [F + add_frames, H, W, 3].
 
     Raises:
         UserError: a size the model does not take, or settings that leave nothing to add.
     """
     block = pipeline.settings(**overrides).num_frames
     context = min(context_frames or block // 2, len(frames))
-    if num_frames < 1:
-        raise UserError(f"num_frames to append must be at least 1, got {num_frames}")
+    if add_frames < 1:
+        raise UserError(f"add_frames must be at least 1, got {add_frames}")
     if not 1 <= context < block:
         raise UserError(f"context_frames must be in 1..{block - 1} for a model of {block} frames, got {context}")
     video = from_uint8(frames)[None]
-    for turn in range(-(-num_frames // (block - context))):
+    for turn in range(-(-add_frames // (block - context))):
         known = torch.zeros(1, video.shape[1], block, *video.shape[3:])
         known[:, :, :context] = video[:, :, -context:]
         out = _fill(
             pipeline, known, range(context), prompt, derive_seed(seed, "extend", turn), method, weight, on_step, overrides
         )
         video = torch.cat([video, out[:, :, context:]], 2)
-    new = to_uint8(video)[0, len(frames) : len(frames) + num_frames]
+    new = to_uint8(video)[0, len(frames) : len(frames) + add_frames]
     return np.concatenate([frames, new])
 
 
@@ -157,5 +167,5 @@ def _fill(
         raise UserError(f"unknown method {method!r}; Known: {', '.join(METHODS)}")
     height, width = known.shape[-2:]
     given = Known(known, frame_mask(places, known.shape[2]), weight if method == "reconstruction" else 0.0)
-    settings = {**overrides, "sampler": overrides.get("sampler") or "ancestral", "height": height, "width": width}
+    settings = {**overrides, "sampler": overrides.get("sampler") or CONTINUATION_SAMPLER, "height": height, "width": width}
     return pipeline(prompt, seed=seed, known=given, on_step=on_step, **settings).samples

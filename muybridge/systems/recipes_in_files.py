@@ -12,7 +12,7 @@ import numpy as np
 from muybridge import __version__
 from muybridge.diffusion.samplers import SamplerState
 from muybridge.errors import UserError
-from muybridge.systems.continuation import extend_video, interpolate_video
+from muybridge.systems.continuation import CONTINUATION_SAMPLER, at_model_size, extend_video, interpolate_video
 from muybridge.systems.loading import find_model, model_hash
 from muybridge.systems.pipeline import TextToVideoPipeline
 
@@ -30,7 +30,7 @@ def make_videos(
     prompts: Sequence[str],
     seeds: Sequence[int],
     settings: dict[str, Any],
-    batch_size: int = 8,
+    batch_size: int = 1,
     on_step: Callable[[SamplerState], None] | None = None,
 ) -> list[Made]:
     """Sample prompts; returns each video with its recipe."""
@@ -55,6 +55,7 @@ def continue_video(
     on_step: Callable[[SamplerState], None] | None = None,
 ) -> Made:
     """Extend or interpolate a video; its recipe names the source by path and by hash."""
+    settings = {"sampler": CONTINUATION_SAMPLER, **settings}
     function = {"extend": extend_video, "interpolate": interpolate_video}[command]
     out = function(pipeline, frames, prompt, seed=seed, on_step=on_step, **options, **settings)
     recipe = _base(pipeline, model, command, settings) | {
@@ -100,7 +101,7 @@ def replay(
     if recipe["command"] == "generate":
         made = pipeline(recipe["prompt"], seed=recipe["seed"], on_step=on_step, **recipe["sampling"])
         return made.frames[0]
-    source = read(recipe["source"])
+    source = at_model_size(pipeline, read(recipe["source"]))
     if frames_hash(source) != recipe["source_sha256"]:
         raise UserError(f"{recipe['source']} has changed since this video was made from it")
     settings = recipe["sampling"]

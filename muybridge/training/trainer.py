@@ -7,6 +7,7 @@ import json
 import math
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from muybridge.data.clips import FirstClips
+from muybridge.data.clips import ClipSource, FirstClips
 from muybridge.data.embeddings import CaptionEmbeddings
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_strip
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
-from muybridge.systems.contract import Losses
+from muybridge.systems.contract import Losses, TrainingBatch
 from muybridge.systems.registry import make_system
 from muybridge.training.batches import BatchMaker
 from muybridge.training.checkpoint import CheckpointFolder, write_json
@@ -55,10 +56,10 @@ class Trainer:
         self.cache = cache or folder / "cache"
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
+        if self.config.precision == "fp16" and not torch.accelerator.is_available():
+            raise UserError("training.precision: fp16 needs a GPU; use fp32 (or bf16 where the CPU has it)")
         precision = {"fp32": "no"}.get(self.config.precision, self.config.precision)
         self.accelerator = Accelerator(mixed_precision=precision)
-        if self.config.precision == "fp16" and self.accelerator.device.type == "cpu":
-            raise UserError("training.precision: fp16 needs a GPU; use fp32 (or bf16 where the CPU has it)")
         self.main = self.accelerator.is_main_process
         self.system = make_system(recipe.system, recipe.model, recipe.diffusion, recipe.text)
         self.stopping = False
@@ -75,13 +76,14 @@ class Trainer:
             )
         self.share = config.batch_size // shares
         source, held_out = make_source(self.recipe.data), make_source(self.recipe.data, "validation")
+        held_out = FirstClips(held_out, min(config.validation_clips, limit or config.validation_clips))
         if limit:
-            source, held_out = FirstClips(source, limit), FirstClips(held_out, limit)
-        self.data_motion = float(np.mean([mean_frame_difference(source.clip(i).frames) for i in range(8)]))
-        embeddings = self._embed(source.captions() + held_out.captions()[: config.validation_clips])
+            source = FirstClips(source, limit)
+        self.data_motion = float(np.mean([mean_frame_difference(source.clip(i).frames) for i in range(min(8, len(source)))]))
+        embeddings = self._embed(source.captions() + held_out.captions())
         images = int(getattr(self.system, "images_per_video", 0))
         self.batches = BatchMaker(source, embeddings, images, config.batch_size, self.recipe.seed)
-        self.held_out = _FirstClips(held_out, embeddings, images, config.validation_clips, self.recipe.seed)
+        self.held_out = HeldOutClips(held_out, embeddings, images, self.recipe.seed)
 
         torch.manual_seed(derive_seed(self.recipe.seed, "init"))
         model = self.system.build()
@@ -274,15 +276,15 @@ class Trainer:
         return target
 
 
-class _FirstClips:
-    """The first clips of the held-out split, with their own fixed times and noise, shared over the processes."""
+class HeldOutClips:
+    """Held-out clips in order, each with its own fixed time and noise, shared over the processes."""
 
-    def __init__(self, source: Any, embeddings: Any, images: int, count: int, seed: int):
-        self.count = min(count, len(source))
+    def __init__(self, source: ClipSource, embeddings: CaptionEmbeddings | None, images: int, seed: int):
+        self.count = len(source)
         self.maker = BatchMaker(source, embeddings, images, self.count, derive_seed(seed, "validation"), "validation")
         self.maker.index_of = lambda step, place: place  # type: ignore[method-assign]
 
-    def __call__(self, share: int, accelerator: Accelerator) -> Any:
+    def __call__(self, share: int, accelerator: Accelerator) -> Iterator[TrainingBatch]:
         rank, processes = accelerator.process_index, accelerator.num_processes
         usable = self.count - self.count % processes
         mine = list(range(rank, usable, processes))

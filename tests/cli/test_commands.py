@@ -1,0 +1,151 @@
+"""The command line: what it makes, what it refuses (exit code 2, nothing written), and how fast its help is."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from muybridge.cli.main import app
+from muybridge.data.video_io import read_recipe, read_video, write_video
+from muybridge.models import build_network
+from muybridge.systems.pipeline import TextToVideoPipeline
+from tests.conftest import TINY_MODEL, randomise, with_training, write_recipe
+
+SAMPLING = {"num_frames": 4, "height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 2.0}
+PROMPT = "a red circle moving left"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    network = randomise(build_network(TINY_MODEL), 0.02)
+    TextToVideoPipeline(network, text_encoder="all-MiniLM-L6-v2", text_max_length=8, sampling=SAMPLING).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif", "webp", "npy"])
+def test_generate_and_replay(model, tmp_path, kind):
+    out = tmp_path / f"out.{kind}"
+    done = run("generate", PROMPT, "-o", out, "--model", model, "--seed", 4, "--steps", 2, "--fps", 5, "--upscale", 2)
+    assert done.exit_code == 0, done.output
+    recipe = read_recipe(out)
+    assert recipe["prompt"] == PROMPT and recipe["seed"] == 4 and recipe["sampling"]["num_inference_steps"] == 2
+    assert recipe["model_hash"] and recipe["muybridge"]
+    clip = read_video(out)
+    assert clip.frames.shape == (4, 32, 32, 3) and abs(clip.fps - 5) < 0.01
+    again = run("replay", out)
+    assert again.exit_code == 0 and "the same" in again.output, again.output
+
+
+def test_replay_tells_another_video(model, tmp_path):
+    out = tmp_path / "out.npy"
+    assert run("generate", PROMPT, "-o", out, "--model", model).exit_code == 0
+    recipe = read_recipe(out)
+    write_video(255 - read_video(out).frames, out, 8, {**recipe, "frames_sha256": "0" * 64})
+    assert run("replay", out).exit_code == 1
+    write_video(read_video(out).frames, tmp_path / "plain.gif", 8)
+    refused = run("replay", tmp_path / "plain.gif")
+    assert refused.exit_code == 2 and "no recipe" in refused.output
+
+
+def test_a_file_of_prompts_and_going_on(model, tmp_path):
+    (tmp_path / "p.txt").write_text("a red circle moving left\n\na blue star moving up\na green ring standing still\n")
+    arguments = ("generate", "--prompts", tmp_path / "p.txt", "--output-dir", tmp_path / "out", "--format", "npy", "--model", model, "--batch-size", 2)
+    assert run(*arguments).exit_code == 0
+    names = sorted(p.name for p in (tmp_path / "out").glob("*.npy"))
+    assert names == ["0000.npy", "0001.npy", "0002.npy"]
+    frames = np.load(tmp_path / "out" / "0001.npy")
+    assert frames.dtype == np.uint8 and frames.shape == (4, 16, 16, 3)
+    single = tmp_path / "single.npy"
+    assert run("generate", "a blue star moving up", "-o", single, "--model", model, "--seed", 1).exit_code == 0
+    assert np.abs(np.load(single).astype(int) - frames).max() <= 1
+    (tmp_path / "out" / "0001.npy").unlink()
+    done = run(*arguments)
+    assert "1 videos written" in done.output and "2 were already there" in done.output
+
+
+def test_extend_interpolate_and_replay_them(model, tmp_path):
+    first = tmp_path / "a.npy"
+    assert run("generate", PROMPT, "-o", first, "--model", model, "--upscale", 3).exit_code == 0
+    for verb, more, frames in (("extend", ("--add-frames", 3), 7), ("interpolate", ("--factor", 2), 7)):
+        out = tmp_path / f"{verb}.npy"
+        done = run(verb, first, "-o", out, "--model", model, "--prompt", PROMPT, "--steps", 3, *more)
+        assert done.exit_code == 0, done.output
+        assert len(np.load(out)) == frames
+        again = run("replay", out)
+        assert again.exit_code == 0 and "the same" in again.output, again.output
+
+
+def test_train_plan_export_and_data_commands(tiny_recipe, tmp_path):
+    path = write_recipe(with_training(tiny_recipe, steps=2), tmp_path / "r.yaml")
+    done = run("train", path, "-o", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert run("export", tmp_path / "run", tmp_path / "m").exit_code == 0
+    assert run("generate", PROMPT, "-o", tmp_path / "x.gif", "--model", tmp_path / "m").exit_code == 0
+    planned = run("plan", path)
+    assert planned.exit_code == 0 and "peak memory" in planned.output, planned.output
+    shown = run("data", "show", path, "-o", tmp_path / "d.png", "--count", 3)
+    assert shown.exit_code == 0 and (tmp_path / "d.png").is_file() and "24 clips" in shown.output
+
+
+def test_models_and_version():
+    assert run("models").exit_code == 0
+    assert run("--version").output.strip()
+
+
+BAD = {
+    "unknown model": (("generate", PROMPT, "-o", "{out}", "--model", "world-vmd"), "did you mean 'world-vdm'"),
+    "no prompt": (("generate", "-o", "{out}"), "give either a PROMPT"),
+    "empty prompt": (("generate", "  ", "-o", "{out}", "--model", "{model}"), "prompt is empty"),
+    "huge prompt": (("generate", "word " * 10_000, "-o", "{out}", "--model", "{model}"), "10000 words"),
+    "zero steps": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--steps", "0"), "steps must be"),
+    "absurd steps": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--steps", "100000"), "steps must be"),
+    "zero frames": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--num-frames", "0"), "at least 1 frame"),
+    "absurd size": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--height", "99999", "--width", "99999"), "too large"),
+    "odd size": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--height", "17"), "divisible by"),
+    "bad sampler": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--sampler", "dimm"), "did you mean 'ddim'"),
+    "bad ending": (("generate", PROMPT, "-o", "{dir}/x.avi", "--model", "{model}"), "cannot write .avi"),
+    "unwritable": (("generate", PROMPT, "-o", "/proc/none/x.mp4", "--model", "{model}"), "cannot write here"),
+    "bad upscale": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--upscale", "0"), "upscale"),
+    "no video": (("extend", "{text}", "-o", "{out}", "--model", "{model}"), "not a readable video"),
+    "missing video": (("interpolate", "{dir}/none.mp4", "-o", "{out}", "--model", "{model}"), "no video at"),
+    "missing recipe": (("train", "{dir}/none.yaml"), "no recipe at"),
+    "misspelt recipe": (("plan", "{recipe}"), "did you mean 'steps'"),
+    "no prompts file": (("generate", "--prompts", "{dir}/none.txt", "--output-dir", "{dir}/o", "--model", "{model}"), "cannot be read"),
+    "unknown data": (("data", "build", "emojis"), "neither 'emoji' nor a folder"),
+    "no run": (("export", "{dir}/none", "{dir}/m"), "no run there"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_exits_with_2_and_writes_nothing(what, model, tmp_path, monkeypatch):
+    arguments, message = BAD[what]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "bad.yaml").write_text("name: a\nsystem: vdm\nmodel: {}\ndata: {}\ntraining: {stepz: 3}")
+    places = {"out": tmp_path / "out.mp4", "dir": tmp_path, "model": model, "text": tmp_path / "text.mp4", "recipe": tmp_path / "bad.yaml"}
+    done = run(*(a.format(**places) if len(a) < 200 else a for a in arguments))
+    assert done.exit_code == 2, done.output
+    assert message in " ".join(done.output.split()), done.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.yaml", "text.mp4"]
+
+
+@pytest.mark.slow
+def test_help_comes_in_about_a_second():
+    commands = [[], ["generate"], ["train"], ["plan"], ["extend"], ["data", "build"], ["replay"]]
+    for command in commands:
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "muybridge.cli.main", *command, "--help"], check=True, capture_output=True)
+            times.append(time.perf_counter() - began)
+        assert min(times) < 1.5, (command, times)

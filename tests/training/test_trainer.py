@@ -1,0 +1,237 @@
+"""Resume is exact, processes agree, a network learns, and what goes wrong is said in words."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from muybridge.errors import UserError
+from muybridge.systems.loading import load_pipeline
+from muybridge.training.checkpoint import CheckpointFolder
+from muybridge.training.export import export_run
+from muybridge.training.health import Health
+from muybridge.training.plan import plan_run
+from muybridge.training.trainer import Trainer
+from tests.conftest import with_training, write_recipe
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def run_process(recipe_path, folder, *more, launcher=(sys.executable,), check=True):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [*launcher, "-W", "ignore", "-m", "tests.training.runner"] if launcher[0] == sys.executable else [*launcher]
+    command += [str(recipe_path), str(folder), *map(str, more)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
+    if check:
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
+
+
+def final_weights(folder):
+    return load_file(folder / "model" / "network" / "diffusion_pytorch_model.safetensors")
+
+
+def losses_of(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+@pytest.mark.slow
+def test_kill_9_and_the_same_command_gives_the_same_bits(tiny_recipe, tmp_path):
+    path = write_recipe(tiny_recipe, tmp_path / "r.yaml")
+    run_process(path, tmp_path / "whole")
+    killed = run_process(path, tmp_path / "killed", 3, check=False)
+    assert killed.returncode == -9
+    assert CheckpointFolder(tmp_path / "killed" / "checkpoints").steps() == [2]
+    run_process(path, tmp_path / "killed")
+    whole, resumed = final_weights(tmp_path / "whole"), final_weights(tmp_path / "killed")
+    assert whole.keys() == resumed.keys()
+    for name in whole:
+        assert torch.equal(whole[name], resumed[name]), name
+    assert losses_of(tmp_path / "whole") == losses_of(tmp_path / "killed")
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_loss_of_one(tiny_recipe, tmp_path):
+    path = write_recipe(tiny_recipe, tmp_path / "r.yaml")
+    run_process(path, tmp_path / "one")
+    launcher = (
+        sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "tests.training.runner",
+    )  # fmt: skip
+    launch(launcher, path, tmp_path / "two")
+    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for step in one:
+        assert abs(one[step] - two[step]) < 1e-4 * max(1, one[step]), step
+    a, b = final_weights(tmp_path / "one"), final_weights(tmp_path / "two")
+    assert max(float((a[n] - b[n]).abs().max()) for n in a) < 2e-3
+
+
+def launch(launcher, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run([*launcher, *map(str, arguments)], capture_output=True, text=True, cwd=REPOSITORY, env=environment)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+@pytest.mark.slow
+def test_the_shipped_fsdp2_configuration_trains_and_resumes_on_two_cpu_processes(tiny_recipe, tmp_path):
+    import dataclasses
+
+    path = write_recipe(tiny_recipe, tmp_path / "r.yaml")
+    run_process(path, tmp_path / "one")
+    launcher = (
+        sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--config_file",
+        str(REPOSITORY / "recipes" / "accelerate" / "fsdp2.yaml"), "--cpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "-m", "tests.training.runner",
+    )  # fmt: skip
+    half = write_recipe(with_training(tiny_recipe, steps=4), tmp_path / "half.yaml")
+    launch(launcher, half, tmp_path / "sharded")
+    launch(launcher, path, tmp_path / "sharded")
+    one, sharded = losses_of(tmp_path / "one"), losses_of(tmp_path / "sharded")
+    assert one.keys() == sharded.keys()
+    for step in one:
+        assert abs(one[step] - sharded[step]) < 1e-3 * max(1, one[step]), step
+    assert dataclasses.asdict(tiny_recipe)["name"] == "tiny"
+
+
+def test_accumulation_is_the_same_step(tiny_recipe, tmp_path):
+    whole = Trainer(tiny_recipe, tmp_path / "a")
+    whole.prepare()
+    parts = Trainer(with_training(tiny_recipe, accumulation=2), tmp_path / "b", cache=tmp_path / "a" / "cache")
+    parts.prepare()
+    for step in range(2):
+        (a, norm_a), (b, norm_b) = whole.step(step), parts.step(step)
+        assert abs(a - b) < 1e-5 and abs(norm_a - norm_b) < 1e-4
+        whole.optimizer.zero_grad()
+        parts.optimizer.zero_grad()
+
+
+@pytest.mark.slow
+def test_a_transformer_and_a_unet_overfit_one_clip(tiny_recipe, tmp_path):
+    """The whole path learns: one clip, some hundred steps, and the sample is that clip."""
+    from dataclasses import replace
+
+    transformer = {
+        "type": "transformer", "in_channels": 3, "out_channels": 3, "layers": 2, "width": 96, "heads": 4,
+        "patch_size": [1, 2, 2], "text_pooled_dim": 384, "text_token_dim": 384,
+    }  # fmt: skip
+    for name, model in (("unet", tiny_recipe.model), ("transformer", transformer)):
+        recipe = replace(
+            tiny_recipe, model=model, data={**tiny_recipe.data, "num_clips": 1}, diffusion={"null_probability": 0.0}
+        )
+        recipe = with_training(recipe, steps=250, batch_size=8, learning_rate=3e-3, ema=0.98, threads=2, checkpoint_every=250, decay="cosine")
+        trainer = Trainer(recipe, tmp_path / name, cache=tmp_path / "cache")
+        trainer.prepare()
+        for step in range(recipe.training.steps):
+            loss, _ = trainer.step(step)
+            trainer.optimizer.zero_grad()
+        clip = trainer.batches.source.clip(0)
+        with trainer.ema.applied():
+            pipeline = trainer.system.pipeline(trainer.model.eval())
+            settings = {**recipe.sampling, "guidance_scale": 1.0, "num_inference_steps": 12}
+            frames = pipeline(clip.caption, seed=1, **settings).frames[0]
+        error = np.abs(frames.astype(int) - clip.frames).mean()
+        still = np.abs(clip.frames.astype(int).mean() - clip.frames).mean()
+        assert error < 0.35 * still, (name, error, still, loss)
+
+
+def test_run_writes_logs_samples_checkpoints_and_a_model(tiny_recipe, tmp_path, capsys):
+    recipe = with_training(tiny_recipe, sample_every=6, sample_prompts=("a red circle moving left",), keep_checkpoints=2)
+    folder = tmp_path / "run"
+    model = Trainer(recipe, folder).run()
+    told = capsys.readouterr().out
+    assert "parameters," in told and "of them train" in told
+    assert CheckpointFolder(folder / "checkpoints").steps() == [4, 6]
+    assert (folder / "samples" / "step-00000006.png").is_file() and list((folder / "tensorboard").iterdir())
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    held_out = [r for r in records if "validation_error" in r]
+    assert [r["step"] for r in held_out] == [3, 6] and any("validation_error_layout" in r for r in held_out)
+    assert load_pipeline(str(model)).defaults().num_frames == 4
+    half = export_run(folder, tmp_path / "half")
+    weights = load_file(half / "network" / "diffusion_pytorch_model.safetensors")
+    assert {w.dtype for w in weights.values()} == {torch.float16}
+    full = final_weights(folder)
+    assert all(torch.allclose(weights[n].float(), full[n], atol=2e-3) for n in full)
+
+
+def test_another_recipe_in_the_same_folder_is_refused(tiny_recipe, tmp_path):
+    Trainer(with_training(tiny_recipe, steps=2), tmp_path / "run").run()
+    with pytest.raises(UserError, match=r"another recipe \(different: training\)"):
+        Trainer(with_training(tiny_recipe, learning_rate=2e-3), tmp_path / "run").run()
+    Trainer(with_training(tiny_recipe, steps=3, log_every=2), tmp_path / "run").run()  # longer, other bookkeeping: goes on
+
+
+def test_a_cut_checkpoint_is_passed_over(tiny_recipe, tmp_path):
+    folder = tmp_path / "run"
+    Trainer(with_training(tiny_recipe, steps=4), folder).run()
+    (folder / "checkpoints" / "unfinished-00000005").mkdir()
+    (folder / "checkpoints" / "step-00000004" / "state.json").unlink()
+    assert CheckpointFolder(folder / "checkpoints").steps() == [2]
+    Trainer(with_training(tiny_recipe, steps=4), folder).run()
+    assert CheckpointFolder(folder / "checkpoints").steps() == [2, 4]
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tiny_recipe, tmp_path, monkeypatch):
+    from muybridge.training import checkpoint
+
+    folder = tmp_path / "run"
+    Trainer(with_training(tiny_recipe, steps=2), folder).run()
+    real, count = checkpoint.save_file, iter(range(99))
+
+    def full(tensors, path):
+        if next(count) == 1:  # the second file of the next checkpoint
+            raise OSError(28, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UserError, match="No space left on device.*last whole one is step 2"):
+        Trainer(tiny_recipe, folder).run()
+    assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_batch_must_divide(tiny_recipe, tmp_path):
+    with pytest.raises(UserError, match="precision: fp16 needs a GPU"):
+        Trainer(with_training(tiny_recipe, precision="fp16"), tmp_path)
+
+
+def test_health_speaks_in_words():
+    health = Health()
+    with pytest.raises(UserError, match="the loss is nan. Nothing after step 40"):
+        health.check_loss(float("nan"), 50, 40)
+    live, dead = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    live.grad = torch.ones(2)
+    named = [("live", live), ("dead", dead)]
+    assert [health.check_gradients(named) for _ in range(2)] == [[], []]
+    assert "no gradient reaches dead" in health.check_gradients(named)[0]
+    assert health.check_gradients(named) == []  # once
+    still, moving = np.zeros((1, 4, 8, 8, 3), np.uint8), np.random.default_rng(0).integers(0, 255, (1, 4, 8, 8, 3), np.uint8)
+    assert health.check_motion(moving, 5.0) == []
+    assert "hardly move" in health.check_motion(still, 5.0)[0]
+
+
+def test_plan_counts_and_measures(tiny_recipe, tmp_path):
+    found = plan_run(tiny_recipe, tmp_path)
+    trainer = Trainer(tiny_recipe, tmp_path / "again")
+    trainer.prepare()
+    assert found.parameters == trainer.counts["total"] == found.trainable
+    assert found.state_bytes == 20 * found.parameters
+    assert 0 < found.seconds_per_step < 30 and found.seconds == found.seconds_per_step * 6
+    assert found.peak_bytes > found.state_bytes and not found.advice
+    Trainer(tiny_recipe, tmp_path / "run").run()
+    checkpoint = sum(p.stat().st_size for p in (tmp_path / "run" / "checkpoints" / "step-00000006").iterdir())
+    assert abs(found.disk_bytes / 3 / checkpoint - 1) < 0.1
+
+
+def test_validation_is_the_same_every_time(tiny_recipe, tmp_path):
+    trainer = Trainer(tiny_recipe, tmp_path)
+    trainer.prepare()
+    first = [trainer.system.losses(trainer.model, b).error for b in trainer.held_out(4, trainer.accelerator)]
+    again = [trainer.system.losses(trainer.model, b).error for b in trainer.held_out(4, trainer.accelerator)]
+    assert torch.equal(torch.cat(first), torch.cat(again)) and len(torch.cat(first)) == 4
