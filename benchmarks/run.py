@@ -67,18 +67,18 @@ def peer_unet() -> torch.nn.Module:
     sys.modules.setdefault("torchvision", stub)
     from video_diffusion_pytorch import Unet3D
 
-    return Unet3D(dim=64, dim_mults=(1, 2, 4, 8), channels=3)
+    return Unet3D(dim=32, dim_mults=(1, 2, 4), channels=3)
 
 
 def against_peer() -> dict[str, float]:
-    """Equal base width, multipliers, frames, size; attention of both kinds at all but the first level in ours."""
+    """Equal base width, multipliers, frames, size; attention over space and over time at every level in both."""
     theirs = peer_unet().train()
     ours = UNet3DModel(
         sample_size=SIZE,
-        base_channels=64,
-        channel_multipliers=(1, 2, 4, 8),
+        base_channels=32,
+        channel_multipliers=(1, 2, 4),
         blocks_per_level=1,
-        attention_resolutions=(4, 8, 16),
+        attention_resolutions=(8, 16, 32),
         attention_head_dim=32,
         embedding_dim=256,
         embedding_layers=2,

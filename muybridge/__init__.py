@@ -1,9 +1,9 @@
 """muybridge: every major design of a video diffusion model, built from the same few parts.
 
-    from muybridge import load_pipeline
-    pipeline = load_pipeline("world-vdm")
-    result = pipeline("a red circle moving left", seed=1)
-    result.save("circle.mp4")
+from muybridge import load_pipeline
+pipeline = load_pipeline("world-vdm")
+result = pipeline("a red circle moving left", seed=1)
+result.save("circle.mp4")
 """
 
 from __future__ import annotations

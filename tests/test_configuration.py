@@ -66,7 +66,10 @@ def test_shipped_recipes_load_and_build():
         ("name: [1", "not a readable YAML"),
         ("name: a/b\nsystem: vdm\nmodel: {}\ndata: {}", "plain name"),
         ("name: a\nsystem: vdm\nmodel: {}\ndata: {}\ntraining: {stepz: 3}", "did you mean 'steps'"),
-        ("name: a\nsystem: vdm\nmodel: {}\ndata: {}\ntraining: {batch_size: 3, accumulation: 2}", "multiple of accumulation"),
+        (
+            "name: a\nsystem: vdm\nmodel: {}\ndata: {}\ntraining: {batch_size: 3, accumulation: 2}",
+            "multiple of accumulation",
+        ),
         ("name: a\nsystem: vdm\nmodel: {}\ndata: {}\ntraining: {precision: fp8}", "precision"),
     ],
 )

@@ -64,7 +64,9 @@ def test_no_dumping_grounds():
 
 def test_import_is_light():
     code = "import sys, muybridge; print([m for m in ('torch', 'numpy', 'diffusers', 'typer') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_help_imports_nothing_heavy():
@@ -72,4 +74,6 @@ def test_help_imports_nothing_heavy():
         "import sys\nfrom muybridge.cli.main import app\n"
         "print([m for m in ('torch', 'numpy', 'diffusers', 'transformers', 'av') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -31,7 +31,9 @@ def build(
     if source == "emoji":
         from muybridge.data.emoji import build_emoji
 
-        made = build_emoji(kind, store, packages, size, num_frames, progress=lambda w, i, n: typer.echo(f"{i + 1}/{n} {w}"))
+        made = build_emoji(
+            kind, store, packages, size, num_frames, progress=lambda w, i, n: typer.echo(f"{i + 1}/{n} {w}")
+        )
     elif Path(source).is_dir():
         from muybridge.data.folder import FolderConfig, build_folder
 
@@ -44,7 +46,9 @@ def build(
         counted[reason] = counted.get(reason, 0) + 1
     for reason, count in sorted(counted.items(), key=lambda item: -item[1])[:12]:
         typer.echo(f"{count:6d}  {reason}")
-    typer.echo(f"{len(PackedSource(made, 'all', num_frames))} clips in {made}; every line is in {made / 'report.jsonl'}")
+    typer.echo(
+        f"{len(PackedSource(made, 'all', num_frames))} clips in {made}; every line is in {made / 'report.jsonl'}"
+    )
 
 
 @app.command()
@@ -66,7 +70,9 @@ def show(
     source = make_source(parsed.data, split)
     clips = [source.clip(i) for i in range(min(count, len(source)))]
     frames = np.stack([c.frames for c in clips])
-    typer.echo(f"{len(source)} clips of {frames.shape[1]} frames, {frames.shape[2]}x{frames.shape[3]}, {clips[0].fps:g} fps")
+    typer.echo(
+        f"{len(source)} clips of {frames.shape[1]} frames, {frames.shape[2]}x{frames.shape[3]}, {clips[0].fps:g} fps"
+    )
     for clip in clips:
         typer.echo(f"  {clip.caption}")
     typer.echo(f"{write_strip(frames, output)}")

@@ -17,7 +17,9 @@ Model = Annotated[str, typer.Option(help="A bundled model, or the folder of a sa
 Seed = Annotated[int, typer.Option(help="One number, one video: the same seed gives the same frames.")]
 NumFrames = Annotated[int | None, typer.Option(help="Frames of one pass; the model's own number by default.")]
 Steps = Annotated[int | None, typer.Option(help="Sampling steps, 1 to 1000.")]
-SamplerName = Annotated[str | None, typer.Option("--sampler", help="ddim, ancestral, dpmpp_2m, dpmpp_2m_sde, distilled.")]
+SamplerName = Annotated[
+    str | None, typer.Option("--sampler", help="ddim, ancestral, dpmpp_2m, dpmpp_2m_sde, distilled.")
+]
 Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 is off; higher follows the words more.")]
 Fps = Annotated[float | None, typer.Option(help="Frames a second of the file.")]
 Height = Annotated[int | None, typer.Option(help="Pixels.")]
@@ -50,7 +52,9 @@ def generate(
     prompts: Annotated[Path | None, typer.Option(help="A file with one prompt a line, instead of PROMPT.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="With --prompts: where 0000.mp4, 0001.mp4, ... go.")] = None,
     format: Annotated[str, typer.Option(help="With --prompts: mp4, gif, webp or npy (uint8 [F, H, W, 3]).")] = "mp4",
-    batch_size: Annotated[int, typer.Option(help="Videos sampled together; above 1, replay is exact but for rounding.")] = 1,
+    batch_size: Annotated[
+        int, typer.Option(help="Videos sampled together; above 1, replay is exact but for rounding.")
+    ] = 1,
 ) -> None:
     """Make a video from words.
 
@@ -59,7 +63,15 @@ def generate(
     With --prompts FILE --output-dir DIR, video i has seed SEED + i; files that are already there with the same recipe are
     kept, so an interrupted run goes on.
     """
-    settings = _settings(num_frames, height, width, steps, sampler, guidance_scale, fps)
+    settings = _settings(
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        num_inference_steps=steps,
+        sampler=sampler,
+        guidance_scale=guidance_scale,
+        fps=fps,
+    )
     if (prompt is None) == (prompts is None):
         raise UserError('give either a PROMPT or --prompts FILE, as in: muybridge generate "a red circle moving left"')
     if prompts is not None and output_dir is None:
@@ -94,7 +106,9 @@ def extend(
     output: Output = Path("extended.mp4"),
     prompt: Annotated[str | None, typer.Option(help="What the new frames show.")] = None,
     add_frames: Annotated[int, typer.Option(help="Frames to append.")] = 8,
-    context_frames: Annotated[int | None, typer.Option(help="Last frames each block knows; half a block by default.")] = None,
+    context_frames: Annotated[
+        int | None, typer.Option(help="Last frames each block knows; half a block by default.")
+    ] = None,
     method: Method = "reconstruction",
     weight: Weight = 4.0,
     model: Model = "world-vdm",
@@ -109,7 +123,7 @@ def extend(
     [bold]muybridge extend star.mp4 --prompt "a blue star moving up" --add-frames 12 -o longer.mp4[/bold]
     """
     options = {"add_frames": add_frames, "context_frames": context_frames, "method": method, "weight": weight}
-    settings = _settings(None, None, None, steps, sampler, guidance_scale, None)
+    settings = _settings(num_inference_steps=steps, sampler=sampler, guidance_scale=guidance_scale)
     _continue("extend", video, output, prompt, seed, options, settings, model, upscale)
 
 
@@ -133,7 +147,7 @@ def interpolate(
     [bold]muybridge interpolate star.mp4 --prompt "a blue star moving up" --factor 2 -o smooth.mp4[/bold]
     """
     options = {"factor": factor, "method": method, "weight": weight}
-    settings = _settings(None, None, None, steps, sampler, guidance_scale, None)
+    settings = _settings(num_inference_steps=steps, sampler=sampler, guidance_scale=guidance_scale)
     _continue("interpolate", video, output, prompt, seed, options, settings, model, upscale)
 
 
@@ -166,7 +180,9 @@ def replay(
     count, height, width = shown.shape[:3]
     likeness = psnr(stored[:count, :height, :width], shown) if len(stored) == count else 0.0
     if exact:
-        typer.echo(f"the same: every frame equals the recorded one before encoding; the file itself is at {likeness:.1f} dB")
+        typer.echo(
+            f"the same: every frame equals the recorded one before encoding; the file itself is at {likeness:.1f} dB"
+        )
         return
     typer.echo(f"not bit for bit the same (another machine or version?); against the file: {likeness:.1f} dB")
     if likeness < 30:
@@ -204,24 +220,8 @@ def enlarge(frames: np.ndarray, factor: int) -> np.ndarray:
     return frames if factor == 1 else frames.repeat(factor, 1).repeat(factor, 2)
 
 
-def _settings(
-    num_frames: int | None,
-    height: int | None,
-    width: int | None,
-    steps: int | None,
-    sampler: str | None,
-    guidance_scale: float | None,
-    fps: float | None,
-) -> dict[str, Any]:
-    values = {
-        "num_frames": num_frames,
-        "height": height,
-        "width": width,
-        "num_inference_steps": steps,
-        "sampler": sampler,
-        "guidance_scale": guidance_scale,
-        "fps": fps,
-    }
+def _settings(**values: Any) -> dict[str, Any]:
+    """The settings that were given."""
     return {k: v for k, v in values.items() if v is not None}
 
 
@@ -253,12 +253,13 @@ def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int)
     for path in paths:
         ending = path.suffix.lower().removeprefix(".")
         if ending not in FORMATS:
-            raise UserError(f"{path}: cannot write {path.suffix or 'a file without ending'}; {nearest(ending, FORMATS)}")
+            raise UserError(
+                f"{path}: cannot write {path.suffix or 'a file without ending'}; {nearest(ending, FORMATS)}"
+            )
     with whole_file(paths[0].with_suffix(".probe")) as probe:  # before minutes of sampling, not after
         probe.write_bytes(b"")
     paths[0].with_suffix(".probe").unlink()
 
-    from muybridge.models.text_encoder import check_prompt  # noqa: F401  (imports the encoder's module once)
     from muybridge.systems.loading import load_pipeline
 
     pipeline = load_pipeline(model)
@@ -268,12 +269,12 @@ def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int)
 
 def _is_made(job: tuple[Path, str, int], pipeline: Any, model: str, settings: dict[str, Any], upscale: int) -> bool:
     from muybridge.data.video_io import read_recipe
-    from muybridge.systems.recipes_in_files import _base
+    from muybridge.systems.recipes_in_files import recipe_base
 
     path, prompt, seed = job
     if not path.is_file():
         return False
-    wanted = _base(pipeline, model, "generate", settings) | {"prompt": prompt, "seed": seed, "upscale": upscale}
+    wanted = recipe_base(pipeline, model, "generate", settings) | {"prompt": prompt, "seed": seed, "upscale": upscale}
     found = read_recipe(path)
     return all(found.get(k) == v for k, v in wanted.items())
 

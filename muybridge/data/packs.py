@@ -1,9 +1,9 @@
 """A compact local store of decoded clips: one file of compressed frames, one index, licences beside them.
 
-    STORE/clips.bin      zlib-compressed uint8 frames, one clip after another
-    STORE/index.json     per clip: caption, group, split, place in clips.bin, shape, fps, origin
-    STORE/report.jsonl   one line for every input that was dropped or trimmed, with the reason
-    STORE/licences/      the licence of each origin
+STORE/clips.bin      zlib-compressed uint8 frames, one clip after another
+STORE/index.json     per clip: caption, group, split, place in clips.bin, shape, fps, origin
+STORE/report.jsonl   one line for every input that was dropped or trimmed, with the reason
+STORE/licences/      the licence of each origin
 """
 
 from __future__ import annotations

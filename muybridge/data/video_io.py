@@ -78,10 +78,11 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str) -> None:
-    import av
     from fractions import Fraction
 
-    count, height, width, _ = frames.shape
+    import av
+
+    height, width = frames.shape[1:3]
     # 4:2:0 needs even sides: repeat the last row or column rather than rescale
     padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart+use_metadata_tags"}) as container:

@@ -23,7 +23,9 @@ def finite_denoiser(data: Tensor) -> Denoise:
     def denoise(z: Tensor, lam: Tensor) -> Tensor:
         # log q(z | x) = -|z - alpha x|^2 / (2 sigma^2), expanded so that lam = -inf is finite
         snr_over_alpha = torch.exp(0.5 * (lam + torch.nn.functional.softplus(lam)))  # alpha / sigma^2
-        logits = snr_over_alpha[:, None] * (z.flatten(1).to(flat) @ flat.T) - 0.5 * lam.exp()[:, None] * flat.square().sum(1)
+        logits = snr_over_alpha[:, None] * (z.flatten(1).to(flat) @ flat.T) - 0.5 * lam.exp()[
+            :, None
+        ] * flat.square().sum(1)
         return (logits.softmax(1) @ flat).reshape(z.shape).to(z)
 
     return denoise

@@ -159,7 +159,7 @@ def sample_dpmpp_2m(
         x = denoise(z, _levels(lam_t, z))
         h = 0.5 * (lam_s - lam_t)
         direction = x
-        first_order = lower_order_final and i == len(lams) - 2 or not bool(torch.isfinite(h + previous_h))
+        first_order = (lower_order_final and i == len(lams) - 2) or not bool(torch.isfinite(h + previous_h))
         if previous is not None and not first_order:
             weight = expand(0.5 * h / previous_h, z)
             direction = x + weight * (x - previous)

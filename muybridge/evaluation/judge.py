@@ -155,9 +155,7 @@ TEMPLATES = {
     "square": _template(lambda x, y: np.maximum(np.abs(x), np.abs(y)) < 0.8),
     "triangle": _template(_triangle),
     "star": _template(_star),
-    "cross": _template(
-        lambda x, y: (np.minimum(np.abs(x), np.abs(y)) < 0.34) & (np.maximum(np.abs(x), np.abs(y)) < 1)
-    ),
+    "cross": _template(lambda x, y: (np.minimum(np.abs(x), np.abs(y)) < 0.34) & (np.maximum(np.abs(x), np.abs(y)) < 1)),
     "ring": _template(lambda x, y: np.abs(np.hypot(x, y) - 0.735) < 0.265),
 }
 

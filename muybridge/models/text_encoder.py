@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -77,7 +78,9 @@ def find_minilm(folder: str | Path | None = None) -> Path:
 def _verify(weights: Path, expected: str) -> None:
     got = sha256_of(weights)
     if got != expected:
-        raise UserError(f"{weights}: SHA-256 is {got[:16]}..., expected {expected[:16]}...; the file is damaged or altered")
+        raise UserError(
+            f"{weights}: SHA-256 is {got[:16]}..., expected {expected[:16]}...; the file is damaged or altered"
+        )
 
 
 class TextEncoder:
@@ -102,7 +105,7 @@ class TextEncoder:
         self.tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         kind = _model_type(folder)
         if kind == "t5":
-            model = T5EncoderModel.from_pretrained(str(folder), local_files_only=True)
+            model: Any = T5EncoderModel.from_pretrained(str(folder), local_files_only=True)
         elif kind in ("clip", "clip_text_model"):
             from transformers import CLIPTextModel
 
@@ -155,7 +158,9 @@ def check_prompt(prompt: str) -> str:
 def _user_folder(path: str) -> Path:
     folder = Path(path).expanduser()
     if not (folder / "config.json").is_file():
-        raise UserError(f"text encoder {path!r}: no folder with a config.json there; expected {MINILM} or such a folder")
+        raise UserError(
+            f"text encoder {path!r}: no folder with a config.json there; expected {MINILM} or such a folder"
+        )
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"text encoder {path!r}: holds no .safetensors weights; convert pickled weights first")
     return folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -176,7 +176,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
 
         embedding = silu(self._embed(log_snr, text, frame_to_caption))
         skips = [h]
-        for level in self.down:
+        for level in cast(Any, self.down):
             for stage in level["stages"]:
                 h = self._run(stage, h, embedding, batch, temporal_mask)
                 skips.append(h)
@@ -185,7 +185,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
                 skips.append(h)
         for stage in self.middle:
             h = self._run(stage, h, embedding, batch, temporal_mask)
-        for level in self.up:
+        for level in cast(Any, self.up):
             for stage in level["stages"]:
                 h = self._run(stage, torch.cat([h, skips.pop()], 1), embedding, batch, temporal_mask)
             if "upsample" in level:

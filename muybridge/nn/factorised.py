@@ -14,7 +14,6 @@ from torch.nn.functional import avg_pool2d, interpolate, scaled_dot_product_atte
 
 from muybridge.nn.position import ShawRelativePosition, T5RelativeBias
 
-
 M = TypeVar("M", nn.Conv2d, nn.Linear)
 
 

@@ -70,7 +70,15 @@ def extend_video(
         known = torch.zeros(1, video.shape[1], block, *video.shape[3:])
         known[:, :, :context] = video[:, :, -context:]
         out = _fill(
-            pipeline, known, range(context), prompt, derive_seed(seed, "extend", turn), method, weight, on_step, overrides
+            pipeline,
+            known,
+            range(context),
+            prompt,
+            derive_seed(seed, "extend", turn),
+            method,
+            weight,
+            on_step,
+            overrides,
         )
         video = torch.cat([video, out[:, :, context:]], 2)
     new = to_uint8(video)[0, len(frames) : len(frames) + add_frames]
@@ -167,5 +175,10 @@ def _fill(
         raise UserError(f"unknown method {method!r}; Known: {', '.join(METHODS)}")
     height, width = known.shape[-2:]
     given = Known(known, frame_mask(places, known.shape[2]), weight if method == "reconstruction" else 0.0)
-    settings = {**overrides, "sampler": overrides.get("sampler") or CONTINUATION_SAMPLER, "height": height, "width": width}
+    settings = {
+        **overrides,
+        "sampler": overrides.get("sampler") or CONTINUATION_SAMPLER,
+        "height": height,
+        "width": width,
+    }
     return pipeline(prompt, seed=seed, known=given, on_step=on_step, **settings).samples

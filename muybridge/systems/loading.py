@@ -37,7 +37,9 @@ def find_model(name: str) -> Path:
     if (folder / "model_index.json").is_file():
         return folder
     if folder.is_dir():
-        raise UserError(f"{name}: a folder without model_index.json; expected a saved pipeline, such as runs/NAME/model")
+        raise UserError(
+            f"{name}: a folder without model_index.json; expected a saved pipeline, such as runs/NAME/model"
+        )
     raise UserError(f"unknown model {name!r}; {nearest(name, bundled)}; or give the folder of a saved pipeline")
 
 
@@ -91,7 +93,9 @@ def _check_weights(folder: Path) -> None:
             raise UserError(f"{folder}: component {name} is a {entry[0]}.{entry[1]}; expected a network of muybridge")
         weights = folder / name / WEIGHTS
         if not weights.is_file():
-            pickled = [p.name for p in (folder / name).glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
+            pickled = [
+                p.name for p in (folder / name).glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+            ]
             if pickled:
                 raise UserError(
                     f"{folder / name}: holds pickled weights ({pickled[0]}), which can run code when opened and are refused; "

@@ -18,7 +18,8 @@ from muybridge.diffusion.guidance import Scale, classifier_free, thresholded
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.samplers import SAMPLERS, SamplerState, sampler_named
-from muybridge.diffusion.schedule import alpha_of, level_grid, schedule_from_name, sigma_of
+from muybridge.diffusion.schedule import alpha_of, schedule_from_name, sigma_of
+from muybridge.diffusion.tables import level_grid
 from muybridge.errors import UserError, nearest
 from muybridge.models.text_encoder import TextConfig, TextEncoder
 from muybridge.nn.text_conditioning import TextCondition

@@ -35,7 +35,7 @@ def make_videos(
 ) -> list[Made]:
     """Sample prompts; returns each video with its recipe."""
     frames = pipeline(list(prompts), seed=list(seeds), batch_size=batch_size, on_step=on_step, **settings).frames
-    base = _base(pipeline, model, "generate", settings)
+    base = recipe_base(pipeline, model, "generate", settings)
     return [
         (video, {**base, "prompt": prompt, "seed": seed, "frames_sha256": frames_hash(video)})
         for video, prompt, seed in zip(frames, prompts, seeds, strict=True)
@@ -56,9 +56,9 @@ def continue_video(
 ) -> Made:
     """Extend or interpolate a video; its recipe names the source by path and by hash."""
     settings = {"sampler": CONTINUATION_SAMPLER, **settings}
-    function = {"extend": extend_video, "interpolate": interpolate_video}[command]
-    out = function(pipeline, frames, prompt, seed=seed, on_step=on_step, **options, **settings)
-    recipe = _base(pipeline, model, command, settings) | {
+    functions: dict[str, Callable[..., np.ndarray]] = {"extend": extend_video, "interpolate": interpolate_video}
+    out = functions[command](pipeline, frames, prompt, seed=seed, on_step=on_step, **options, **settings)
+    recipe = recipe_base(pipeline, model, command, settings) | {
         "prompt": prompt,
         "seed": seed,
         "options": options,
@@ -69,7 +69,8 @@ def continue_video(
     return out, recipe
 
 
-def _base(pipeline: TextToVideoPipeline, model: str, command: str, settings: dict[str, Any]) -> dict[str, Any]:
+def recipe_base(pipeline: TextToVideoPipeline, model: str, command: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a recipe says of version, command, model and settings."""
     return {
         "muybridge": __version__,
         "command": command,

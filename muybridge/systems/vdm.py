@@ -126,7 +126,7 @@ class VDM:
         return torch.cat(times).to(x.device), torch.stack(noises).to(x), torch.stack(drops).to(x.device)
 
     def pipeline(self, model: nn.Module) -> TextToVideoPipeline:
-        settings = {
+        settings: dict[str, Any] = {
             "schedule": self.config.schedule,
             "schedule_options": dict(self.config.schedule_options),
             "text_encoder": None if self.text is None else self.text.encoder,
@@ -139,4 +139,6 @@ def _with_dropped(batch: TrainingBatch, dropped: Tensor) -> TextCondition | None
     if batch.text is None:
         return None
     text = TextCondition(batch.text.pooled, batch.text.tokens, batch.text.mask, dropped)
-    return text if batch.num_images else TextCondition(*(t[:, 0] for t in (text.pooled, text.tokens, text.mask, dropped)))
+    return (
+        text if batch.num_images else TextCondition(*(t[:, 0] for t in (text.pooled, text.tokens, text.mask, dropped)))
+    )

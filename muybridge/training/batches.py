@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from muybridge.data.clips import ClipSource
 from muybridge.data.embeddings import CaptionEmbeddings
@@ -72,3 +73,19 @@ class BatchMaker:
         flat = self.embeddings([c for row in captions for c in row])
         shape = (len(captions), len(captions[0]))
         return TextCondition(*(t.unflatten(0, shape) for t in (flat.pooled, flat.tokens, flat.mask))).to(device)
+
+
+class HeldOutClips:
+    """Held-out clips in order, each with its own fixed time and noise, shared over the processes."""
+
+    def __init__(self, source: ClipSource, embeddings: CaptionEmbeddings | None, images: int, seed: int):
+        self.count = len(source)
+        self.maker = BatchMaker(source, embeddings, images, self.count, derive_seed(seed, "validation"), "validation")
+        self.maker.index_of = lambda step, place: place  # type: ignore[method-assign]
+
+    def __call__(self, share: int, accelerator: Accelerator) -> Iterator[TrainingBatch]:
+        rank, processes = accelerator.process_index, accelerator.num_processes
+        usable = self.count - self.count % processes
+        mine = list(range(rank, usable, processes))
+        for start in range(0, len(mine), share):
+            yield self.maker(0, mine[start : start + share], accelerator.device)

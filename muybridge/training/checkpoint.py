@@ -58,8 +58,8 @@ class CheckpointFolder:
         self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA, state: dict[str, Any], main: bool
     ) -> None:
         """Write the checkpoint after `step` steps. Every process calls it; the main one writes."""
-        weights = get_model_state_dict(model, options=FULL)
-        moments = get_optimizer_state_dict(model, optimizer, options=FULL)
+        weights: dict[str, Any] = get_model_state_dict(model, options=FULL)
+        moments: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FULL)
         averaged = {name: _whole(value) for name, value in ema.shadow.items()}
         if not main:
             return
@@ -87,18 +87,16 @@ class CheckpointFolder:
     def load(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA) -> dict[str, Any]:
         """Restore everything of a step; returns its state."""
         folder = self.path(step)
-        set_model_state_dict(model, load_file(folder / "model.safetensors"), options=StateDictOptions(full_state_dict=True))
-        moments = get_optimizer_state_dict(model, optimizer, options=FULL)
+        weights: dict[str, Any] = dict(load_file(folder / "model.safetensors"))
+        whole = StateDictOptions(full_state_dict=True)
+        set_model_state_dict(model, weights, options=whole)
+        moments: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FULL)
         loaded: dict[str, dict[str, Tensor]] = {}
         for key, value in load_file(folder / "optimizer.safetensors").items():
             name, _, field = key.rpartition("|")
             loaded.setdefault(name, {})[field] = value
-        set_optimizer_state_dict(
-            model,
-            optimizer,
-            {"state": loaded, "param_groups": moments["param_groups"]},
-            options=StateDictOptions(full_state_dict=True),
-        )
+        moments["state"] = loaded
+        set_optimizer_state_dict(model, optimizer, moments, options=whole)
         averaged = load_file(folder / "ema.safetensors")
         for name, shadow in ema.shadow.items():
             _assign(shadow, averaged[name])

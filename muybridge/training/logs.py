@@ -25,7 +25,7 @@ class RunLog:
         path = folder / "log.jsonl"
         kept = _records_up_to(path, start)
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self._file = open(path, "a", encoding="utf-8", buffering=1)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
         try:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,14 @@ def load_recipe(path: str | Path) -> Recipe:
     if Path(recipe.name).name != recipe.name or recipe.name in ("", ".", ".."):
         raise UserError(f"{path}: name {recipe.name!r} must be a plain name without folders")
     return recipe
+
+
+def lasting_part(key: str, value: Any) -> Any:
+    """What of a recipe's section must not change between resumes: everything but bookkeeping."""
+    free = {"steps", "log_every", "validate_every", "validation_clips", "sample_every", "sample_prompts"}
+    free |= {"checkpoint_every", "keep_checkpoints", "threads"}
+    if key == "training" and isinstance(value, dict):
+        value = {k: v for k, v in value.items() if k not in free or (k == "steps" and value.get("decay") == "cosine")}
+    if key == "sampling":
+        value = None
+    return json.loads(json.dumps(value, sort_keys=True))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import signal
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +16,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from muybridge.data.clips import ClipSource, FirstClips
+from muybridge.data.clips import FirstClips
 from muybridge.data.embeddings import CaptionEmbeddings
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_strip
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
-from muybridge.systems.contract import Losses, TrainingBatch
+from muybridge.systems.contract import Losses
 from muybridge.systems.registry import make_system
-from muybridge.training.batches import BatchMaker
+from muybridge.training.batches import BatchMaker, HeldOutClips
 from muybridge.training.checkpoint import CheckpointFolder, write_json
 from muybridge.training.ema import EMA
 from muybridge.training.health import Health, mean_frame_difference
 from muybridge.training.logs import RunLog
-from muybridge.training.recipe import Recipe
+from muybridge.training.recipe import Recipe, lasting_part
 
 #: Upper ends of the log-SNR bands in which held-out errors are reported.
 BANDS = {"noise": -4.0, "layout": 0.0, "shape": 4.0, "detail": math.inf}
@@ -79,7 +76,9 @@ class Trainer:
         held_out = FirstClips(held_out, min(config.validation_clips, limit or config.validation_clips))
         if limit:
             source = FirstClips(source, limit)
-        self.data_motion = float(np.mean([mean_frame_difference(source.clip(i).frames) for i in range(min(8, len(source)))]))
+        self.data_motion = float(
+            np.mean([mean_frame_difference(source.clip(i).frames) for i in range(min(8, len(source)))])
+        )
         embeddings = self._embed(source.captions() + held_out.captions())
         images = int(getattr(self.system, "images_per_video", 0))
         self.batches = BatchMaker(source, embeddings, images, config.batch_size, self.recipe.seed)
@@ -110,15 +109,14 @@ class Trainer:
     def _embed(self, captions: list[str]) -> CaptionEmbeddings | None:
         if self.recipe.text is None:
             return None
-        with self.accelerator.main_process_first():
-            with Progress(console=self.console, disable=not self.main, transient=True) as progress:
-                task = progress.add_task("embedding captions", total=None)
-                return CaptionEmbeddings(
-                    captions,
-                    self.recipe.text,
-                    self.cache,
-                    lambda done, total: progress.update(task, completed=done, total=total),
-                )
+        bar = Progress(console=self.console, disable=not self.main, transient=True)
+        with self.accelerator.main_process_first(), bar as progress:
+            task = progress.add_task("embedding captions", total=None)
+
+            def tell(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            return CaptionEmbeddings(captions, self.recipe.text, self.cache, tell)
 
     def _claim_folder(self) -> None:
         """Refuse to continue a run that was started with another recipe."""
@@ -129,7 +127,7 @@ class Trainer:
         mine = self.recipe.as_dict()
         if path.exists():
             theirs = json.loads(path.read_text())
-            changed = sorted(k for k in mine if _essence(k, mine[k]) != _essence(k, theirs.get(k)))
+            changed = sorted(k for k in mine if lasting_part(k, mine[k]) != lasting_part(k, theirs.get(k)))
             if changed and self.checkpoints.steps():
                 raise UserError(
                     f"{self.folder} holds a run with another recipe (different: {', '.join(changed)}); "
@@ -155,7 +153,9 @@ class Trainer:
         before = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         try:
-            with Progress(*columns, console=self.console, disable=not self.main or not self.console.is_terminal) as progress:
+            with Progress(
+                *columns, console=self.console, disable=not self.main or not self.console.is_terminal
+            ) as progress:
                 task = progress.add_task(self.recipe.name, total=finish, completed=start)
                 for step in range(start, finish):
                     began = time.perf_counter()
@@ -236,7 +236,9 @@ class Trainer:
                 values[f"validation_error_{name}"] = float(error[inside].mean())
             low = high
         self.log.write(step, **values)
-        told = "  ".join(f"{k.removeprefix('validation_error_')} {v:.4f}" for k, v in values.items() if k[-5:] != "error")
+        told = "  ".join(
+            f"{k.removeprefix('validation_error_')} {v:.4f}" for k, v in values.items() if k[-5:] != "error"
+        )
         self.log.say(f"step {step}: held-out error {values['validation_error']:.4f}   by band: {told}")
 
     @torch.no_grad()
@@ -276,40 +278,7 @@ class Trainer:
         return target
 
 
-class HeldOutClips:
-    """Held-out clips in order, each with its own fixed time and noise, shared over the processes."""
-
-    def __init__(self, source: ClipSource, embeddings: CaptionEmbeddings | None, images: int, seed: int):
-        self.count = len(source)
-        self.maker = BatchMaker(source, embeddings, images, self.count, derive_seed(seed, "validation"), "validation")
-        self.maker.index_of = lambda step, place: place  # type: ignore[method-assign]
-
-    def __call__(self, share: int, accelerator: Accelerator) -> Iterator[TrainingBatch]:
-        rank, processes = accelerator.process_index, accelerator.num_processes
-        usable = self.count - self.count % processes
-        mine = list(range(rank, usable, processes))
-        for start in range(0, len(mine), share):
-            yield self.maker(0, mine[start : start + share], accelerator.device)
-
-
 def count_parameters(model: nn.Module) -> dict[str, int]:
     """Total and trainable parameters."""
     sizes: list[tuple[int, bool]] = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return {"total": sum(n for n, _ in sizes), "trainable": sum(n for n, t in sizes if t)}
-
-
-def _essence(key: str, value: Any) -> str:
-    """What of a recipe's section must not change between resumes: everything but bookkeeping."""
-    free = ("steps", "log_every", "validate_every", "validation_clips", "sample_every", "sample_prompts")
-    free += ("checkpoint_every", "keep_checkpoints", "threads")
-    if key == "training" and isinstance(value, dict):
-        value = {k: v for k, v in value.items() if k not in free or (k == "steps" and value.get("decay") == "cosine")}
-    if key == "sampling":
-        value = None
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def with_steps(recipe: Recipe, steps: int) -> Recipe:
-    """The same recipe, another length."""
-    return replace(recipe, training=replace(recipe.training, steps=steps))
-

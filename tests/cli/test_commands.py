@@ -28,7 +28,9 @@ def model(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model") / "tiny"
     network = randomise(build_network(TINY_MODEL), 0.02)
-    TextToVideoPipeline(network, text_encoder="all-MiniLM-L6-v2", text_max_length=8, sampling=SAMPLING).save_pretrained(folder)
+    TextToVideoPipeline(network, text_encoder="all-MiniLM-L6-v2", text_max_length=8, sampling=SAMPLING).save_pretrained(
+        folder
+    )
     return folder
 
 
@@ -59,7 +61,19 @@ def test_replay_tells_another_video(model, tmp_path):
 
 def test_a_file_of_prompts_and_going_on(model, tmp_path):
     (tmp_path / "p.txt").write_text("a red circle moving left\n\na blue star moving up\na green ring standing still\n")
-    arguments = ("generate", "--prompts", tmp_path / "p.txt", "--output-dir", tmp_path / "out", "--format", "npy", "--model", model, "--batch-size", 2)
+    arguments = (
+        "generate",
+        "--prompts",
+        tmp_path / "p.txt",
+        "--output-dir",
+        tmp_path / "out",
+        "--format",
+        "npy",
+        "--model",
+        model,
+        "--batch-size",
+        2,
+    )
     assert run(*arguments).exit_code == 0
     names = sorted(p.name for p in (tmp_path / "out").glob("*.npy"))
     assert names == ["0000.npy", "0001.npy", "0002.npy"]
@@ -110,9 +124,15 @@ BAD = {
     "zero steps": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--steps", "0"), "steps must be"),
     "absurd steps": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--steps", "100000"), "steps must be"),
     "zero frames": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--num-frames", "0"), "at least 1 frame"),
-    "absurd size": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--height", "99999", "--width", "99999"), "too large"),
+    "absurd size": (
+        ("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--height", "99999", "--width", "99999"),
+        "too large",
+    ),
     "odd size": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--height", "17"), "divisible by"),
-    "bad sampler": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--sampler", "dimm"), "did you mean 'ddim'"),
+    "bad sampler": (
+        ("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--sampler", "dimm"),
+        "did you mean 'ddim'",
+    ),
     "bad ending": (("generate", PROMPT, "-o", "{dir}/x.avi", "--model", "{model}"), "cannot write .avi"),
     "unwritable": (("generate", PROMPT, "-o", "/proc/none/x.mp4", "--model", "{model}"), "cannot write here"),
     "bad upscale": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--upscale", "0"), "upscale"),
@@ -120,7 +140,10 @@ BAD = {
     "missing video": (("interpolate", "{dir}/none.mp4", "-o", "{out}", "--model", "{model}"), "no video at"),
     "missing recipe": (("train", "{dir}/none.yaml"), "no recipe at"),
     "misspelt recipe": (("plan", "{recipe}"), "did you mean 'steps'"),
-    "no prompts file": (("generate", "--prompts", "{dir}/none.txt", "--output-dir", "{dir}/o", "--model", "{model}"), "cannot be read"),
+    "no prompts file": (
+        ("generate", "--prompts", "{dir}/none.txt", "--output-dir", "{dir}/o", "--model", "{model}"),
+        "cannot be read",
+    ),
     "unknown data": (("data", "build", "emojis"), "neither 'emoji' nor a folder"),
     "no run": (("export", "{dir}/none", "{dir}/m"), "no run there"),
 }
@@ -132,7 +155,13 @@ def test_bad_input_exits_with_2_and_writes_nothing(what, model, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "bad.yaml").write_text("name: a\nsystem: vdm\nmodel: {}\ndata: {}\ntraining: {stepz: 3}")
-    places = {"out": tmp_path / "out.mp4", "dir": tmp_path, "model": model, "text": tmp_path / "text.mp4", "recipe": tmp_path / "bad.yaml"}
+    places = {
+        "out": tmp_path / "out.mp4",
+        "dir": tmp_path,
+        "model": model,
+        "text": tmp_path / "text.mp4",
+        "recipe": tmp_path / "bad.yaml",
+    }
     done = run(*(a.format(**places) if len(a) < 200 else a for a in arguments))
     assert done.exit_code == 2, done.output
     assert message in " ".join(done.output.split()), done.output
@@ -146,6 +175,8 @@ def test_help_comes_in_about_a_second():
         times = []
         for _ in range(3):
             began = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "muybridge.cli.main", *command, "--help"], check=True, capture_output=True)
+            subprocess.run(
+                [sys.executable, "-m", "muybridge.cli.main", *command, "--help"], check=True, capture_output=True
+            )
             times.append(time.perf_counter() - began)
         assert min(times) < 1.5, (command, times)

@@ -18,7 +18,11 @@ from muybridge.errors import UserError
 
 
 def clip_frames(index=0, frames=10, size=(20, 30)):
-    return WorldSource(WorldConfig(height=size[0], width=size[1], num_frames=frames, num_clips=index + 1)).clip(index).frames
+    return (
+        WorldSource(WorldConfig(height=size[0], width=size[1], num_frames=frames, num_clips=index + 1))
+        .clip(index)
+        .frames
+    )
 
 
 # --- stores ---------------------------------------------------------------------------------------------------------
@@ -29,13 +33,15 @@ def test_store_round_trip_alpha_and_loops(tmp_path):
     frames[..., 3] = 0
     frames[2, ..., 3] = 255
     entry = PackedClip("a fox", "fox", frames.shape, 8.0, "here", "flat")
-    build_pack(tmp_path / "s", [(entry, frames)], [{"file": "x", "action": "dropped", "reason": "y"}], {"l.txt": "MIT"}, {})
+    build_pack(
+        tmp_path / "s", [(entry, frames)], [{"file": "x", "action": "dropped", "reason": "y"}], {"l.txt": "MIT"}, {}
+    )
     source = PackedSource(tmp_path / "s", "all", 4, (10, 20, 30), with_style=True)
     clip = source.clip(0)
     assert clip.caption == "a fox, flat style" and clip.fps == 4.0
     assert (clip.frames[0] == [10, 20, 30]).all() and np.array_equal(clip.frames[1], frames[2, ..., :3])
     assert (tmp_path / "s" / "licences" / "l.txt").read_text() == "MIT"
-    assert list(report_lines(tmp_path / "s"))[0]["reason"] == "y"
+    assert next(iter(report_lines(tmp_path / "s")))["reason"] == "y"
     assert np.array_equal(source.still(0, 1).frames[0], clip.frames[1])
 
 
@@ -88,7 +94,9 @@ def user_folder(tmp_path):
     for i, frame in enumerate(clip_frames(2)):
         Image.fromarray(frame).save(frames / f"{i:03d}.png")
     (root / "captions.jsonl").write_text(
-        json.dumps({"file": "frames/run", "caption": "from pictures"}) + "\nnot json\n" + json.dumps({"file": "gone.mp4", "caption": "x"})
+        json.dumps({"file": "frames/run", "caption": "from pictures"})
+        + "\nnot json\n"
+        + json.dumps({"file": "gone.mp4", "caption": "x"})
     )
     return root
 
@@ -108,7 +116,9 @@ def test_every_file_is_used_or_reported(user_folder, tmp_path):
     captions = source.captions()
     assert captions.count("caption number 3") == 2 and "from pictures" in captions
     assert source.clip(0).frames.shape == (4, 16, 16, 3)
-    assert len(FolderSource(config)) + len(FolderSource(FolderConfig(**{**config.__dict__, "split": "validation"}))) == len(source)
+    assert len(FolderSource(config)) + len(
+        FolderSource(FolderConfig(**{**config.__dict__, "split": "validation"}))
+    ) == len(source)
 
 
 def test_a_folder_is_decoded_once_and_again_when_it_changes(user_folder, tmp_path):
@@ -183,7 +193,9 @@ def packages(tmp_path):
         "assets/0023.webp": webp(20),
     }
     for i in (1, 2, 3, 4):
-        archive(folder / f"lobehub-fluent-emoji-anim-{i}-1.0.0.tgz", first if i == 1 else {"assets/1f98a.webp": webp(1)})
+        archive(
+            folder / f"lobehub-fluent-emoji-anim-{i}-1.0.0.tgz", first if i == 1 else {"assets/1f98a.webp": webp(1)}
+        )
     return folder
 
 

@@ -28,8 +28,12 @@ def test_round_trip_with_recipe(kind, frames, tmp_path):
     assert clip.frames.shape == frames.shape
     assert read_recipe(path) == recipe
     assert abs(clip.fps - 12.5) < 0.01
-    assert psnr(clip.frames, frames) > (np.inf if kind in ("npy", "webp") else 22) or np.array_equal(clip.frames, frames)
-    assert sorted(p.name for p in path.parent.iterdir()) == sorted([path.name] + ([path.name + ".json"] if kind == "npy" else []))
+    assert psnr(clip.frames, frames) > (np.inf if kind in ("npy", "webp") else 22) or np.array_equal(
+        clip.frames, frames
+    )
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted(
+        [path.name] + ([path.name + ".json"] if kind == "npy" else [])
+    )
 
 
 def test_odd_sizes_are_padded_not_rescaled(frames, tmp_path):

@@ -14,9 +14,13 @@ def source(**changes):
     return WorldSource(WorldConfig(**{"height": 32, "width": 40, "num_frames": 6, "num_clips": 60, **changes}))
 
 
-def one_thing(shape="circle", centres=((10, 12), (15, 12)), radii=(6, 6), angles=(0, 0), camera=((0, 0), (0, 0)), **more):
+def one_thing(
+    shape="circle", centres=((10, 12), (15, 12)), radii=(6, 6), angles=(0, 0), camera=((0, 0), (0, 0)), **more
+):
     thing = Thing(shape, (220, 40, 40), np.array(centres, float), np.array(radii, float), np.array(angles, float))
-    return Scene(32, 40, 2, (thing, *more.get("others", ())), more.get("background", Background()), np.array(camera, float))
+    return Scene(
+        32, 40, 2, (thing, *more.get("others", ())), more.get("background", Background()), np.array(camera, float)
+    )
 
 
 def test_a_clip_is_the_same_every_time_whatever_was_read_before():
@@ -91,7 +95,12 @@ def test_flow_of_a_shift_a_turn_a_growth_and_a_pan():
 def test_flow_carries_each_frame_into_the_next(shape):
     """Warping frame 1 back by the flow gives frame 0 inside the thing, for every shape, under pan, turn and growth."""
     scene = one_thing(
-        shape, ((14.3, 15.1), (18.7, 17.2)), (8, 9.5), (0.1, 0.6), camera=((0, 0), (1.5, 0.5)), background=Background("waves")
+        shape,
+        ((14.3, 15.1), (18.7, 17.2)),
+        (8, 9.5),
+        (0.1, 0.6),
+        camera=((0, 0), (1.5, 0.5)),
+        background=Background("waves"),
     )
     masks, flow = scene.masks()[:, 0], scene.flow()[0]
     y, x = np.mgrid[0:32, 0:40]
@@ -106,7 +115,12 @@ def test_masks_depth_and_edges_agree():
     far = Thing("circle", (220, 40, 40), np.full((2, 2), 16.0), np.full(2, 11.0), np.zeros(2), depth=2.0)
     scene = Scene(32, 32, 2, (far, near), Background(), np.zeros((2, 2)))
     labels, depth, masks = scene.labels(), scene.depth(), scene.masks()
-    assert labels[0, 16, 16] == 1 and depth[0, 16, 16] == 1.0 and depth[0, 16, 8] == 2.0 and depth[0, 0, 0] == BACKGROUND_DEPTH
+    assert (
+        labels[0, 16, 16] == 1
+        and depth[0, 16, 16] == 1.0
+        and depth[0, 16, 8] == 2.0
+        and depth[0, 0, 0] == BACKGROUND_DEPTH
+    )
     assert masks[0, 1, 16, 16] == 1 and masks[0, 0, 16, 16] == 0  # the far one is hidden there
     assert masks.sum(1).max() <= 1 + 1e-9
     edges = scene.edges()[0]

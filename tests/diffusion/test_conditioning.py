@@ -8,17 +8,15 @@ from muybridge.diffusion.guidance import thresholded
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.oracle import gaussian_denoiser
 from muybridge.diffusion.samplers import sample_ancestral, sample_ddim
-from muybridge.diffusion.schedule import CosineSchedule, alpha_of, level_grid, sigma_of
+from muybridge.diffusion.schedule import CosineSchedule, alpha_of, sigma_of
+from muybridge.diffusion.tables import level_grid
 
 F64 = torch.float64
 FRAMES = 8
 
 
 def last(generator):
-    state = None
-    for state in generator:
-        pass
-    return state.z
+    return list(generator)[-1].z
 
 
 def linear_denoiser(matrix):
@@ -106,7 +104,9 @@ def test_fresh_replacement_needs_noise_and_names_are_checked():
 
 
 def test_v10_super_resolution_gradient_is_the_finite_difference_and_vanishes():
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, 32)).double()
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, 32)
+    ).double()
 
     def denoise(z, lam):
         return net(z).reshape(z.shape)
@@ -130,7 +130,9 @@ def test_v10_super_resolution_gradient_is_the_finite_difference_and_vanishes():
         expected = denoise(z, lam) - 0.5 * alpha_of(lam) * gradient
         assert torch.allclose(got, expected, atol=1e-4)
         satisfied = Measurement(down, down(denoise(z, lam)), 3.0)
-    assert torch.allclose(reconstruction_guidance(denoise, measurements=[satisfied])(z, lam), denoise(z, lam), atol=1e-12)
+    assert torch.allclose(
+        reconstruction_guidance(denoise, measurements=[satisfied])(z, lam), denoise(z, lam), atol=1e-12
+    )
 
 
 def ar1(weight, corrector=0.0, samples=4000):
@@ -147,9 +149,7 @@ def ar1(weight, corrector=0.0, samples=4000):
     out = last(sample_ancestral(guided, z, level_grid(CosineSchedule(), 256), noise, corrector=corrector)).flatten(1)
     correlation = float(torch.corrcoef(out[:, 3:5].T)[0, 1])
     a, b = slice(0, 4), slice(4, 8)
-    exact, got = (
-        c[b, b] - c[b, a] @ torch.linalg.inv(c[a, a]) @ c[a, b] for c in (covariance, torch.cov(out.T))
-    )
+    exact, got = (c[b, b] - c[b, a] @ torch.linalg.inv(c[a, a]) @ c[a, b] for c in (covariance, torch.cov(out.T)))
     return correlation, float(torch.linalg.norm(got - exact) / torch.linalg.norm(exact))
 
 

@@ -19,7 +19,8 @@ from muybridge.diffusion.guidance import (
     thresholded,
 )
 from muybridge.diffusion.prediction import to_eps, to_v, to_x
-from muybridge.diffusion.schedule import CosineSchedule, level_grid
+from muybridge.diffusion.schedule import CosineSchedule
+from muybridge.diffusion.tables import level_grid
 
 F64 = torch.float64
 SHAPE = (2, 3, 4, 5, 5)

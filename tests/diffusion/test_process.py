@@ -44,7 +44,10 @@ def test_f1_posterior_is_gaussian_bayes():
 def test_f2_both_forms_of_the_mean_agree_and_ours_is_finite_at_zero_snr():
     x, z = pair()
     lam_t, lam_s = torch.tensor(-2.0, dtype=F64), torch.tensor(1.0, dtype=F64)
-    paper = torch.exp(lam_t - lam_s) * alpha_of(lam_s) / alpha_of(lam_t) * z - torch.expm1(lam_t - lam_s) * alpha_of(lam_s) * x
+    paper = (
+        torch.exp(lam_t - lam_s) * alpha_of(lam_s) / alpha_of(lam_t) * z
+        - torch.expm1(lam_t - lam_s) * alpha_of(lam_s) * x
+    )
     assert torch.allclose(posterior_mean(z, x, lam_t, lam_s), paper, atol=1e-12)
     at_zero = posterior_mean(z, x, torch.tensor(-math.inf, dtype=F64), lam_s)
     assert torch.allclose(at_zero, alpha_of(lam_s) * x, atol=1e-12)
@@ -69,7 +72,9 @@ def test_f3_conversions_round_trip(kind, lam):
     scale = math.exp(abs(lam) / 2)  # the division that a badly conditioned type makes
     assert torch.allclose(to_x(output, z, level, kind), x, atol=1e-10 * scale)
     assert torch.allclose(to_eps(output, z, level, kind), eps, atol=1e-10 * scale)
-    back = {"epsilon": to_eps, "sample": to_x, "v_prediction": to_v}[kind](to_x(output, z, level, kind), z, level, "sample")
+    back = {"epsilon": to_eps, "sample": to_x, "v_prediction": to_v}[kind](
+        to_x(output, z, level, kind), z, level, "sample"
+    )
     if kind != "sample":
         assert torch.allclose(back, output, atol=1e-10 * scale**2)
 
@@ -96,7 +101,10 @@ def test_f8_loss_identities():
     errors = {
         "sample": (x_hat - x).square().flatten(1).mean(1),
         "epsilon": (to_eps(x_hat, z, lam, "sample") - eps).square().flatten(1).mean(1),
-        "v_prediction": (to_v(x_hat, z, lam, "sample") - target_of(x, eps, lam, "v_prediction")).square().flatten(1).mean(1),
+        "v_prediction": (to_v(x_hat, z, lam, "sample") - target_of(x, eps, lam, "v_prediction"))
+        .square()
+        .flatten(1)
+        .mean(1),
     }
     snr = lam.exp()
     assert torch.allclose(errors["epsilon"], snr * errors["sample"], rtol=1e-10)
@@ -142,7 +150,9 @@ def test_t16_flow_is_a_variance_preserving_process():
 def test_f10_flow_time_shift_is_a_log_snr_shift():
     t = torch.linspace(0.01, 0.99, 25, dtype=F64)
     for a in (1.0, 1.7, 3.0):
-        assert torch.allclose(lam_of_flow_time(shift_flow_time(t, a)), lam_of_flow_time(t) - 2 * math.log(a), atol=1e-12)
+        assert torch.allclose(
+            lam_of_flow_time(shift_flow_time(t, a)), lam_of_flow_time(t) - 2 * math.log(a), atol=1e-12
+        )
 
 
 def test_f19_augmentation():

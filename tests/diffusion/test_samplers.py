@@ -22,24 +22,14 @@ from muybridge.diffusion.samplers import (
     sample_dpmpp_2m,
     sampler_named,
 )
-from muybridge.diffusion.schedule import (
-    CosineSchedule,
-    UniformSchedule,
-    alpha_of,
-    expand,
-    level_grid,
-    phi_of,
-    sigma_of,
-)
+from muybridge.diffusion.schedule import CosineSchedule, UniformSchedule, alpha_of, expand, phi_of, sigma_of
+from muybridge.diffusion.tables import level_grid
 
 F64 = torch.float64
 
 
 def last(generator):
-    state = None
-    for state in generator:
-        pass
-    return state.z
+    return list(generator)[-1].z
 
 
 def levels(*values):
@@ -87,7 +77,11 @@ def test_f6_single_point_data_is_reached_exactly(name):
     lams = level_grid(CosineSchedule(), 1)
     z = alpha_of(lams[0]) * point + sigma_of(lams[0]) * torch.randn_like(point)
     reached = last(SAMPLERS[name](denoise, z, lams))
-    assert torch.allclose(reached, alpha_of(lams[1]) * point + sigma_of(lams[1]) * ((z - alpha_of(lams[0]) * point) / sigma_of(lams[0])), atol=1e-10)
+    assert torch.allclose(
+        reached,
+        alpha_of(lams[1]) * point + sigma_of(lams[1]) * ((z - alpha_of(lams[0]) * point) / sigma_of(lams[0])),
+        atol=1e-10,
+    )
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
@@ -205,7 +199,11 @@ def test_distilled_sampler_under_disperses_as_measured(steps, expected):
 def test_harmonised_sampling_still_reaches_the_data():
     data = torch.randn(2, 3, dtype=F64)
     noise = Noise(range(4), dtype=F64)
-    z = last(sample_ancestral(finite_denoiser(data), noise((3,), "start"), level_grid(CosineSchedule(), 30), noise, harmonise=3))
+    z = last(
+        sample_ancestral(
+            finite_denoiser(data), noise((3,), "start"), level_grid(CosineSchedule(), 30), noise, harmonise=3
+        )
+    )
     assert float(torch.cdist(z, data).min(1).values.max()) < 1e-3
 
 

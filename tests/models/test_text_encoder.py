@@ -35,7 +35,9 @@ def test_embeddings_have_meaning_and_do_not_depend_on_the_batch():
 def tiny_clip(folder):
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    config = CLIPTextConfig(vocab_size=30522, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    config = CLIPTextConfig(
+        vocab_size=30522, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+    )
     CLIPTextModel(config).save_pretrained(folder)
 
 

@@ -24,7 +24,9 @@ def test_t5_buckets_are_exact_near_and_logarithmic_far():
 def test_sinusoid_layouts():
     position = torch.tensor([3.0])
     ddpm, dit = sinusoid(position, 8), sinusoid(position, 8, "cos_sin")
-    assert math.isclose(float(ddpm[0, 0]), math.sin(3), abs_tol=1e-6) and math.isclose(float(ddpm[0, 4]), math.cos(3), abs_tol=1e-6)
+    assert math.isclose(float(ddpm[0, 0]), math.sin(3), abs_tol=1e-6) and math.isclose(
+        float(ddpm[0, 4]), math.cos(3), abs_tol=1e-6
+    )
     assert math.isclose(float(ddpm[0, 3]), math.sin(3 / 10000), abs_tol=1e-6)
     assert math.isclose(float(dit[0, 0]), math.cos(3), abs_tol=1e-6)
     assert math.isclose(float(dit[0, 5]), math.sin(3 * 10000 ** (-1 / 4)), abs_tol=1e-6)

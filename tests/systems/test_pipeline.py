@@ -18,14 +18,25 @@ from muybridge.systems.recipes_in_files import frames_hash, make_videos, replay
 from tests.conftest import TINY_MODEL, randomise
 
 SAMPLING = {"num_frames": 6, "height": 16, "width": 16, "num_inference_steps": 4, "guidance_scale": 3.0}
-PROMPTS = [f"a {c} {s} moving {d}" for c, s, d in zip("red blue green white".split() * 2, "circle star ring cross".split() * 2, "left right up down".split() * 2, strict=True)]
+PROMPTS = [
+    f"a {c} {s} moving {d}"
+    for c, s, d in zip(
+        ["red", "blue", "green", "white"] * 2,
+        ["circle", "star", "ring", "cross"] * 2,
+        ["left", "right", "up", "down"] * 2,
+        strict=True,
+    )
+]
 
 
 @pytest.fixture(scope="module")
 def pipeline():
     torch.manual_seed(0)
     made = TextToVideoPipeline(
-        randomise(build_network(TINY_MODEL), 0.02), text_encoder="all-MiniLM-L6-v2", text_max_length=8, sampling=SAMPLING
+        randomise(build_network(TINY_MODEL), 0.02),
+        text_encoder="all-MiniLM-L6-v2",
+        text_max_length=8,
+        sampling=SAMPLING,
     )
     made.network.eval()
     made.set_progress_bar_config(disable=True)

@@ -24,8 +24,15 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def run_process(recipe_path, folder, *more, launcher=(sys.executable,), check=True):
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [*launcher, "-W", "ignore", "-m", "tests.training.runner"] if launcher[0] == sys.executable else [*launcher]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    command = (
+        [*launcher, "-W", "ignore", "-m", "tests.training.runner"] if launcher[0] == sys.executable else [*launcher]
+    )
     command += [str(recipe_path), str(folder), *map(str, more)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
     if check:
@@ -75,8 +82,15 @@ def test_two_processes_train_to_the_loss_of_one(tiny_recipe, tmp_path):
 
 
 def launch(launcher, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run([*launcher, *map(str, arguments)], capture_output=True, text=True, cwd=REPOSITORY, env=environment)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    done = subprocess.run(
+        [*launcher, *map(str, arguments)], capture_output=True, text=True, cwd=REPOSITORY, env=environment
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
@@ -126,7 +140,16 @@ def test_a_transformer_and_a_unet_overfit_one_clip(tiny_recipe, tmp_path):
         recipe = replace(
             tiny_recipe, model=model, data={**tiny_recipe.data, "num_clips": 1}, diffusion={"null_probability": 0.0}
         )
-        recipe = with_training(recipe, steps=250, batch_size=8, learning_rate=3e-3, ema=0.98, threads=2, checkpoint_every=250, decay="cosine")
+        recipe = with_training(
+            recipe,
+            steps=250,
+            batch_size=8,
+            learning_rate=3e-3,
+            ema=0.98,
+            threads=2,
+            checkpoint_every=250,
+            decay="cosine",
+        )
         trainer = Trainer(recipe, tmp_path / name, cache=tmp_path / "cache")
         trainer.prepare()
         for step in range(recipe.training.steps):
@@ -143,7 +166,9 @@ def test_a_transformer_and_a_unet_overfit_one_clip(tiny_recipe, tmp_path):
 
 
 def test_run_writes_logs_samples_checkpoints_and_a_model(tiny_recipe, tmp_path, capsys):
-    recipe = with_training(tiny_recipe, sample_every=6, sample_prompts=("a red circle moving left",), keep_checkpoints=2)
+    recipe = with_training(
+        tiny_recipe, sample_every=6, sample_prompts=("a red circle moving left",), keep_checkpoints=2
+    )
     folder = tmp_path / "run"
     model = Trainer(recipe, folder).run()
     told = capsys.readouterr().out
@@ -165,7 +190,9 @@ def test_another_recipe_in_the_same_folder_is_refused(tiny_recipe, tmp_path):
     Trainer(with_training(tiny_recipe, steps=2), tmp_path / "run").run()
     with pytest.raises(UserError, match=r"another recipe \(different: training\)"):
         Trainer(with_training(tiny_recipe, learning_rate=2e-3), tmp_path / "run").run()
-    Trainer(with_training(tiny_recipe, steps=3, log_every=2), tmp_path / "run").run()  # longer, other bookkeeping: goes on
+    Trainer(
+        with_training(tiny_recipe, steps=3, log_every=2), tmp_path / "run"
+    ).run()  # longer, other bookkeeping: goes on
 
 
 def test_a_cut_checkpoint_is_passed_over(tiny_recipe, tmp_path):
@@ -211,7 +238,10 @@ def test_health_speaks_in_words():
     assert [health.check_gradients(named) for _ in range(2)] == [[], []]
     assert "no gradient reaches dead" in health.check_gradients(named)[0]
     assert health.check_gradients(named) == []  # once
-    still, moving = np.zeros((1, 4, 8, 8, 3), np.uint8), np.random.default_rng(0).integers(0, 255, (1, 4, 8, 8, 3), np.uint8)
+    still, moving = (
+        np.zeros((1, 4, 8, 8, 3), np.uint8),
+        np.random.default_rng(0).integers(0, 255, (1, 4, 8, 8, 3), np.uint8),
+    )
     assert health.check_motion(moving, 5.0) == []
     assert "hardly move" in health.check_motion(still, 5.0)[0]
 

@@ -46,7 +46,7 @@ def name_thing(colour: str, shape: str, size: str, variant: int = 0) -> str:
 
 
 def describe(thing: str, motion: str, form: int = 0, variant: int = 0) -> str:
-    """"a red circle" + "left" -> "a red circle moving left" (form 0, variant 0)."""
+    """ "a red circle" + "left" -> "a red circle moving left" (form 0, variant 0)."""
     phrase = MOTIONS[motion][variant]
     template = FORMS[form]
     if phrase.startswith(FINITE) and template != FORMS[3]:

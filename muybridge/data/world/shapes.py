@@ -53,7 +53,20 @@ def _regular(corners: int, radius: float, turn: float = -90.0, inner: float | No
 
 def _cross(arm: float, half: float) -> Array:
     a, h = arm, half
-    corners = [(-h, -a), (h, -a), (h, -h), (a, -h), (a, h), (h, h), (h, a), (-h, a), (-h, h), (-a, h), (-a, -h), (-h, -h)]
+    corners = [
+        (-h, -a),
+        (h, -a),
+        (h, -h),
+        (a, -h),
+        (a, h),
+        (h, h),
+        (h, a),
+        (-h, a),
+        (-h, h),
+        (-a, h),
+        (-a, -h),
+        (-h, -h),
+    ]
     return np.array(corners)
 
 

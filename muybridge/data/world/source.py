@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,7 @@ class WorldConfig:
     held_out: float = 0.1
 
     def __post_init__(self) -> None:
-        vocabulary = {
+        vocabulary: dict[str, Collection[str]] = {
             "colours": COLOURS,
             "shapes": SHAPES,
             "motions": MOTIONS,
@@ -153,9 +154,7 @@ class WorldSource:
             if triple not in self.held_out and not turns_unseen:
                 return triple
 
-    def _thing(
-        self, rng: np.random.Generator, colour: str, shape: str, motion: str, size: str, depth: float
-    ) -> Thing:
+    def _thing(self, rng: np.random.Generator, colour: str, shape: str, motion: str, size: str, depth: float) -> Thing:
         config = self.config
         side = min(config.height, config.width)
         radius = side * rng.uniform(*RADII[size])
@@ -170,7 +169,9 @@ class WorldSource:
             offsets[:, axis] = sign * time * room[axis] * rng.uniform(0.6, 0.95)
         elif motion == "bouncing":
             turns = rng.uniform(1.0, 1.8)
-            offsets[:, 1] = -np.abs(np.sin(np.pi * (time * turns + rng.uniform(0, 1)))) * room[1] * rng.uniform(0.5, 0.9)
+            offsets[:, 1] = (
+                -np.abs(np.sin(np.pi * (time * turns + rng.uniform(0, 1)))) * room[1] * rng.uniform(0.5, 0.9)
+            )
         elif motion == "orbiting":
             angle = 2 * np.pi * (rng.uniform(0, 1) + time * rng.choice([-1, 1]) * rng.uniform(0.7, 1.0))
             offsets[:] = np.stack([np.cos(angle), np.sin(angle)], 1) * room.min() * rng.uniform(0.3, 0.45)

@@ -1,0 +1,149 @@
+"""Discrete noise tables, as in diffusers' schedulers and their config files, and the grids samplers walk on.
+
+Legend: schedule.py. Source: 2305.08891 for zero-terminal SNR; diffusers' scheduler configs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from muybridge.diffusion.schedule import Schedule, alpha_of
+
+
+def make_betas(name: str, beta_start: float = 1e-4, beta_end: float = 0.02, steps: int = 1000) -> Tensor:
+    """The beta tables of diffusers' schedulers, float64 [T].
+
+    Args:
+        name: "linear", "scaled_linear" (Stable Diffusion; called "linear" in CompVis code) or "squaredcos_cap_v2".
+    """
+    if name == "linear":
+        return torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+    if name == "scaled_linear":
+        return torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64) ** 2
+    if name == "squaredcos_cap_v2":
+        time = torch.arange(steps + 1, dtype=torch.float64) / steps
+        alpha_bar = ((time + 0.008) / 1.008 * math.pi / 2).cos() ** 2
+        return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+    raise ValueError(f"unknown beta schedule {name!r}; expected linear, scaled_linear or squaredcos_cap_v2")
+
+
+def lam_of_betas(betas: Tensor) -> Tensor:
+    """log-SNR table [T] of a beta table: log(abar) - log(1 - abar), summed in float64."""
+    log_alpha_bar = torch.log1p(-betas.double()).cumsum(0)
+    return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))
+
+
+def rescale_zero_terminal(lam: Tensor) -> Tensor:
+    """Rescale a log-SNR table so that its last entry is -inf and its first is unchanged.
+
+    r'_i = (r_i - r_T) r_0 / (r_0 - r_T) with r = sqrt(abar). Source: 2305.08891 algorithm 1.
+    """
+    root = alpha_of(lam.double())
+    scaled = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    alpha_bar = scaled**2
+    return torch.log(alpha_bar) - torch.log1p(-alpha_bar)
+
+
+def spaced_indices(num_steps: int, table_size: int, spacing: str, steps_offset: int = 0) -> Tensor:
+    """The table indices visited by `num_steps` inference steps, from noisy to clean, int64 [N].
+
+    "leading" never visits the last (noisiest) index; "linspace" and "trailing" do.
+    """
+    if not 1 <= num_steps <= table_size:
+        raise ValueError(f"num_inference_steps must be in 1..{table_size}, got {num_steps}")
+    if spacing == "leading":
+        indices = torch.arange(num_steps, dtype=torch.float64) * (table_size // num_steps) + steps_offset
+        return indices.round().long().flip(0)
+    if spacing == "linspace":
+        return torch.linspace(0, table_size - 1, num_steps, dtype=torch.float64).round().long().flip(0)
+    if spacing == "trailing":
+        # numpy's arange(T, 0, -T / N) without its float accumulation: exactly N entries
+        steps = torch.arange(num_steps, dtype=torch.float64) * (table_size / num_steps)
+        return (table_size - steps).round().long() - 1
+    raise ValueError(f"unknown timestep spacing {spacing!r}; expected leading, linspace or trailing")
+
+
+@dataclass(frozen=True)
+class DiscreteSchedule:
+    """A table of log-SNRs, used as a schedule by linear interpolation over its index.
+
+    Args:
+        table: strictly decreasing log-SNR [T], float64; the last entry may be -inf (zero-terminal SNR).
+        final_lam: the level after the last inference step: +inf when the scheduler sets alpha to one, else table[0].
+    """
+
+    table: Tensor
+    spacing: str = "leading"
+    steps_offset: int = 0
+    final_lam: float = math.inf
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> DiscreteSchedule:
+        """Read any diffusers scheduler config (beta table, zero-terminal SNR, spacing, CogVideoX' SNR shift)."""
+        steps = int(config.get("num_train_timesteps", 1000))
+        trained = config.get("trained_betas")
+        betas = (
+            torch.as_tensor(trained, dtype=torch.float64)
+            if trained is not None
+            else make_betas(
+                config.get("beta_schedule", "linear"),
+                config.get("beta_start", 1e-4),
+                config.get("beta_end", 0.02),
+                steps,
+            )
+        )
+        table = lam_of_betas(betas)
+        shift = config.get("snr_shift_scale")
+        if shift:
+            table = table - math.log(shift)
+        if config.get("rescale_betas_zero_snr", False):
+            table = rescale_zero_terminal(table)
+        final = math.inf if config.get("set_alpha_to_one", True) else float(table[0])
+        return cls(table, config.get("timestep_spacing", "leading"), int(config.get("steps_offset", 0)), final)
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return self.lam_of_index(t.double().clamp(0, 1) * (len(self.table) - 1))
+
+    def lam_of_index(self, index: Tensor) -> Tensor:
+        """Log-SNR at a (fractional) index."""
+        low = index.double().floor().long().clamp(0, len(self.table) - 1)
+        high = (low + 1).clamp(max=len(self.table) - 1)
+        fraction = index.double() - low
+        table = self.table.to(index.device)
+        mixed = torch.lerp(table[low], table[high], fraction)
+        return torch.where(fraction == 0, table[low], mixed)  # 0 * inf at a zero-SNR end
+
+    def index_of(self, lam: Tensor) -> Tensor:
+        """The fractional index of a log-SNR, clamped to the table: what an index-conditioned network is told."""
+        ascending = self.table.flip(0).to(lam.device)
+        position = torch.searchsorted(ascending, lam.double()).clamp(1, len(ascending) - 1)
+        low, high = ascending[position - 1], ascending[position]
+        fraction = ((lam.double() - low) / (high - low)).clamp(0, 1)
+        # in a zero-SNR interval (low = -inf) only -inf itself is the last index
+        fraction = torch.where(torch.isinf(low), (lam != low).double(), fraction)
+        return len(ascending) - 1 - (position - 1 + fraction)
+
+    def inference_levels(self, num_steps: int) -> Tensor:
+        """Log-SNR [N + 1] of an inference run, noisy to clean, ending at `final_lam`."""
+        indices = spaced_indices(num_steps, len(self.table), self.spacing, self.steps_offset)
+        return torch.cat([self.table[indices], torch.tensor([self.final_lam], dtype=torch.float64)])
+
+
+def time_grid(num_steps: int) -> Tensor:
+    """Uniform times [N + 1] from 1 to 0, float64."""
+    if num_steps < 1:
+        raise ValueError(f"num_inference_steps must be at least 1, got {num_steps}")
+    return torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+
+
+def level_grid(schedule: Schedule, num_steps: int) -> Tensor:
+    """Log-SNR [N + 1] for a run of N steps: a table's own spacing, else uniform time."""
+    if isinstance(schedule, DiscreteSchedule):
+        return schedule.inference_levels(num_steps)
+    return schedule(time_grid(num_steps))
