@@ -6,10 +6,13 @@ import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muybridge.errors import UserError, nearest
 from muybridge.systems.pipeline import TextToVideoPipeline
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DEFAULT_MODEL = "world-vdm"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -69,6 +72,22 @@ def load_pipeline(name: str = DEFAULT_MODEL, device: str = "cpu") -> TextToVideo
     pipeline.network.to(memory_format=torch.channels_last)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def load_network_weights(network: nn.Module, name: str) -> None:
+    """Copy a saved model's weights into a network of the same shape.
+
+    Raises:
+        UserError: an unknown model, or weights that do not fit.
+    """
+    from safetensors.torch import load_file
+
+    folder = find_model(name)
+    _check_weights(folder)
+    try:
+        network.load_state_dict(load_file(folder / "network" / WEIGHTS))
+    except RuntimeError as error:
+        raise UserError(f"{name}: its weights do not fit this recipe's network: {str(error)[:500]}") from error
 
 
 def model_hash(folder: Path) -> str:

@@ -31,6 +31,7 @@ class TrainingConfig:
         validate_every, validation_clips: steps between held-out losses, and clips in each.
         sample_every, sample_prompts: steps between sample strips (0 for none), and what they show.
         threads: CPU threads (0 leaves torch's choice).
+        start_from: a model (bundled name or folder) whose network's weights a new run starts from; "" starts fresh.
     """
 
     steps: int = 10000
@@ -54,6 +55,7 @@ class TrainingConfig:
     sample_every: int = 500
     sample_prompts: tuple[str, ...] = ()
     threads: int = 0
+    start_from: str = ""
 
     def __post_init__(self) -> None:
         positive = ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "log_every")

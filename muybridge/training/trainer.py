@@ -23,6 +23,7 @@ from muybridge.data.video_io import write_strip
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
 from muybridge.systems.contract import Losses
+from muybridge.systems.loading import load_network_weights
 from muybridge.systems.registry import make_system
 from muybridge.training.batches import BatchMaker, HeldOutClips
 from muybridge.training.checkpoint import CheckpointFolder, write_json
@@ -86,6 +87,8 @@ class Trainer:
 
         torch.manual_seed(derive_seed(self.recipe.seed, "init"))
         model = self.system.build()
+        if config.start_from:
+            load_network_weights(model, config.start_from)
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()  # type: ignore[operator]
         if self.accelerator.device.type == "cpu":

@@ -195,6 +195,19 @@ def test_another_recipe_in_the_same_folder_is_refused(tiny_recipe, tmp_path):
     ).run()  # longer, other bookkeeping: goes on
 
 
+def test_a_run_can_start_from_a_saved_model(tiny_recipe, tmp_path):
+    model = Trainer(with_training(tiny_recipe, steps=2), tmp_path / "first").run()
+    second = Trainer(with_training(tiny_recipe, start_from=str(model)), tmp_path / "second")
+    second.prepare()
+    saved = load_file(model / "network" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(p, saved[n]) for n, p in second.model.state_dict().items())
+    from dataclasses import replace
+
+    wider = replace(tiny_recipe, model={**tiny_recipe.model, "base_channels": 24})
+    with pytest.raises(UserError, match="do not fit"):
+        Trainer(with_training(wider, start_from=str(model)), tmp_path / "third").prepare()
+
+
 def test_a_cut_checkpoint_is_passed_over(tiny_recipe, tmp_path):
     folder = tmp_path / "run"
     Trainer(with_training(tiny_recipe, steps=4), folder).run()

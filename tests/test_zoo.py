@@ -1,0 +1,45 @@
+"""The bundled models: what their cards say, measured again."""
+
+import json
+
+import pytest
+
+from benchmarks.world_vdm import RECIPE, measure_words, triples_of
+from muybridge.data.registry import make_source
+from muybridge.systems.loading import bundled_models, load_pipeline, model_hash
+from muybridge.training.recipe import load_recipe
+
+
+def test_bundled_models_are_small_and_have_cards():
+    models = bundled_models()
+    assert "world-vdm" in models
+    total = 0
+    for folder in models.values():
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        for section in ("## Data", "## Training", "## Measured"):
+            assert section in card
+        total += sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
+        assert not [p for p in folder.rglob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
+        assert len(model_hash(folder)) == 16
+    assert total < 80e6
+
+
+def test_the_bundled_model_is_of_the_committed_recipe():
+    recipe = load_recipe(RECIPE)
+    config = json.loads((bundled_models()["world-vdm"] / "network" / "config.json").read_text())
+    for key, value in recipe.model.items():
+        if key != "type":
+            assert config[key] == value, key
+
+
+@pytest.mark.slow
+def test_world_vdm_reaches_its_published_figures():
+    """24 prompts against the card's figures on 100: three standard errors below them is a failure."""
+    pipeline = load_pipeline("world-vdm")
+    published = json.loads((bundled_models()["world-vdm"] / "figures.json").read_text())["seen"]
+    seen, _ = triples_of(make_source(load_recipe(RECIPE).data))
+    measured, _ = measure_words(pipeline, seen, 24, seed=500)
+    for name in ("colour", "shape", "direction", "all"):
+        p = published[name]
+        allowed = 3 * max(p * (1 - p), 0.02) ** 0.5 / 24**0.5
+        assert measured[name] >= p - allowed, (name, measured, published)
