@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from muybridge.errors import UserError
-from muybridge.nn.embeddings import NoiseLevelEmbedding
+from muybridge.nn.embeddings import NoiseLevelEmbedding, sinusoid
 from muybridge.nn.factorised import ResBlock, SpatialAttention, TemporalAttention, per_frame_norm, zero_init
 from muybridge.nn.text_conditioning import TextCondition, TextPooling
 
@@ -48,6 +48,9 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         patch_size: pixels of p x p folded into channels before the first level (1 = the paper's network).
         position: relative positions over time, "t5", "shaw" or "none".
         max_frames: distance at which relative positions saturate; any number of frames runs.
+        frame_embedding: add the frame's index to the embedding. The paper has no absolute time; with it, "moving left"
+            and a frame's index meet in the embedding's MLP instead of only after temporal attention, which small networks
+            learn many times sooner. Independent images have no index.
         embedding_mode: "scale_shift" or "add".
         text_pooled_dim, text_token_dim: widths of the text embeddings, 0 where not used.
         prediction_type: "epsilon", "sample" or "v_prediction"; stored so that a checkpoint says what it predicts.
@@ -77,6 +80,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         patch_size: int = 1,
         position: str = "t5",
         max_frames: int = 32,
+        frame_embedding: bool = False,
         embedding_mode: str = "scale_shift",
         norm_groups: int = 32,
         dropout: float = 0.0,
@@ -106,6 +110,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
             return sample_size // patch_size // 2**level in tuple(attention_resolutions)
 
         self.noise_embedding = NoiseLevelEmbedding(base_channels, embedding_dim, embedding_layers)
+        self.frame_embedding = nn.Linear(base_channels, embedding_dim) if frame_embedding else None
         self.text = (
             TextPooling(text_pooled_dim, text_token_dim, embedding_dim) if text_pooled_dim or text_token_dim else None
         )
@@ -174,7 +179,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         h = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)
 
-        embedding = silu(self._embed(log_snr, text, frame_to_caption))
+        embedding = silu(self._embed(log_snr, text, frame_to_caption, self._frame_index(sample, temporal_mask)))
         skips = [h]
         for level in cast(Any, self.down):
             for stage in level["stages"]:
@@ -199,17 +204,32 @@ class UNet3DModel(ModelMixin, ConfigMixin):
             return self._gradient_checkpointing_func(module, *args)
         return module(*args)
 
-    def _embed(self, log_snr: Tensor, text: TextCondition | None, frame_to_caption: Tensor | None) -> Tensor:
+    def _embed(
+        self, log_snr: Tensor, text: TextCondition | None, frame_to_caption: Tensor | None, index: Tensor | None
+    ) -> Tensor:
         """[B, F or 1, embedding_dim]."""
         lam = log_snr[:, None] if log_snr.ndim == 1 else log_snr
-        if text is None or self.text is None:
-            return self.noise_embedding(lam)
-        caption = self.text(text)
-        if frame_to_caption is not None:
-            caption = caption[:, frame_to_caption]
-        elif caption.ndim == 2:
-            caption = caption[:, None]
-        return self.noise_embedding(lam, caption)
+        condition = None
+        if text is not None and self.text is not None:
+            condition = self.text(text)
+            if frame_to_caption is not None:
+                condition = condition[:, frame_to_caption]
+            elif condition.ndim == 2:
+                condition = condition[:, None]
+        if index is not None:
+            condition = index if condition is None else condition + index
+        return self.noise_embedding(lam, condition)
+
+    def _frame_index(self, sample: Tensor, mask: Tensor | None) -> Tensor | None:
+        """The frames' indices embedded, [1 or B, F, embedding_dim]; zero for frames that see only themselves."""
+        if self.frame_embedding is None:
+            return None
+        frames = sample.shape[2]
+        neighbours = torch.tensor(frames) if mask is None else mask.sum(-1)
+        places = sinusoid(torch.arange(frames, device=sample.device), self.config.base_channels)
+        embedded = self.frame_embedding(places.to(self.frame_embedding.weight.dtype))
+        alone = (neighbours <= 1).expand(1 if mask is None or mask.ndim == 2 else len(mask), frames)
+        return embedded.masked_fill(alone.to(sample.device)[..., None], 0.0)
 
     def _check(self, sample: Tensor, condition: Tensor | None) -> None:
         factor = self.config.patch_size * 2 ** (len(self.config.channel_multipliers) - 1)

@@ -21,15 +21,19 @@ def only_first(text, caption=0):
     return TextCondition(text.pooled[:, caption], text.tokens[:, caption], text.mask[:, caption])
 
 
-def test_v1_all_masked_frames_are_single_images(toy_unet):
+@pytest.mark.parametrize("frame_embedding", [False, True])
+def test_v1_all_masked_frames_are_single_images(frame_embedding):
+    toy_unet = randomise(UNet3DModel(**TOY, frame_embedding=frame_embedding)).double().eval()
     z, lam = video()
     together = toy_unet(z, lam, temporal_mask=joint_mask(0, 6))
     for f in range(6):
         assert torch.allclose(together[:, :, f], toy_unet(z[:, :, f : f + 1], lam)[:, :, 0], atol=1e-8)
 
 
-def test_v2_video_and_images_do_not_see_each_other():
-    unet = randomise(UNet3DModel(**TOY, text_pooled_dim=8, text_token_dim=8)).double().eval()
+@pytest.mark.parametrize("frame_embedding", [False, True])
+def test_v2_video_and_images_do_not_see_each_other(frame_embedding):
+    unet = UNet3DModel(**TOY, text_pooled_dim=8, text_token_dim=8, frame_embedding=frame_embedding)
+    unet = randomise(unet).double().eval()
     z, lam = video(7)
     mask, captions = joint_mask(4, 3), torch.tensor([0, 0, 0, 0, 1, 2, 3])
     text = some_text(2, captions=4)
@@ -107,6 +111,16 @@ def test_v8_null_condition_is_no_caption():
     mixed = unet(z, lam, half)
     assert torch.allclose(mixed[:1], unet(z, lam)[:1], atol=1e-10)
     assert torch.allclose(mixed[1:], unet(z, lam, text)[1:], atol=1e-10)
+
+
+def test_a_frame_index_tells_frames_apart_without_attention():
+    z, lam = video(4)
+    same = z[:, :, :1].expand(-1, -1, 4, -1, -1).contiguous()
+    mask = torch.ones(4, 4, dtype=torch.bool)
+    for frame_embedding in (False, True):
+        unet = randomise(UNet3DModel(**TOY, position="none", frame_embedding=frame_embedding)).double().eval()
+        out = unet(same, lam, temporal_mask=mask)
+        assert torch.allclose(out[:, :, 0], out[:, :, 3], atol=1e-9) is not frame_embedding
 
 
 def test_masked_words_do_not_matter():
