@@ -110,7 +110,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
             return sample_size // patch_size // 2**level in tuple(attention_resolutions)
 
         self.noise_embedding = NoiseLevelEmbedding(base_channels, embedding_dim, embedding_layers)
-        self.frame_embedding = nn.Linear(base_channels, embedding_dim) if frame_embedding else None
+        self.frame_index = nn.Linear(base_channels, embedding_dim) if frame_embedding else None
         self.text = (
             TextPooling(text_pooled_dim, text_token_dim, embedding_dim) if text_pooled_dim or text_token_dim else None
         )
@@ -179,7 +179,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         h = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)
 
-        embedding = silu(self._embed(log_snr, text, frame_to_caption, self._frame_index(sample, temporal_mask)))
+        embedding = silu(self._embed(log_snr, text, frame_to_caption, self._embed_index(sample, temporal_mask)))
         skips = [h]
         for level in cast(Any, self.down):
             for stage in level["stages"]:
@@ -220,14 +220,14 @@ class UNet3DModel(ModelMixin, ConfigMixin):
             condition = index if condition is None else condition + index
         return self.noise_embedding(lam, condition)
 
-    def _frame_index(self, sample: Tensor, mask: Tensor | None) -> Tensor | None:
+    def _embed_index(self, sample: Tensor, mask: Tensor | None) -> Tensor | None:
         """The frames' indices embedded, [1 or B, F, embedding_dim]; zero for frames that see only themselves."""
-        if self.frame_embedding is None:
+        if self.frame_index is None:
             return None
         frames = sample.shape[2]
         neighbours = torch.tensor(frames) if mask is None else mask.sum(-1)
         places = sinusoid(torch.arange(frames, device=sample.device), self.config.base_channels)
-        embedded = self.frame_embedding(places.to(self.frame_embedding.weight.dtype))
+        embedded = self.frame_index(places.to(self.frame_index.weight.dtype))
         alone = (neighbours <= 1).expand(1 if mask is None or mask.ndim == 2 else len(mask), frames)
         return embedded.masked_fill(alone.to(sample.device)[..., None], 0.0)
 
