@@ -80,7 +80,7 @@ def against_peer() -> dict[str, float]:
         blocks_per_level=1,
         attention_resolutions=(8, 16, 32),
         attention_head_dim=32,
-        embedding_dim=256,
+        embedding_dim=128,
         embedding_layers=2,
     ).to(memory_format=torch.channels_last)
     video, lam = torch.randn(BATCH, 3, FRAMES, SIZE, SIZE), torch.randn(BATCH)
