@@ -244,7 +244,7 @@ def _jobs(
 
 def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int) -> Any:
     """Check everything that can be checked cheaply, then open the model."""
-    from muybridge.data.video_io import FORMATS, whole_file
+    from muybridge.data.video_io import FORMATS, check_writable
     from muybridge.systems.loading import find_model
 
     find_model(model)
@@ -256,9 +256,7 @@ def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int)
             raise UserError(
                 f"{path}: cannot write {path.suffix or 'a file without ending'}; {nearest(ending, FORMATS)}"
             )
-    with whole_file(paths[0].with_suffix(".probe")) as probe:  # before minutes of sampling, not after
-        probe.write_bytes(b"")
-    paths[0].with_suffix(".probe").unlink()
+    check_writable(paths[0])
 
     from muybridge.systems.loading import load_pipeline
 

@@ -77,6 +77,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Fail now rather than after minutes of sampling; leaves nothing behind, no new folder either."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    probe = path.with_name(f".probe-{path.name}")
+    with whole_file(probe) as unfinished:
+        unfinished.write_bytes(b"")
+    probe.unlink()
+    for folder in missing:
+        folder.rmdir()
+
+
 def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str) -> None:
     from fractions import Fraction
 

@@ -135,6 +135,10 @@ BAD = {
     ),
     "bad ending": (("generate", PROMPT, "-o", "{dir}/x.avi", "--model", "{model}"), "cannot write .avi"),
     "unwritable": (("generate", PROMPT, "-o", "/proc/none/x.mp4", "--model", "{model}"), "cannot write here"),
+    "odd size in a new folder": (
+        ("generate", PROMPT, "-o", "{dir}/new/x.mp4", "--model", "{model}", "--height", "17"),
+        "divisible by",
+    ),
     "bad upscale": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--upscale", "0"), "upscale"),
     "no video": (("extend", "{text}", "-o", "{out}", "--model", "{model}"), "not a readable video"),
     "missing video": (("interpolate", "{dir}/none.mp4", "-o", "{out}", "--model", "{model}"), "no video at"),
