@@ -66,16 +66,19 @@ class TextPooling(nn.Module):
         queries: number of learned queries; each reads the tokens once per head.
     """
 
-    def __init__(self, pooled_dim: int, token_dim: int, width: int, queries: int = 4, heads: int = 4):
+    def __init__(self, pooled_dim: int, token_dim: int, width: int, queries: int = 8, heads: int = 4):
         super().__init__()
         self.heads = heads
         # pooled embeddings come at any scale (unit length from MiniLM): bring them to unit variance
         self.from_pooled = nn.Sequential(nn.LayerNorm(pooled_dim), nn.Linear(pooled_dim, width)) if pooled_dim else None
         if token_dim:
-            self.query = nn.Parameter(torch.randn(queries, token_dim))
+            # sharp from the start: each head of each query looks at a few words, not at the mean of all
+            self.query = nn.Parameter(3.0 * torch.randn(queries, token_dim))
             self.norm = nn.LayerNorm(token_dim)
             self.key_value = nn.Linear(token_dim, 2 * token_dim)
             self.out = nn.Linear(queries * token_dim, width)
+        # one scale for all captions: without it the loudest word (a colour) grows until the others are not heard
+        self.norm_out = nn.LayerNorm(width)
         self.token_dim = token_dim
 
     def forward(self, text: TextCondition) -> Tensor:
@@ -87,6 +90,7 @@ class TextPooling(nn.Module):
             vector = pooled if vector is None else vector + pooled
         if vector is None:
             raise ValueError("text pooling was built with neither pooled nor token embeddings")
+        vector = self.norm_out(vector)
         if text.dropped is not None:
             vector = vector.masked_fill(text.dropped.flatten()[:, None], 0.0)
         return vector.reshape(*lead, -1)
