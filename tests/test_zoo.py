@@ -1,6 +1,9 @@
 """The bundled models: what their cards say, measured again."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +11,8 @@ from benchmarks.world_vdm import RECIPE, measure_words, triples_of
 from muybridge.data.registry import make_source
 from muybridge.systems.loading import bundled_models, load_pipeline, model_hash
 from muybridge.training.recipe import load_recipe
+
+PARENT = Path(__file__).parent.parent
 
 
 def test_bundled_models_are_small_and_have_cards():
@@ -30,6 +35,13 @@ def test_the_bundled_model_is_of_the_committed_recipe():
     for key, value in recipe.model.items():
         if key != "type":
             assert config[key] == value, key
+
+
+def test_a_fresh_process_opens_it():
+    """Nothing but the front door is imported first, as in the README's example."""
+    code = "from muybridge import load_pipeline; print(load_pipeline('world-vdm').settings().num_frames)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=PARENT)
+    assert done.stdout.strip() == "12", done.stderr[-2000:]
 
 
 @pytest.mark.slow

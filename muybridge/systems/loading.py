@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muybridge.errors import UserError, nearest
+from muybridge.models import NETWORKS
 from muybridge.systems.pipeline import TextToVideoPipeline
 
 if TYPE_CHECKING:
@@ -108,8 +110,9 @@ def _check_weights(folder: Path) -> None:
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{folder}/model_index.json cannot be read: {error}") from error
     for name, entry in _components(index).items():
-        if entry[0] is not None and not entry[0].startswith("muybridge."):
+        if tuple(entry) not in NETWORKS.values():
             raise UserError(f"{folder}: component {name} is a {entry[0]}.{entry[1]}; expected a network of muybridge")
+        importlib.import_module(entry[0])  # one of our own: diffusers opens only modules that are already imported
         weights = folder / name / WEIGHTS
         if not weights.is_file():
             pickled = [

@@ -41,6 +41,8 @@ def export_run(run: Path, target: Path, half: bool = True) -> Path:
     unfinished = target.with_name(target.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     pipeline.save_pretrained(str(unfinished))
+    for path in unfinished.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors writes for the owner alone
     if target.is_dir():
         for extra in target.iterdir():  # a model card and the like stay
             if extra.is_file() and not (unfinished / extra.name).exists():
