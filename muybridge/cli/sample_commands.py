@@ -82,10 +82,11 @@ def generate(
     pipeline = _open(model, settings, [path for path, _, _ in jobs], upscale)
 
     from muybridge.data.video_io import write_video
-    from muybridge.systems.recipes_in_files import make_videos
+    from muybridge.systems.recipes_in_files import make_videos, recipe_base
 
     steps_each = pipeline.settings(**settings).num_inference_steps
-    pending = [job for job in jobs if prompts is None or not _is_made(job, pipeline, model, settings, upscale)]
+    base = recipe_base(pipeline, model, "generate", settings) | {"upscale": upscale}
+    pending = [job for job in jobs if prompts is None or not _is_made(job, base)]
     batches = [pending[i : i + batch_size] for i in range(0, len(pending), batch_size)]
     with steps_bar("sampling", steps_each * len(batches)) as advance:
         for batch in batches:
@@ -265,16 +266,15 @@ def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int)
     return pipeline
 
 
-def _is_made(job: tuple[Path, str, int], pipeline: Any, model: str, settings: dict[str, Any], upscale: int) -> bool:
+def _is_made(job: tuple[Path, str, int], base: dict[str, Any]) -> bool:
+    """Whether the file is there already, made with this very recipe."""
     from muybridge.data.video_io import read_recipe
-    from muybridge.systems.recipes_in_files import recipe_base
 
     path, prompt, seed = job
     if not path.is_file():
         return False
-    wanted = recipe_base(pipeline, model, "generate", settings) | {"prompt": prompt, "seed": seed, "upscale": upscale}
     found = read_recipe(path)
-    return all(found.get(k) == v for k, v in wanted.items())
+    return all(found.get(k) == v for k, v in {**base, "prompt": prompt, "seed": seed}.items())
 
 
 def _continue(
