@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from muybridge.errors import UserError
-from muybridge.nn.embeddings import NoiseLevelEmbedding, sinusoid
+from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding
 from muybridge.nn.factorised import ResBlock, SpatialAttention, TemporalAttention, per_frame_norm, zero_init
 from muybridge.nn.text_conditioning import TextCondition, TextPooling
 
@@ -48,9 +48,11 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         patch_size: pixels of p x p folded into channels before the first level (1 = the paper's network).
         position: relative positions over time, "t5", "shaw" or "none".
         max_frames: distance at which relative positions saturate; any number of frames runs.
-        frame_embedding: add the frame's index to the embedding. The paper has no absolute time; with it, "moving left"
-            and a frame's index meet in the embedding's MLP instead of only after temporal attention, which small networks
-            learn many times sooner. Independent images have no index.
+        frame_embedding: add the frame's index, gated by the caption, to the embedding (`FrameEmbedding`). The paper has no
+            absolute time; with it "moving left" and a frame's index meet before the first block instead of only after
+            temporal attention. Independent images have no index.
+        sloped_shift: let the embedding's shift grow linearly across the picture (`ResBlock`). With `frame_embedding`
+            small networks learn directions of motion many times sooner.
         embedding_mode: "scale_shift" or "add".
         text_pooled_dim, text_token_dim: widths of the text embeddings, 0 where not used.
         prediction_type: "epsilon", "sample" or "v_prediction"; stored so that a checkpoint says what it predicts.
@@ -81,6 +83,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         position: str = "t5",
         max_frames: int = 32,
         frame_embedding: bool = False,
+        sloped_shift: bool = False,
         embedding_mode: str = "scale_shift",
         norm_groups: int = 32,
         dropout: float = 0.0,
@@ -95,7 +98,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         area = patch_size**2
 
         def block(channels: int, out: int, resample: str | None = None) -> ResBlock:
-            return ResBlock(channels, out, embedding_dim, norm_groups, dropout, resample, embedding_mode)
+            return ResBlock(channels, out, embedding_dim, norm_groups, dropout, resample, embedding_mode, sloped_shift)
 
         def stage(channels: int, out: int, attend: bool) -> Stage:
             if not attend:
@@ -110,7 +113,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
             return sample_size // patch_size // 2**level in tuple(attention_resolutions)
 
         self.noise_embedding = NoiseLevelEmbedding(base_channels, embedding_dim, embedding_layers)
-        self.frame_index = nn.Linear(base_channels, embedding_dim) if frame_embedding else None
+        self.frame_index = FrameEmbedding(base_channels, embedding_dim) if frame_embedding else None
         self.text = (
             TextPooling(text_pooled_dim, text_token_dim, embedding_dim) if text_pooled_dim or text_token_dim else None
         )
@@ -179,7 +182,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         h = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)
 
-        embedding = silu(self._embed(log_snr, text, frame_to_caption, self._embed_index(sample, temporal_mask)))
+        embedding = silu(self._embed(log_snr, text, frame_to_caption, frames, temporal_mask))
         skips = [h]
         for level in cast(Any, self.down):
             for stage in level["stages"]:
@@ -205,7 +208,12 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         return module(*args)
 
     def _embed(
-        self, log_snr: Tensor, text: TextCondition | None, frame_to_caption: Tensor | None, index: Tensor | None
+        self,
+        log_snr: Tensor,
+        text: TextCondition | None,
+        frame_to_caption: Tensor | None,
+        frames: int,
+        mask: Tensor | None,
     ) -> Tensor:
         """[B, F or 1, embedding_dim]."""
         lam = log_snr[:, None] if log_snr.ndim == 1 else log_snr
@@ -216,20 +224,11 @@ class UNet3DModel(ModelMixin, ConfigMixin):
                 condition = condition[:, frame_to_caption]
             elif condition.ndim == 2:
                 condition = condition[:, None]
-        if index is not None:
+        if self.frame_index is not None:
+            neighbours = torch.full((1, frames), frames) if mask is None else mask.sum(-1).reshape(-1, frames)
+            index = self.frame_index(frames, (neighbours <= 1).to(lam.device), condition)
             condition = index if condition is None else condition + index
         return self.noise_embedding(lam, condition)
-
-    def _embed_index(self, sample: Tensor, mask: Tensor | None) -> Tensor | None:
-        """The frames' indices embedded, [1 or B, F, embedding_dim]; zero for frames that see only themselves."""
-        if self.frame_index is None:
-            return None
-        frames = sample.shape[2]
-        neighbours = torch.tensor(frames) if mask is None else mask.sum(-1)
-        places = sinusoid(torch.arange(frames, device=sample.device), self.config.base_channels)
-        embedded = self.frame_index(places.to(self.frame_index.weight.dtype))
-        alone = (neighbours <= 1).expand(1 if mask is None or mask.ndim == 2 else len(mask), frames)
-        return embedded.masked_fill(alone.to(sample.device)[..., None], 0.0)
 
     def _check(self, sample: Tensor, condition: Tensor | None) -> None:
         factor = self.config.patch_size * 2 ** (len(self.config.channel_multipliers) - 1)

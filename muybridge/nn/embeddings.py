@@ -30,6 +30,16 @@ def log_snr_position(lam: Tensor) -> Tensor:
     return phi_of(lam.float().clamp(-20, 20)) * (1000 / (math.pi / 2))
 
 
+def init_after_silu(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
+    """Weights that give outputs of standard deviation `gain` for silu of unit normal inputs (whose mean square is 0.356).
+
+    torch's default would shrink what the embedding says about threefold a layer: captions begin as whispers.
+    """
+    nn.init.normal_(layer.weight, std=gain * (0.356 * layer.in_features) ** -0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class NoiseLevelEmbedding(nn.Module):
     """log-SNR -> sinusoid -> MLP of `layers` linear layers of one width.
 
@@ -43,7 +53,7 @@ class NoiseLevelEmbedding(nn.Module):
         super().__init__()
         self.dim, self.layout = dim, layout
         self.first = nn.Linear(dim, width)
-        self.rest = nn.ModuleList(nn.Linear(width, width) for _ in range(layers - 1))
+        self.rest = nn.ModuleList(init_after_silu(nn.Linear(width, width)) for _ in range(layers - 1))
 
     def forward(self, lam: Tensor, condition: Tensor | None = None) -> Tensor:
         """lam [...] (+ condition [..., width], added after the first layer) -> [..., width]."""
@@ -53,3 +63,35 @@ class NoiseLevelEmbedding(nn.Module):
         for layer in self.rest:
             h = layer(nn.functional.silu(h))
         return h
+
+
+class FrameEmbedding(nn.Module):
+    """A frame's index, and how each caption takes it: e_f (1 + W c) for index embeddings e_f and captions c.
+
+    "Moving left" means one thing in the first frame and another in the last. The product makes that a feature from the
+    first step on; a sum of the two would leave it to the layers behind.
+
+    Args:
+        dim: width of the sinusoid of the index.
+        width: of the captions and of the output.
+    """
+
+    def __init__(self, dim: int, width: int):
+        super().__init__()
+        self.dim = dim
+        self.index, self.gate = nn.Linear(dim, width), nn.Linear(width, width)
+
+    def forward(self, num_frames: int, alone: Tensor, caption: Tensor | None) -> Tensor:
+        """
+        Args:
+            alone: bool [1 or B, F], frames without a place in time (independent images), whose embedding is zero.
+            caption: [B, 1 or F, width].
+
+        Returns:
+            [1 or B, F, width].
+        """
+        places = sinusoid(torch.arange(num_frames, device=alone.device), self.dim)
+        embedded = self.index(places.to(self.index.weight.dtype))
+        if caption is not None:
+            embedded = embedded * (1 + self.gate(caption))
+        return embedded.masked_fill(alone[..., None], 0.0)

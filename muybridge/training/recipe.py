@@ -11,6 +11,8 @@ from muybridge.configuration import from_mapping, to_mapping
 from muybridge.errors import UserError, nearest
 from muybridge.models.text_encoder import TextConfig
 
+OPTIMIZERS = ("adamw", "muon")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -20,7 +22,8 @@ class TrainingConfig:
         steps: optimizer steps.
         batch_size: global: over all processes and accumulation rounds.
         accumulation: forward passes a step.
-        learning_rate, betas, weight_decay, eps: AdamW.
+        optimizer: "adamw", or "muon" (orthogonalised momentum for matrices, AdamW for the rest).
+        learning_rate, betas, weight_decay, eps: of the optimizer.
         warmup_steps: linear rise from zero; then "constant" or "cosine" (to zero at `steps`) by `decay`.
         clip_norm: largest norm of the gradient, 0 for none.
         ema: decay of the averaged weights; ramps up as (1 + k) / (10 + k).
@@ -37,6 +40,7 @@ class TrainingConfig:
     steps: int = 10000
     batch_size: int = 16
     accumulation: int = 1
+    optimizer: str = "adamw"
     learning_rate: float = 3e-4
     betas: tuple[float, ...] = (0.9, 0.99)
     weight_decay: float = 0.0
@@ -68,6 +72,8 @@ class TrainingConfig:
             )
         if self.decay not in ("constant", "cosine"):
             raise UserError(f"training.decay: unknown {self.decay!r}; {nearest(self.decay, ('constant', 'cosine'))}")
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(f"training.optimizer: unknown {self.optimizer!r}; {nearest(self.optimizer, OPTIMIZERS)}")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise UserError(f"training.precision: unknown {self.precision!r}; Known: fp32, bf16, fp16")
         if not 0 < self.learning_rate < 1:

@@ -30,6 +30,7 @@ from muybridge.training.checkpoint import CheckpointFolder, write_json
 from muybridge.training.ema import EMA
 from muybridge.training.health import Health, mean_frame_difference
 from muybridge.training.logs import RunLog
+from muybridge.training.optimizers import make_optimizer
 from muybridge.training.recipe import Recipe, lasting_part
 
 #: Upper ends of the log-SNR bands in which held-out errors are reported.
@@ -97,8 +98,9 @@ class Trainer:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trainable)
         self.counts = count_parameters(model)
-        optimizer = torch.optim.AdamW(
-            [p for p in model.parameters() if p.requires_grad],
+        optimizer = make_optimizer(
+            config.optimizer,
+            model,
             lr=config.learning_rate,
             betas=(config.betas[0], config.betas[1]),
             weight_decay=config.weight_decay,
