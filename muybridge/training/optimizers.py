@@ -25,9 +25,15 @@ def orthogonalise(matrices: Tensor, rounds: int = 5) -> Tensor:
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-12)
-    for _ in range(rounds):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    # x_k+1 = (a + b G + c G^2) x_k with G = x_k x_k^T: all rounds happen on the small Gram matrices
+    gram, product = x @ x.mT, None
+    for done in range(rounds):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = polynomial if product is None else polynomial @ product
+        if done < rounds - 1:
+            gram = polynomial @ gram @ polynomial
+    x = x if product is None else product @ x
     return x.mT if tall else x
 
 
