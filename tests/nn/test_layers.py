@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from muybridge.nn.embeddings import NoiseLevelEmbedding, log_snr_position, sinusoid
-from muybridge.nn.factorised import TemporalAttention, per_frame_norm
+from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding, init_after_silu, log_snr_position, sinusoid
+from muybridge.nn.factorised import ResBlock, TemporalAttention, per_frame_norm, place_basis
 from muybridge.nn.position import relative_offsets, t5_buckets
 from muybridge.nn.text_conditioning import TextCondition, TextPooling
 from tests.conftest import randomise, some_text
@@ -44,6 +44,46 @@ def test_noise_embedding_takes_any_shape():
     embed = NoiseLevelEmbedding(16, 32, layers=3)
     assert embed(torch.zeros(2, 5)).shape == (2, 5, 32)
     assert not torch.equal(embed(torch.zeros(2)), embed(torch.zeros(2), torch.ones(2, 32)))
+
+
+def test_captions_do_not_fade_in_the_embedding():
+    layer = init_after_silu(torch.nn.Linear(512, 512), gain=0.7)
+    out = layer(torch.nn.functional.silu(torch.randn(4000, 512)))
+    assert float(out.std()) == pytest.approx(0.7, rel=0.1)
+
+
+def test_word_and_frame_multiply():
+    embed = FrameEmbedding(16, 32)
+    alone = torch.zeros(1, 5, dtype=torch.bool)
+    left, right, both = torch.randn(3, 1, 1, 32).unbind(0)
+    plain = embed(5, alone, None)
+    # what a caption does differs from frame to frame, in proportion to the frame's embedding
+    gates = [(embed(5, alone, c) - plain) / plain for c in (left, right)]
+    for gate in gates:
+        assert torch.allclose(gate[:, :1].expand(-1, 5, -1), gate, atol=1e-3)
+    assert not torch.allclose(gates[0], gates[1], atol=0.1)
+    alone[0, 3] = True
+    out = embed(5, alone, both)
+    assert torch.equal(out[0, 3], torch.zeros(32)) and bool((out[0, 2] != 0).any())
+
+
+def test_a_sloped_shift_is_a_plane_across_the_picture():
+    block = ResBlock(8, 8, 16, 4, sloped_shift=True).double()
+    block.conv2 = torch.nn.Identity()
+    block.slope.weight.data.zero_()
+    x, embedding = torch.randn(3, 8, 4, 6).double(), torch.randn(1, 3, 16).double()
+    flat = block(x, embedding)
+    block.slope.bias.data = torch.cat([torch.full((8,), 0.25), torch.full((8,), -0.5)]).double()
+    before_silu = {}
+    block.dropout.register_forward_hook(lambda *a: before_silu.update(h=a[1][0]))
+    assert not torch.allclose(block(x, embedding), flat)
+    basis = place_basis(4, 6, x)
+    assert torch.allclose(basis.mean(0), torch.tensor([1.0, 0, 0]).double(), atol=1e-9)
+    plane = (basis @ torch.tensor([0.0, 0.25, -0.5]).double()).reshape(4, 6)
+    e = block.embed(embedding)[0, :, :, None, None]
+    scale, shift = e.chunk(2, 1)
+    expected = block.norm2(block.conv1(torch.nn.functional.silu(block.norm1(x)))) * (1 + scale) + shift + plane
+    assert torch.allclose(before_silu["h"], torch.nn.functional.silu(expected), atol=1e-9)
 
 
 def test_norm_groups_follow_the_channels():

@@ -50,8 +50,9 @@ def losses_of(folder):
 
 
 @pytest.mark.slow
-def test_kill_9_and_the_same_command_gives_the_same_bits(tiny_recipe, tmp_path):
-    path = write_recipe(tiny_recipe, tmp_path / "r.yaml")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_kill_9_and_the_same_command_gives_the_same_bits(optimizer, tiny_recipe, tmp_path):
+    path = write_recipe(with_training(tiny_recipe, optimizer=optimizer, decay="cosine"), tmp_path / "r.yaml")
     run_process(path, tmp_path / "whole")
     killed = run_process(path, tmp_path / "killed", 3, check=False)
     assert killed.returncode == -9
