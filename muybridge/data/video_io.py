@@ -179,7 +179,8 @@ def _read_av(path: Path, max_frames: int | None) -> tuple[np.ndarray, float]:
         stream = container.streams.video[0]
         fps = float(stream.average_rate or 0) or 8.0
         for frame in container.decode(stream):
-            frames.append(frame.to_ndarray(format="rgb24"))
+            turns = int(frame.rotation) // 90 % 4  # phones store upright videos lying down, with a note
+            frames.append(np.rot90(frame.to_ndarray(format="rgb24"), turns))
             if max_frames and len(frames) >= max_frames:
                 break
     return np.stack(frames) if frames else np.zeros((0, 0, 0, 3), np.uint8), fps

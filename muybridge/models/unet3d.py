@@ -14,18 +14,27 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 from muybridge.errors import UserError
 from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding
 from muybridge.nn.factorised import ResBlock, SpatialAttention, TemporalAttention, per_frame_norm, zero_init
+from muybridge.nn.spacetime_attention import SpacetimeAttention, Words
 from muybridge.nn.text_conditioning import TextCondition, TextPooling
 
 
 class Stage(nn.Module):
-    """One residual block, followed at attention resolutions by attention over space and over time."""
+    """One residual block, then attention: over space and over time, or over both and the words at once, or none."""
 
-    def __init__(self, block: ResBlock, spatial: SpatialAttention | None, temporal: TemporalAttention | None):
+    def __init__(
+        self,
+        block: ResBlock,
+        spatial: SpatialAttention | None = None,
+        temporal: TemporalAttention | None = None,
+        joint: SpacetimeAttention | None = None,
+    ):
         super().__init__()
-        self.block, self.spatial, self.temporal = block, spatial, temporal
+        self.block, self.spatial, self.temporal, self.joint = block, spatial, temporal, joint
 
-    def forward(self, h: Tensor, embedding: Tensor, batch: int, mask: Tensor | None) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, batch: int, mask: Tensor | None, words: Words | None) -> Tensor:
         h = self.block(h, embedding)
+        if self.joint is not None:
+            h = self.joint(h, batch, mask, words)
         if self.spatial is not None:
             h = self.spatial(h)
         if self.temporal is not None:
@@ -43,6 +52,8 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         condition_channels: further input channels (masks, known frames), zero-initialised at the input convolution.
         base_channels, channel_multipliers, blocks_per_level: the U-Net's shape.
         attention_resolutions: sizes (not factors) at which attention follows each residual block.
+        joint_resolutions: those of the attention resolutions at which one attention over frames, positions and words takes
+            the place of the two over space and over time. Not in the paper, which factorises to save memory.
         attention_head_dim: width of a head; must divide the channels of every attention level.
         embedding_dim, embedding_layers: the MLP on the noise level and the caption.
         patch_size: pixels of p x p folded into channels before the first level (1 = the paper's network).
@@ -76,6 +87,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         channel_multipliers: Sequence[int] = (1, 2, 4, 8),
         blocks_per_level: int = 2,
         attention_resolutions: Sequence[int] = (8, 16, 32),
+        joint_resolutions: Sequence[int] = (),
         attention_head_dim: int = 64,
         embedding_dim: int = 1024,
         embedding_layers: int = 4,
@@ -100,9 +112,16 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         def block(channels: int, out: int, resample: str | None = None) -> ResBlock:
             return ResBlock(channels, out, embedding_dim, norm_groups, dropout, resample, embedding_mode, sloped_shift)
 
-        def stage(channels: int, out: int, attend: bool) -> Stage:
+        def size_at(level: int) -> int:
+            return sample_size // patch_size // 2**level
+
+        def stage(channels: int, level: int, attend: bool) -> Stage:
+            out = widths[level]
             if not attend:
-                return Stage(block(channels, out), None, None)
+                return Stage(block(channels, out))
+            if size_at(level) in tuple(joint_resolutions):
+                joint = SpacetimeAttention(out, attention_head_dim, norm_groups, text_token_dim)
+                return Stage(block(channels, out), joint=joint)
             return Stage(
                 block(channels, out),
                 SpatialAttention(out, attention_head_dim, norm_groups),
@@ -110,7 +129,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
             )
 
         def attends(level: int) -> bool:
-            return sample_size // patch_size // 2**level in tuple(attention_resolutions)
+            return size_at(level) in tuple(attention_resolutions)
 
         self.noise_embedding = NoiseLevelEmbedding(base_channels, embedding_dim, embedding_layers)
         self.frame_index = FrameEmbedding(base_channels, embedding_dim) if frame_embedding else None
@@ -126,7 +145,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         for level, width in enumerate(widths):
             stages = nn.ModuleList()
             for _ in range(blocks_per_level):
-                stages.append(stage(channels, width, attends(level)))
+                stages.append(stage(channels, level, attends(level)))
                 channels = width
                 skips.append(channels)
             last = level == levels - 1
@@ -136,11 +155,11 @@ class UNet3DModel(ModelMixin, ConfigMixin):
             if not last:
                 down["downsample"] = block(channels, channels, "down")
             self.down.append(down)
-        self.middle = nn.ModuleList([stage(channels, channels, True), stage(channels, channels, False)])
+        self.middle = nn.ModuleList([stage(channels, levels - 1, True), stage(channels, levels - 1, False)])
         for level in reversed(range(levels)):
             stages = nn.ModuleList()
             for _ in range(blocks_per_level + 1):
-                stages.append(stage(channels + skips.pop(), widths[level], attends(level)))
+                stages.append(stage(channels + skips.pop(), level, attends(level)))
                 channels = widths[level]
             up = nn.ModuleDict({"stages": stages})
             if level > 0:
@@ -183,19 +202,20 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)
 
         embedding = silu(self._embed(log_snr, text, frame_to_caption, frames, temporal_mask))
+        words = None if text is None else Words.of(text, frame_to_caption)
         skips = [h]
         for level in cast(Any, self.down):
             for stage in level["stages"]:
-                h = self._run(stage, h, embedding, batch, temporal_mask)
+                h = self._run(stage, h, embedding, batch, temporal_mask, words)
                 skips.append(h)
             if "downsample" in level:
                 h = self._run(level["downsample"], h, embedding)
                 skips.append(h)
         for stage in self.middle:
-            h = self._run(stage, h, embedding, batch, temporal_mask)
+            h = self._run(stage, h, embedding, batch, temporal_mask, words)
         for level in cast(Any, self.up):
             for stage in level["stages"]:
-                h = self._run(stage, torch.cat([h, skips.pop()], 1), embedding, batch, temporal_mask)
+                h = self._run(stage, torch.cat([h, skips.pop()], 1), embedding, batch, temporal_mask, words)
             if "upsample" in level:
                 h = self._run(level["upsample"], h, embedding)
         h = self.conv_out(silu(self.norm_out(h)))

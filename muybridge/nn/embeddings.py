@@ -92,6 +92,5 @@ class FrameEmbedding(nn.Module):
         """
         places = sinusoid(torch.arange(num_frames, device=alone.device), self.dim)
         embedded = self.index(places.to(self.index.weight.dtype))
-        if caption is not None:
-            embedded = embedded * (1 + self.gate(caption))
+        embedded = embedded * (1 + (self.gate.bias if caption is None else self.gate(caption)))
         return embedded.masked_fill(alone[..., None], 0.0)

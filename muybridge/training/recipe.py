@@ -12,6 +12,7 @@ from muybridge.errors import UserError, nearest
 from muybridge.models.text_encoder import TextConfig
 
 OPTIMIZERS = ("adamw", "muon")
+DECAYS = ("constant", "cosine", "tail")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class TrainingConfig:
         accumulation: forward passes a step.
         optimizer: "adamw", or "muon" (orthogonalised momentum for matrices, AdamW for the rest).
         learning_rate, betas, weight_decay, eps: of the optimizer.
-        warmup_steps: linear rise from zero; then "constant" or "cosine" (to zero at `steps`) by `decay`.
+        warmup_steps: linear rise from zero; then by `decay` "constant", "cosine" (to zero at `steps`), or "tail" (constant,
+            then straight to zero over the last fifth: `steps` may still change before that. Source: 2405.18392).
         clip_norm: largest norm of the gradient, 0 for none.
         ema: decay of the averaged weights; ramps up as (1 + k) / (10 + k).
         precision: "fp32", "bf16" or "fp16" (autocast; fp16 needs a GPU).
@@ -70,8 +72,8 @@ class TrainingConfig:
             raise UserError(
                 f"training.batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}"
             )
-        if self.decay not in ("constant", "cosine"):
-            raise UserError(f"training.decay: unknown {self.decay!r}; {nearest(self.decay, ('constant', 'cosine'))}")
+        if self.decay not in DECAYS:
+            raise UserError(f"training.decay: unknown {self.decay!r}; {nearest(self.decay, DECAYS)}")
         if self.optimizer not in OPTIMIZERS:
             raise UserError(f"training.optimizer: unknown {self.optimizer!r}; {nearest(self.optimizer, OPTIMIZERS)}")
         if self.precision not in ("fp32", "bf16", "fp16"):

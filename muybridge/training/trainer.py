@@ -219,6 +219,8 @@ class Trainer:
         rate = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
         if config.decay == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+        elif config.decay == "tail":
+            rate *= min(1.0, 5 * (1 - step / config.steps))
         return rate
 
     # --- looking at it ----------------------------------------------------------------------------------------------

@@ -42,6 +42,24 @@ def test_odd_sizes_are_padded_not_rescaled(frames, tmp_path):
     assert read.shape == (7, 48, 64, 3) and psnr(read[:, :47, :63], odd) > 28
 
 
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_display_rotation_is_honoured(degrees, frames, tmp_path):
+    """A phone's video: stored lying down, with a note that says how to turn it (counter-clockwise)."""
+    import av
+
+    lying, turned = write_video(frames, tmp_path / "lying.mp4"), tmp_path / "turned.mp4"
+    with av.open(str(lying)) as source, av.open(str(turned), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        copy.set_display_rotation(degrees)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                target.mux(packet)
+    expected = np.rot90(read_video(lying).frames, degrees // 90, axes=(1, 2))
+    assert np.array_equal(read_video(turned).frames, expected)
+
+
 def test_single_frame(frames, tmp_path):
     for kind in FORMATS:
         assert read_video(write_video(frames[:1], tmp_path / f"one.{kind}")).frames.shape == (1, 48, 64, 3)

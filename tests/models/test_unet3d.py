@@ -21,18 +21,21 @@ def only_first(text, caption=0):
     return TextCondition(text.pooled[:, caption], text.tokens[:, caption], text.mask[:, caption])
 
 
-@pytest.mark.parametrize("frame_embedding", [False, True])
-def test_v1_all_masked_frames_are_single_images(frame_embedding):
-    toy_unet = randomise(UNet3DModel(**TOY, frame_embedding=frame_embedding)).double().eval()
+VARIANTS = [{}, {"frame_embedding": True, "sloped_shift": True}, {"joint_resolutions": (8,)}]
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_v1_all_masked_frames_are_single_images(settings):
+    toy_unet = randomise(UNet3DModel(**TOY, **settings)).double().eval()
     z, lam = video()
     together = toy_unet(z, lam, temporal_mask=joint_mask(0, 6))
     for f in range(6):
         assert torch.allclose(together[:, :, f], toy_unet(z[:, :, f : f + 1], lam)[:, :, 0], atol=1e-8)
 
 
-@pytest.mark.parametrize("frame_embedding", [False, True])
-def test_v2_video_and_images_do_not_see_each_other(frame_embedding):
-    unet = UNet3DModel(**TOY, text_pooled_dim=8, text_token_dim=8, frame_embedding=frame_embedding)
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_v2_video_and_images_do_not_see_each_other(settings):
+    unet = UNet3DModel(**TOY, text_pooled_dim=8, text_token_dim=8, **settings)
     unet = randomise(unet).double().eval()
     z, lam = video(7)
     mask, captions = joint_mask(4, 3), torch.tensor([0, 0, 0, 0, 1, 2, 3])
@@ -102,8 +105,9 @@ def test_v7_starts_at_zero():
     assert torch.equal(UNet3DModel(**TOY).double()(z, lam), torch.zeros_like(z))
 
 
-def test_v8_null_condition_is_no_caption():
-    unet = randomise(UNet3DModel(**TOY, text_pooled_dim=8, text_token_dim=8)).double().eval()
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_v8_null_condition_is_no_caption(settings):
+    unet = randomise(UNet3DModel(**TOY, text_pooled_dim=8, text_token_dim=8, **settings)).double().eval()
     z, lam = video()
     text = some_text(2)
     assert torch.allclose(unet(z, lam, text.null()), unet(z, lam), atol=1e-10)
@@ -123,8 +127,9 @@ def test_a_frame_index_tells_frames_apart_without_attention():
         assert torch.allclose(out[:, :, 0], out[:, :, 3], atol=1e-9) is not frame_embedding
 
 
-def test_masked_words_do_not_matter():
-    unet = randomise(UNet3DModel(**TOY, text_pooled_dim=8, text_token_dim=8)).double().eval()
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_masked_words_do_not_matter(settings):
+    unet = randomise(UNet3DModel(**TOY, text_pooled_dim=8, text_token_dim=8, **settings)).double().eval()
     z, lam = video()
     text = some_text(2)
     other = TextCondition(text.pooled, text.tokens.clone(), text.mask)
