@@ -171,3 +171,15 @@ def test_splits_differ():
 def test_bad_settings(change, message):
     with pytest.raises(UserError, match=message):
         source(**change)
+
+
+def test_spread_draws_paths_to_the_middle():
+    def centres(spread):
+        source = WorldSource(WorldConfig(num_clips=60, two_things=0.0, motions=("left", "up"), seed=5, spread=spread))
+        return np.array([source.scene(i)[0].things[0].centres.mean(0) for i in range(60)])
+
+    wide, narrow, none = centres(1.0), centres(0.3), centres(0.0)
+    assert np.allclose(none, 31.5, atol=1e-6)
+    assert np.allclose(narrow - none, 0.3 * (wide - none), atol=1e-9)
+    with pytest.raises(UserError, match="spread"):
+        WorldConfig(spread=1.5)

@@ -8,6 +8,7 @@ import torch
 from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding, init_after_silu, log_snr_position, sinusoid
 from muybridge.nn.factorised import ResBlock, TemporalAttention, per_frame_norm, place_basis
 from muybridge.nn.position import relative_offsets, t5_buckets
+from muybridge.nn.spacetime_attention import SpacetimeAttention, Words
 from muybridge.nn.text_conditioning import TextCondition, TextPooling
 from tests.conftest import randomise, some_text
 
@@ -84,6 +85,33 @@ def test_a_sloped_shift_is_a_plane_across_the_picture():
     scale, shift = e.chunk(2, 1)
     expected = block.norm2(block.conv1(torch.nn.functional.silu(block.norm1(x)))) * (1 + scale) + shift + plane
     assert torch.allclose(before_silu["h"], torch.nn.functional.silu(expected), atol=1e-9)
+
+
+def test_joint_attention_sees_where_and_when_and_reads_words():
+    attend = randomise(SpacetimeAttention(16, 8, 4, token_dim=8), 0.5).double().eval()
+    x = torch.randn(2 * 3, 16, 4, 4).double()
+    text = some_text(2)
+    words = Words.of(text, None)
+    out = attend(x, 2, None, words)
+    # a change at one place of one frame is felt at another place of another frame
+    changed = x.clone()
+    changed[0, :, 0, 0] += 1
+    assert bool(((attend(changed, 2, None, words) - out).abs()[2, :, 3, 3] > 1e-6).any())
+    assert torch.equal(attend(changed, 2, None, words)[3:], out[3:])  # the other sample does not feel it
+    # the order of frames and of places matters, though the tokens are the same
+    reversed_frames = attend(x.unflatten(0, (2, 3)).flip(1).flatten(0, 1), 2, None, words)
+    assert not torch.allclose(reversed_frames.unflatten(0, (2, 3)).flip(1).flatten(0, 1), out, atol=1e-4)
+    assert not torch.allclose(attend(x.flip(3), 2, None, words).flip(3), out, atol=1e-4)
+    dropped = Words.of(text.null(), None)
+    assert torch.allclose(attend(x, 2, None, dropped), attend(x, 2), atol=1e-12)
+
+
+def test_each_frame_reads_its_own_caption():
+    text = some_text(2, captions=3)
+    words = Words.of(text, torch.tensor([0, 0, 2]))
+    assert words.tokens.shape == (2, 15, 8) and words.allowed.shape == (2, 3, 15)
+    assert words.allowed[0, 0].nonzero().flatten().tolist() == [0, 1, 2, 3]
+    assert words.allowed[0, 2].nonzero().flatten().tolist() == [10, 11, 12, 13]
 
 
 def test_norm_groups_follow_the_channels():

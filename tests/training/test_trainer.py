@@ -246,6 +246,23 @@ def test_a_full_disk_keeps_the_last_checkpoint(tiny_recipe, tmp_path, monkeypatc
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-00000002"]
 
 
+def test_learning_rates(tiny_recipe, tmp_path):
+    def rates(**settings):
+        trainer = Trainer(
+            with_training(tiny_recipe, steps=100, learning_rate=1e-2, warmup_steps=10, **settings), tmp_path
+        )
+        return [trainer.learning_rate(step) for step in range(100)]
+
+    assert rates()[4] == pytest.approx(5e-3) and rates()[99] == pytest.approx(1e-2)
+    tail = rates(decay="tail")
+    assert tail[10:80] == pytest.approx([1e-2] * 70)
+    assert tail[90] == pytest.approx(5e-3) and tail[99] == pytest.approx(5e-4)
+    cosine = rates(decay="cosine")
+    assert cosine[50] == pytest.approx(5e-3) and cosine[99] < 1e-5
+    with pytest.raises(UserError, match="tail"):
+        with_training(tiny_recipe, decay="tale")
+
+
 def test_batch_must_divide(tiny_recipe, tmp_path):
     with pytest.raises(UserError, match="precision: fp16 needs a GPU"):
         Trainer(with_training(tiny_recipe, precision="fp16"), tmp_path)

@@ -33,6 +33,7 @@ class WorldConfig:
         num_clips: clips in the training split; the other splits are as large, of other scenes.
         split: "train", "validation" (same distribution, other scenes) or "held_out" (only held-out triples).
         colours, shapes, motions, sizes, backgrounds, pans: the vocabulary; repeat a name to draw it more often.
+        spread: how far from the middle of the picture paths may lie: 1 is anywhere that keeps them inside, 0 the middle.
         two_things: share of scenes with two things (the second may pass before the first).
         plain_captions: share of captions in the plainest phrasing.
         held_out: share of all (colour, shape, motion) triples never shown in training.
@@ -51,6 +52,7 @@ class WorldConfig:
     sizes: tuple[str, ...] = ("small", "medium", "medium", "large")
     backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
     pans: tuple[str, ...] = ("none", *PANS)
+    spread: float = 1.0
     two_things: float = 0.25
     plain_captions: float = 0.5
     held_out: float = 0.1
@@ -73,6 +75,8 @@ class WorldConfig:
                     raise UserError(f"world.{field}: unknown {name!r}; {nearest(name, known)}")
         if self.split not in SPLITS:
             raise UserError(f"world.split: unknown {self.split!r}; {nearest(self.split, SPLITS)}")
+        if not 0 <= self.spread <= 1:
+            raise UserError(f"world.spread must lie in 0 .. 1, got {self.spread}")
         if min(self.height, self.width) < 8 or self.num_frames < 1 or self.num_clips < 1:
             raise UserError(
                 f"world: needs at least 8x8 pixels, 1 frame and 1 clip, "
@@ -179,11 +183,13 @@ class WorldSource:
             radii = radius * (0.45 + time * rng.uniform(0.7, 0.85))
         elif motion == "spinning":
             angles = rng.choice([-1, 1]) * time * np.pi * rng.uniform(0.7, 1.1)
-        # start anywhere that keeps the whole path in the picture
+        # start anywhere that keeps the whole path in the picture, or nearer to its middle
         low, high = offsets.min(0), offsets.max(0)
         margin = radii.max()
         limit = np.array([config.width, config.height]) - 1 - margin - high
-        start = rng.uniform(np.minimum(margin - low, limit), np.maximum(limit, margin - low))
+        first, last = np.minimum(margin - low, limit), np.maximum(limit, margin - low)
+        middle = (first + last) / 2
+        start = middle + config.spread * (rng.uniform(first, last) - middle)
         jittered = np.clip(np.array(COLOURS[colour]) + rng.uniform(-8, 8, 3), 0, 255)
         rgb = (int(jittered[0]), int(jittered[1]), int(jittered[2]))
         return Thing(shape, rgb, start + offsets, radii, angles, float(depth))
