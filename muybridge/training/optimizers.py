@@ -51,6 +51,9 @@ class Muon(torch.optim.AdamW):
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float = 0.95, **adamw: Any):
         super().__init__([{"momentum": momentum, **group} for group in groups], lr=lr, **adamw)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        torch.optim.Optimizer.__setstate__(self, state)  # Adam's own expects a step count for every parameter
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         if closure is not None:
