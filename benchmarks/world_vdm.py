@@ -99,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="world-vdm")
     parser.add_argument("--count", type=int, default=100, help="videos of each kind")
+    parser.add_argument("--held-out", type=int, default=0, help="videos of held-out triples; 0 for as many")
     parser.add_argument("--scenes", type=int, default=16, help="scenes to extend")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", type=Path, default=None, help="write an animated grid here")
@@ -115,7 +116,9 @@ def main() -> None:
     if arguments.picture:
         picture(frames[:18], arguments.picture)
         write_strip(frames[:6], arguments.picture.with_suffix(".png"))
-    figures["held_out"], _ = measure_words(pipeline, held_out, arguments.count, arguments.seed + 1000)
+    figures["held_out"], _ = measure_words(
+        pipeline, held_out, arguments.held_out or arguments.count, arguments.seed + 1000
+    )
     print(json.dumps(figures["held_out"]))
     validation = WorldSource(replace(source.config, split="validation"))
     figures["extension"] = measure_extension(pipeline, validation, arguments.scenes)
