@@ -51,6 +51,7 @@ def card(folder: Path, recipe: Recipe) -> str:
     count = parameters_in(folder / "network" / "diffusion_pytorch_model.safetensors")
     seen, held, extension = figures["seen"], figures["held_out"], figures["extension"]
     missed = [name for name, bar in BARS.items() if seen[name] < bar]
+    missed += ["seam of extensions"] if extension["reconstruction_seam"] > SEAM_BAR else []
     training = recipe.training
     state = (
         "every bar of the measurement below is reached"
@@ -79,7 +80,7 @@ Video Diffusion Models with {count / 1e6:.1f} million parameters; what differs f
 
 `world`: {recipe.data["num_clips"]:,} generated clips, one thing on a plain dark ground, {len(set(recipe.data["colours"]))} colours, {len(set(recipe.data["shapes"]))} shapes, \
 {len(set(recipe.data["motions"]))} motions, {len(set(recipe.data["sizes"]))} sizes, several
-phrasings. {percent(recipe.data["held_out"])} of all (colour, shape, motion) triples are never shown. No data from anywhere else. The text encoder is
+phrasings; paths lie near the middle of the picture (`spread` {recipe.data["spread"]:g}). {percent(recipe.data["held_out"])} of all (colour, shape, motion) triples are never shown. No data from anywhere else. The text encoder is
 all-MiniLM-L6-v2 (Apache-2.0), not part of these weights.
 
 ## Training
@@ -102,7 +103,8 @@ replacement {extension["replacement_seam"]:.2f}, {extension["replacement_motion"
 
 ## Limits
 
-It knows the words it was trained on and no others. Licence: Apache-2.0.
+It knows the words it was trained on and no others. It was trained on whole paths across the picture: gone on with from the middle of
+one, a thing tends to leap back to where such a path begins. Licence: Apache-2.0.
 """
 
 

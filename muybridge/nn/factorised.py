@@ -94,7 +94,7 @@ class ResBlock(nn.Module):
             if self.slope is not None:
                 slopes = add_frames(h, self.slope(embedding)).unflatten(1, (2, -1))
                 planes = torch.cat([shift.flatten(2).transpose(1, 2), slopes], 1)  # [B F, 3, C]
-                shift = place_basis(*h.shape[2:], like=h) @ planes
+                shift = place_basis(h.shape[2], h.shape[3], h) @ planes
                 shift = shift.unflatten(1, h.shape[2:]).permute(0, 3, 1, 2)
             h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +103,7 @@ class Muon(torch.optim.AdamW):
 def split_matrices(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable weights of linear and convolution layers with both sides at least 16, and all the rest."""
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    weights = (m.weight for m in model.modules() if isinstance(m, layers))
+    weights: list[nn.Parameter] = [cast(nn.Parameter, m.weight) for m in model.modules() if isinstance(m, layers)]
     matrices = {p: None for p in weights if p.requires_grad and min(p.flatten(1).shape) >= 16}
     return list(matrices), [p for p in model.parameters() if p.requires_grad and p not in matrices]
 
