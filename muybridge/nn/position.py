@@ -75,7 +75,7 @@ def split_rotary_dims(head_dim: int) -> tuple[int, int, int]:
     """Channels of one head for t, h and w: about 1/4, 3/8, 3/8, all even (16/24/24 of 64, 4/6/6 of 16)."""
     if head_dim % 2 or head_dim < 6:
         raise ValueError(f"3D rotary positions need an even head width of at least 6, got {head_dim}")
-    space = 2 * max(1, round(head_dim * 3 / 16))
+    space = 2 * max(1, min(round(head_dim * 3 / 16), (head_dim - 2) // 4))  # time keeps at least two
     return head_dim - 2 * space, space, space
 
 
