@@ -6,26 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from benchmarks.world_vdm import RECIPE
-from muybridge.systems.loading import zoo_folder
+from muybridge.systems.loading import load_pipeline, zoo_folder
 from muybridge.training.recipe import Recipe, load_recipe
 
 #: What issue 2 asks of 100 videos.
 BARS = {"colour": 0.95, "direction": 0.95, "shape": 0.85, "all": 0.80}
 SEAM_BAR, HELD_OUT_GAP = 1.3, 0.10
-
-
-def parameters_in(weights: Path) -> int:
-    with safe_open(str(weights), framework="numpy") as file:
-        total = 0
-        for name in file.keys():  # noqa: SIM118 - not a mapping
-            size = 1
-            for side in file.get_slice(name).get_shape():
-                size *= side
-            total += size
-        return total
 
 
 def percent(share: float) -> str:
@@ -48,7 +35,7 @@ def card(folder: Path, recipe: Recipe) -> str:
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     step, hours, errors = training_of(log)
-    count = parameters_in(folder / "network" / "diffusion_pytorch_model.safetensors")
+    count = load_pipeline(str(folder)).network.num_parameters()
     seen, held, extension = figures["seen"], figures["held_out"], figures["extension"]
     missed = [name for name, bar in BARS.items() if seen[name] < bar]
     missed += ["seam of extensions"] if extension["reconstruction_seam"] > SEAM_BAR else []
