@@ -14,6 +14,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 from muybridge.errors import UserError
 from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding
 from muybridge.nn.factorised import ResBlock, SpatialAttention, TemporalAttention, per_frame_norm, zero_init
+from muybridge.nn.position import frames_alone
 from muybridge.nn.spacetime_attention import SpacetimeAttention, Words
 from muybridge.nn.text_conditioning import TextCondition, TextPooling
 
@@ -202,7 +203,9 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)
 
         embedding = silu(self._embed(log_snr, text, frame_to_caption, frames, temporal_mask))
-        words = None if text is None else Words.of(text, frame_to_caption)
+        words = None
+        if text is not None and self.config.text_token_dim and self.config.joint_resolutions:
+            words = Words.of(text, frame_to_caption)
         skips = [h]
         for level in cast(Any, self.down):
             for stage in level["stages"]:
@@ -245,8 +248,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
             elif condition.ndim == 2:
                 condition = condition[:, None]
         if self.frame_index is not None:
-            neighbours = torch.full((1, frames), frames) if mask is None else mask.sum(-1).reshape(-1, frames)
-            index = self.frame_index(frames, (neighbours <= 1).to(lam.device), condition)
+            index = self.frame_index(frames, frames_alone(frames, mask).to(lam.device), condition)
             condition = index if condition is None else condition + index
         return self.noise_embedding(lam, condition)
 

@@ -108,7 +108,7 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, channels: int, head_dim: int, groups: int):
         super().__init__()
-        self.heads = _heads(channels, head_dim)
+        self.heads = count_heads(channels, head_dim)
         self.norm = per_frame_norm(channels, groups)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = zero_init(nn.Linear(channels, channels))
@@ -130,7 +130,7 @@ class TemporalAttention(nn.Module):
 
     def __init__(self, channels: int, head_dim: int, groups: int, position: str = "t5", max_frames: int = 32):
         super().__init__()
-        self.heads = _heads(channels, head_dim)
+        self.heads = count_heads(channels, head_dim)
         self.norm = per_frame_norm(channels, groups)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = zero_init(nn.Linear(channels, channels))
@@ -171,7 +171,7 @@ class TemporalAttention(nn.Module):
         return out + self.position.on_values(weights) if isinstance(self.position, ShawRelativePosition) else out
 
 
-def _heads(channels: int, head_dim: int) -> int:
+def count_heads(channels: int, head_dim: int) -> int:
     if channels % head_dim:
         raise ValueError(f"attention head width {head_dim} does not divide {channels} channels")
     return channels // head_dim

@@ -14,6 +14,17 @@ def relative_offsets(num_frames: int, device: torch.device | None = None) -> Ten
     return frame[None, :] - frame[:, None]
 
 
+def frames_alone(num_frames: int, mask: Tensor | None) -> Tensor:
+    """Frames that see only themselves (independent images) and so have no place in time, bool [1 or B, F].
+
+    Args:
+        mask: bool [F, F] or [B, F, F], True where frame i may attend to frame j; None is a video, all of it seen.
+    """
+    if mask is None:
+        return torch.full((1, num_frames), num_frames <= 1)
+    return mask.sum(-1).reshape(-1, num_frames) <= 1
+
+
 def t5_buckets(offset: Tensor, num_buckets: int = 32, max_distance: int = 32) -> Tensor:
     """T5's bidirectional buckets: exact for near frames, logarithmic for far ones. Source: 1910.10683."""
     n = -offset

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from muybridge.nn.factorised import per_frame_norm, zero_init
-from muybridge.nn.position import grid_positions, rotary_angles, rotate
+from muybridge.nn.factorised import count_heads, per_frame_norm, zero_init
+from muybridge.nn.position import frames_alone, grid_positions, rotary_angles, rotate
 from muybridge.nn.text_conditioning import TextCondition
 
 #: Base of the rotary frequencies: grids here have a dozen steps a side, not thousands.
@@ -48,6 +48,7 @@ class SpacetimeAttention(nn.Module):
     """Self-attention over the F H W tokens of a video and over its caption's words, with 3D rotary positions.
 
     A thing that moves changes its place from frame to frame; attention at one place over time loses it, this does not.
+    Between frames only offsets matter; words have no position, so a frame reads them by its own place in time and space.
 
     Args:
         token_dim: width of the words' embeddings, 0 for none.
@@ -55,9 +56,7 @@ class SpacetimeAttention(nn.Module):
 
     def __init__(self, channels: int, head_dim: int, groups: int, token_dim: int = 0):
         super().__init__()
-        if channels % head_dim:
-            raise ValueError(f"attention head width {head_dim} does not divide {channels} channels")
-        self.heads = channels // head_dim
+        self.heads = count_heads(channels, head_dim)
         self.norm = per_frame_norm(channels, groups)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = zero_init(nn.Linear(channels, channels))
@@ -68,7 +67,7 @@ class SpacetimeAttention(nn.Module):
         frames, (height, width) = x.shape[0] // batch, x.shape[2:]
         tokens = self.norm(x).permute(0, 2, 3, 1).reshape(batch, frames * height * width, -1)
         q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        angles = rotary_angles(grid_positions(frames, height, width, x.device), q.shape[-1], THETA)
+        angles = rotary_angles(self._positions(frames, height, width, mask, x.device), q.shape[-1], THETA)[:, None]
         q, k = rotate(q, angles), rotate(k, angles)
         allowed = None
         if mask is not None:
@@ -77,7 +76,7 @@ class SpacetimeAttention(nn.Module):
             pair = self.words(words.tokens.to(x.dtype)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
             k, v = torch.cat([k, pair[0]], 2), torch.cat([v, pair[1]], 2)
             if allowed is None:
-                allowed = words.allowed.new_ones(()).expand(batch, words.allowed.shape[1], tokens.shape[1])
+                allowed = words.allowed.new_ones(batch, 1, tokens.shape[1])
             rows = max(allowed.shape[1], words.allowed.shape[1])
             allowed = torch.cat([allowed.expand(-1, rows, -1), words.allowed.expand(batch, rows, -1)], 2)
         if allowed is not None:  # one row for all queries, or one a frame
@@ -87,3 +86,11 @@ class SpacetimeAttention(nn.Module):
         h = scaled_dot_product_attention(q, k, v, attn_mask=allowed).transpose(1, 2).flatten(2)
         h = self.proj(h).unflatten(1, (frames, height, width)).flatten(0, 1)
         return x + h.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def _positions(frames: int, height: int, width: int, mask: Tensor | None, device: torch.device) -> Tensor:
+        """(t, h, w) of every token, [1 or B, F H W, 3]; t is 0 in frames that have no place in time."""
+        positions = grid_positions(frames, height, width, device)[None]
+        alone = frames_alone(frames, mask).to(device).repeat_interleave(height * width, 1)
+        time = positions[..., 0].masked_fill(alone, 0)
+        return torch.cat([time[..., None], positions[..., 1:].expand(len(time), -1, -1)], -1)
