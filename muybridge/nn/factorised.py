@@ -68,6 +68,8 @@ class ResBlock(nn.Module):
         sloped_shift: bool = False,
     ):
         super().__init__()
+        if sloped_shift and embedding_mode != "scale_shift":
+            raise ValueError(f"sloped_shift needs embedding_mode scale_shift, got {embedding_mode}")
         self.resample, self.embedding_mode = resample, embedding_mode
         self.norm1 = per_frame_norm(channels, groups)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)

@@ -85,6 +85,8 @@ def test_a_sloped_shift_is_a_plane_across_the_picture():
     scale, shift = e.chunk(2, 1)
     expected = block.norm2(block.conv1(torch.nn.functional.silu(block.norm1(x)))) * (1 + scale) + shift + plane
     assert torch.allclose(before_silu["h"], torch.nn.functional.silu(expected), atol=1e-9)
+    with pytest.raises(ValueError, match="scale_shift"):
+        ResBlock(8, 8, 16, 4, embedding_mode="add", sloped_shift=True)
 
 
 def test_joint_attention_sees_where_and_when_and_reads_words():
