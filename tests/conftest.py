@@ -58,6 +58,17 @@ def some_text(batch: int, captions: int = 0, width: int = 8, length: int = 5) ->
     return TextCondition(torch.randn(*lead, width), torch.randn(*lead, length, width), mask)
 
 
+#: A picture autoencoder of 16x16 pixels, 8x8 latents.
+TINY_VAE = dict(
+    block_out_channels=(8, 16),
+    down_block_types=("DownEncoderBlock2D",) * 2,
+    up_block_types=("UpDecoderBlock2D",) * 2,
+    latent_channels=4,
+    layers_per_block=1,
+    norm_num_groups=4,
+    sample_size=16,
+)
+
 TINY_MODEL = {
     "type": "unet3d",
     "sample_size": 16,

@@ -6,8 +6,8 @@ import pytest
 
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
-from muybridge.systems.registry import make_system
-from muybridge.training.recipe import TrainingConfig, load_recipe
+from muybridge.systems.registry import build_system
+from muybridge.training.recipe import TrainingConfig, load_recipe, make_system
 from tests.conftest import TINY_MODEL, write_recipe
 
 
@@ -57,7 +57,7 @@ def test_shipped_recipes_load_and_build():
     assert paths
     for path in paths:
         recipe = load_recipe(path)
-        make_system(recipe.system, recipe.model, recipe.diffusion, recipe.text).build()
+        make_system(recipe).build()
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ def test_bad_recipes(tmp_path, text, message):
 
 def test_bad_systems_and_settings():
     with pytest.raises(UserError, match="did you mean 'vdm'"):
-        make_system("vmd", TINY_MODEL, {}, None)
+        build_system("vmd", TINY_MODEL, {}, {}, None)
     with pytest.raises(UserError, match="did you mean 'unet3d'"):
-        make_system("vdm", {"type": "unet3"}, {}, None)
+        build_system("vdm", {"type": "unet3"}, {}, {}, None)
     with pytest.raises(UserError, match="weighting"):
-        make_system("vdm", TINY_MODEL, {"weighting": "snr2"}, None)
+        build_system("vdm", TINY_MODEL, {"weighting": "snr2"}, {}, None)
     with pytest.raises(UserError, match="schedule"):
-        make_system("vdm", TINY_MODEL, {"schedule": "cosine", "schedule_options": {"lam_mini": 1}}, None)
+        build_system("vdm", TINY_MODEL, {"schedule": "cosine", "schedule_options": {"lam_mini": 1}}, {}, None)
     with pytest.raises(UserError, match="learning_rate"):
         TrainingConfig(learning_rate=3)

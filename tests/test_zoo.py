@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.world_vdm import RECIPE, measure_words, triples_of
 from muybridge.data.registry import make_source
-from muybridge.systems.loading import bundled_models, load_pipeline, model_hash
+from muybridge.systems.loading import bundled_models, load_pipeline, model_hash, zoo_folder
 from muybridge.training.recipe import load_recipe
 
 PARENT = Path(__file__).parent.parent
@@ -17,16 +17,14 @@ PARENT = Path(__file__).parent.parent
 
 def test_bundled_models_are_small_and_have_cards():
     models = bundled_models()
-    assert "world-vdm" in models
-    total = 0
+    assert {"world-vdm", "emoji-image"} <= set(models)
     for folder in models.values():
         card = (folder / "README.md").read_text(encoding="utf-8")
         for section in ("## Data", "## Training", "## Measured"):
             assert section in card
-        total += sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
         assert not [p for p in folder.rglob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
         assert len(model_hash(folder)) == 16
-    assert total < 80e6
+    assert sum(p.stat().st_size for p in zoo_folder().rglob("*.safetensors")) < 80e6
 
 
 def test_the_bundled_model_is_of_the_committed_recipe():
@@ -55,3 +53,23 @@ def test_world_vdm_reaches_its_published_figures():
         p = published[name]
         allowed = 3 * max(p * (1 - p), 0.02) ** 0.5 / 24**0.5
         assert measured[name] >= p - allowed, (name, measured, published)
+
+
+def test_diffusers_draws_what_emoji_image_draws(tmp_path):
+    """The bundled image model as a whole diffusers folder: the same latents, the same picture."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    from muybridge.diffusion.noise import Noise
+    from muybridge.systems.diffusers_folder import export_diffusers
+
+    prompt, steps = "fox, fluent style", 10
+    ours = load_pipeline("emoji-image")
+    folder = export_diffusers("emoji-image", tmp_path / "whole")
+    theirs = StableDiffusionPipeline.from_pretrained(str(folder), local_files_only=True)
+    theirs.to(torch.float32).set_progress_bar_config(disable=True)
+    start = Noise([7])(ours.sample_shape(ours.settings()), "start")[:, :, 0]
+    drawn = theirs(prompt, latents=start, num_inference_steps=steps, guidance_scale=3.0, output_type="pt").images
+    picture = ours(prompt, seed=7, num_inference_steps=steps, guidance_scale=3.0).samples[:, :, 0]
+    assert torch.allclose(picture.clamp(-1, 1) / 2 + 0.5, drawn, atol=1e-4)
+    assert float(picture.std()) > 0.1  # not a blank one

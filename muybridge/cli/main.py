@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from muybridge.cli import data_commands, sample_commands, train_commands
+from muybridge.cli import (
+    curate_commands,
+    data_commands,
+    model_commands,
+    picture_commands,
+    sample_commands,
+    train_commands,
+)
 
 app = typer.Typer(
     name="muybridge",
@@ -15,8 +22,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 sample_commands.register(app)
+picture_commands.register(app)
 train_commands.register(app)
+app.add_typer(model_commands.app, name="models")
 app.add_typer(data_commands.app, name="data")
+app.add_typer(curate_commands.app, name="curate")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,4 +1,4 @@
-"""generate, extend, interpolate, replay, models."""
+"""generate, extend, interpolate, replay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muybridge.cli.console import bytes_text, command, steps_bar
+from muybridge.cli.console import command, steps_bar
 from muybridge.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 is o
 Fps = Annotated[float | None, typer.Option(help="Frames a second of the file.")]
 Height = Annotated[int | None, typer.Option(help="Pixels.")]
 Width = Annotated[int | None, typer.Option(help="Pixels.")]
+Lora = Annotated[list[str], typer.Option(help="An image LoRA, FILE or FILE:SCALE; may be repeated.")]
 Upscale = Annotated[int, typer.Option(help="Enlarge the written frames by a whole factor, without smoothing.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp or .npy.")]
 Method = Annotated[str, typer.Option(help="reconstruction (guidance) or replacement.")]
@@ -31,7 +32,7 @@ Weight = Annotated[float, typer.Option(help="Weight w_r of reconstruction guidan
 
 
 def register(app: typer.Typer) -> None:
-    for function in (generate, extend, interpolate, replay, models):
+    for function in (generate, extend, interpolate, replay):
         app.command()(function)
 
 
@@ -49,6 +50,7 @@ def generate(
     guidance_scale: Guidance = None,
     fps: Fps = None,
     upscale: Upscale = 1,
+    lora: Lora = [],  # noqa: B006 (typer reads the default, nothing writes to it)
     prompts: Annotated[Path | None, typer.Option(help="A file with one prompt a line, instead of PROMPT.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="With --prompts: where 0000.mp4, 0001.mp4, ... go.")] = None,
     format: Annotated[str, typer.Option(help="With --prompts: mp4, gif, webp or npy (uint8 [F, H, W, 3]).")] = "mp4",
@@ -80,6 +82,10 @@ def generate(
         raise UserError(f"--batch-size must be at least 1, got {batch_size}")
     jobs = _jobs(prompt, prompts, output, output_dir, format, seed)
     pipeline = _open(model, settings, [path for path, _, _ in jobs], upscale)
+    for text in lora:
+        from muybridge.models.lora import parse_lora
+
+        pipeline.use_lora(*parse_lora(text))
 
     from muybridge.data.video_io import write_video
     from muybridge.systems.recipes_in_files import make_videos, recipe_base
@@ -175,7 +181,7 @@ def replay(
 
     pipeline = load_pipeline(model or recipe["model"])
     with steps_bar("sampling", recipe["sampling"]["num_inference_steps"]) as advance:
-        frames = make_again(recipe, pipeline, lambda path: read_video(path).frames, model, advance)
+        frames = make_again(recipe, pipeline, lambda path: _read_source(path, recipe), model, advance)
     exact = frames_hash(frames) == recipe["frames_sha256"]
     shown = enlarge(frames, recipe.get("upscale", 1))
     count, height, width = shown.shape[:3]
@@ -190,27 +196,14 @@ def replay(
         raise typer.Exit(1)
 
 
-@command
-def models() -> None:
-    """List the bundled models."""
-    import json
+def _read_source(path: str, recipe: dict[str, Any]) -> np.ndarray:
+    """What a video was made from: a video, or the first frame of a picture, fitted as `animate` does."""
+    from muybridge.data.packs import fit_frames
+    from muybridge.data.video_io import read_video
 
-    from rich.console import Console
-    from rich.table import Table
-
-    from muybridge.systems.loading import bundled_models, model_hash
-
-    table = Table("name", "frames", "size", "steps", "weights", "hash", "what it is")
-    for name, folder in bundled_models().items():
-        sampling = json.loads((folder / "model_index.json").read_text())["sampling"]
-        weights = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
-        card = folder / "README.md"
-        lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
-        what = next((line for line in lines if line and not line.startswith(("#", "!", "-"))), "")
-        size = f"{sampling['height']}x{sampling['width']}"
-        row = (name, str(sampling["num_frames"]), size, str(sampling["num_inference_steps"]))
-        table.add_row(*row, bytes_text(weights), model_hash(folder), what)
-    Console().print(table)
+    if recipe["command"] != "animate":
+        return read_video(path).frames
+    return fit_frames(read_video(path, 1).frames[:1], recipe["sampling"]["height"], recipe["sampling"]["width"])
 
 
 # --- shared ---------------------------------------------------------------------------------------------------------
@@ -243,8 +236,12 @@ def _jobs(
     return [(output_dir / f"{i:04d}.{format}", text, seed + i) for i, text in enumerate(texts)]
 
 
-def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int) -> Any:
-    """Check everything that can be checked cheaply, then open the model."""
+def check_outputs(model: str, paths: list[Path], upscale: int) -> None:
+    """Check everything that can be checked before a model is opened.
+
+    Raises:
+        UserError: an unknown model, a factor out of range, or a file that cannot be written.
+    """
     from muybridge.data.video_io import FORMATS, check_writable
     from muybridge.systems.loading import find_model
 
@@ -258,6 +255,11 @@ def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int)
                 f"{path}: cannot write {path.suffix or 'a file without ending'}; {nearest(ending, FORMATS)}"
             )
     check_writable(paths[0])
+
+
+def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int) -> Any:
+    """Check everything that can be checked cheaply, then open the model."""
+    check_outputs(model, paths, upscale)
 
     from muybridge.systems.loading import load_pipeline
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
+from muybridge.errors import UserError
 
 UInt8 = np.ndarray
 
@@ -60,3 +63,33 @@ class FirstClips:
 
     def captions(self) -> list[str]:
         return [self.source.clip(i).caption for i in range(self.count)]
+
+
+class MixedClips:
+    """Several sources, one after another; all clips have the same frames and size."""
+
+    def __init__(self, sources: Sequence[ClipSource]):
+        self.sources = sources
+        self.loops = all(getattr(s, "loops", False) for s in sources)
+        self._ends = np.cumsum([len(s) for s in sources])
+        shapes = {s.clip(0).frames.shape for s in sources}
+        if len(shapes) > 1:
+            raise UserError(f"data: the sources of a mix differ in frames or size: {sorted(shapes)}")
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def _find(self, index: int) -> tuple[ClipSource, int]:
+        which = int(np.searchsorted(self._ends, index, side="right"))
+        return self.sources[which], index - (int(self._ends[which - 1]) if which else 0)
+
+    def clip(self, index: int) -> Clip:
+        source, place = self._find(index)
+        return source.clip(place)
+
+    def still(self, index: int, frame: int) -> Clip:
+        source, place = self._find(index)
+        return source.still(place, frame)
+
+    def captions(self) -> list[str]:
+        return [caption for source in self.sources for caption in source.captions()]

@@ -13,10 +13,12 @@ from muybridge.models.text_encoder import TextConfig, TextEncoder
 from muybridge.nn.text_conditioning import TextCondition
 
 BATCH = 32
+#: What stands for "no caption" in Stable Diffusion's layout.
+NULL_CAPTION = ""
 
 
 class CaptionEmbeddings:
-    """Embeddings of a known set of captions, half precision on disk.
+    """Embeddings of a known set of captions and of the empty one, half precision on disk.
 
     The file is named after the encoder and the captions, so that a changed data set never meets stale embeddings, and
     written whole under a temporary name first. Captions are embedded in one fixed order, so that a run that was killed
@@ -30,7 +32,7 @@ class CaptionEmbeddings:
         folder: Path,
         progress: Callable[[int, int], None] | None = None,
     ):
-        unique = sorted(set(captions), key=lambda c: (len(c), c))
+        unique = sorted({NULL_CAPTION, *captions}, key=lambda c: (len(c), c))
         self._row = {caption: i for i, caption in enumerate(unique)}
         key = hashlib.sha256("\n".join([config.encoder, str(config.max_length), *unique]).encode()).hexdigest()[:20]
         self.path = folder / f"captions-{key}.safetensors"
@@ -42,7 +44,7 @@ class CaptionEmbeddings:
         encoder = TextEncoder(config)
         parts: dict[str, list[torch.Tensor]] = {"pooled": [], "tokens": [], "mask": []}
         for start in range(0, len(unique), BATCH):
-            condition = encoder(unique[start : start + BATCH])
+            condition = encoder(unique[start : start + BATCH], allow_empty=True)
             parts["pooled"].append(condition.pooled.half())
             parts["tokens"].append(condition.tokens.half())
             parts["mask"].append(condition.mask)

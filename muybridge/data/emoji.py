@@ -34,6 +34,7 @@ SVG_SETS = {
     "@iconify-json/emojione@1.2.3": ("emojione", "CC-BY-4.0, EmojiOne"),
 }
 KINDS = ("animations", "stills")
+STYLES = ("fluent", *(style for style, _ in SVG_SETS.values()))
 LICENCES = {
     "fluent.txt": "Fluent emoji, animated and 3D: MIT License, Copyright (c) Microsoft Corporation; packaged by LobeHub (MIT).\n",
     **{f"{style}.txt": f"{package}: {licence}\n" for package, (style, licence) in SVG_SETS.items()},
@@ -49,21 +50,27 @@ class EmojiConfig:
         kind: "animations" (16-frame loops) or "stills" (pictures in six styles).
         num_frames: frames of every clip; stills are repeated.
         background: RGB behind the emoji.
-        with_style: name the style in the captions of stills.
+        with_style: name the style in the captions.
+        styles: keep only these styles; empty keeps all.
+        each_frame: every frame is a clip of its own (num_frames 1).
         store: a folder `muybridge data build emoji` wrote.
-        size: pixels a side; what the store was built with.
     """
 
     kind: str = "animations"
     num_frames: int = 16
     background: tuple[int, ...] = (255, 255, 255)
     with_style: bool = True
+    styles: tuple[str, ...] = ()
+    each_frame: bool = False
     store: str = ""
     split: str = "train"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UserError(f"data.kind: unknown {self.kind!r}; {nearest(self.kind, KINDS)}")
+        for style in self.styles:
+            if style not in STYLES:
+                raise UserError(f"data.styles: unknown {style!r}; {nearest(style, STYLES)}")
 
 
 class EmojiSource(PackedSource):
@@ -77,7 +84,9 @@ class EmojiSource(PackedSource):
             config.num_frames,
             config.background,
             True,
-            config.with_style and config.kind == "stills",
+            config.with_style,
+            styles=config.styles,
+            each_frame=config.each_frame,
         )
 
 

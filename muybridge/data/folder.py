@@ -2,7 +2,8 @@
 
 The rules: every file is either used or has a line in the report. A clip is `NAME.mp4` (or .gif, .webp, .mkv, ...), a folder of
 pictures, or a picture (a clip of one frame). Its caption is `NAME.txt` beside it, or the line of captions.jsonl with
-{"file": "NAME.mp4", "caption": "..."}. Clips are resampled to the wanted frame rate, cut into pieces of the wanted length, and
+{"file": "NAME.mp4", "caption": "..."}. A WebDataset shard (.tar) holds both; of a folder that `muybridge curate` wrote, the
+shards are read and nothing else. Clips are resampled to the wanted frame rate, cut into pieces of the wanted length, and
 resized to cover the wanted size, then cropped in the middle.
 """
 
@@ -11,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tarfile
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ from muybridge.errors import UserError
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif", ".webp"}
 PICTURES = {".png", ".jpg", ".jpeg"}
+SHARD = ".tar"
 CAPTIONS = "captions.jsonl"
 
 
@@ -96,8 +100,13 @@ def build_folder(config: FolderConfig) -> Path:
 
 def _pieces(root: Path, config: FolderConfig, report: list[dict[str, str]]) -> Iterator[tuple[PackedClip, np.ndarray]]:
     captions = _read_captions(root, report)
+    if (root / "manifest.parquet").is_file() and (root / "shards").is_dir():
+        root = root / "shards"
     for path in _clip_paths(root, report):
         name = path.relative_to(root).as_posix()
+        if path.suffix.lower() == SHARD:
+            yield from _shard(path, name, config, report)
+            continue
         caption = captions.pop(name, None) or _caption_beside(path)
         if not caption:
             report.append(
@@ -116,6 +125,36 @@ def _pieces(root: Path, config: FolderConfig, report: list[dict[str, str]]) -> I
         yield from _cut(clip, name, caption, config, report)
     for name in captions:
         report.append({"file": name, "action": "dropped", "reason": f"named in {CAPTIONS}, but no such clip"})
+
+
+def _shard(
+    path: Path, name: str, config: FolderConfig, report: list[dict[str, str]]
+) -> Iterator[tuple[PackedClip, np.ndarray]]:
+    """The clips of a WebDataset shard: members KEY.mp4 and KEY.txt."""
+    try:
+        with tarfile.open(path) as tar, tempfile.TemporaryDirectory() as scratch:
+            members = {m.name: m for m in tar.getmembers() if m.isfile()}
+            for member in members:
+                key, _, ending = member.rpartition(".")
+                if f".{ending.lower()}" not in VIDEOS:
+                    continue
+                words = tar.extractfile(members[f"{key}.txt"]) if f"{key}.txt" in members else None
+                caption = words.read().decode("utf-8").strip() if words else ""
+                if not caption:
+                    report.append({"file": f"{name}/{member}", "action": "dropped", "reason": f"no caption: {key}.txt"})
+                    continue
+                data = tar.extractfile(members[member])
+                assert data is not None
+                file = Path(scratch) / f"clip.{ending}"  # never a name from inside the tar
+                file.write_bytes(data.read())
+                try:
+                    clip = read_video(file)
+                except UserError as error:
+                    report.append({"file": f"{name}/{member}", "action": "dropped", "reason": str(error)})
+                    continue
+                yield from _cut(clip, f"{name}/{member}", caption, config, report)
+    except tarfile.TarError as error:
+        report.append({"file": name, "action": "dropped", "reason": f"not a readable tar: {error}"})
 
 
 def _cut(
@@ -163,7 +202,7 @@ def _clip_paths(root: Path, report: list[dict[str, str]]) -> Iterator[Path]:
     for path in sorted(root.rglob("*")):
         if path.is_dir() or path.name == CAPTIONS:
             continue
-        if path.suffix.lower() in VIDEOS:
+        if path.suffix.lower() in (*VIDEOS, SHARD):
             yield path
         elif path.suffix.lower() in PICTURES:
             folder = path.parent

@@ -103,6 +103,9 @@ class PackedSource:
         background: RGB behind clips with alpha.
         loops: clips are seamless loops: sample them without repeating the first frame at the end.
         with_style: append ", STYLE style" to captions of clips that have a style.
+        origins: keep only clips from origins that start so; empty keeps all.
+        styles: keep only these styles; empty keeps all.
+        each_frame: every stored frame is a clip of its own (num_frames must be 1).
     """
 
     def __init__(
@@ -114,7 +117,11 @@ class PackedSource:
         loops: bool = True,
         with_style: bool = False,
         origins: tuple[str, ...] = (),
+        styles: tuple[str, ...] = (),
+        each_frame: bool = False,
     ):
+        if each_frame and num_frames != 1:
+            raise UserError(f"data: each_frame makes clips of one frame, but num_frames is {num_frames}; set it to 1")
         if not (store / "index.json").is_file():
             raise UserError(f"no data at {store}: build it first with `muybridge data build`")
         index = json.loads((store / "index.json").read_text(encoding="utf-8"))
@@ -124,16 +131,22 @@ class PackedSource:
         self.entries = [
             e
             for e in entries
-            if (split == "all" or split_of(e.group) == split) and (not origins or e.origin.startswith(tuple(origins)))
+            if (split == "all" or split_of(e.group) == split)
+            and (not origins or e.origin.startswith(tuple(origins)))
+            and (not styles or e.style in styles)
         ]
         if not self.entries:
             raise UserError(f"{store}: no clip in the {split} split (of {len(entries)} in all)")
+        #: (entry, frame) of each clip; frame is None for whole clips
+        self.clips: list[tuple[int, int | None]] = [
+            (i, frame) for i, e in enumerate(self.entries) for frame in (range(e.shape[0]) if each_frame else (None,))
+        ]
         self.store, self.num_frames, self.loops, self.with_style = store, num_frames, loops, with_style
         self.background = np.asarray(background, dtype=np.float32)
         self._frames = lru_cache(maxsize=64)(self._read)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.clips)
 
     def _read(self, index: int) -> np.ndarray:
         entry = self.entries[index]
@@ -152,13 +165,14 @@ class PackedSource:
         return np.linspace(0, available - 1, self.num_frames).round().astype(int)
 
     def caption_of(self, index: int) -> str:
-        entry = self.entries[index]
+        entry = self.entries[self.clips[index][0]]
         return f"{entry.caption}, {entry.style} style" if self.with_style and entry.style else entry.caption
 
     def clip(self, index: int) -> Clip:
-        frames = self._frames(index)
-        places = self._places(len(frames))
-        fps = self.entries[index].fps * self.num_frames / len(frames)
+        entry, frame = self.clips[index]
+        frames = self._frames(entry)
+        places = self._places(len(frames)) if frame is None else np.array([frame])
+        fps = self.entries[entry].fps * self.num_frames / len(frames)
         return Clip(frames[places], self.caption_of(index), fps)
 
     def still(self, index: int, frame: int) -> Clip:

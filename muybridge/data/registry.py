@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from muybridge.configuration import from_mapping
-from muybridge.data.clips import ClipSource
+from muybridge.data.clips import ClipSource, MixedClips
 from muybridge.errors import UserError, nearest
 
-SOURCES = ("world", "emoji", "folder")
+SOURCES = ("world", "emoji", "folder", "mix")
 
 
 def make_source(settings: Mapping[str, Any], split: str = "train") -> ClipSource:
@@ -28,6 +28,11 @@ def make_source(settings: Mapping[str, Any], split: str = "train") -> ClipSource
 
         config = from_mapping(WorldConfig, values, "data")
         return WorldSource(config if split == "train" else replace(config, split=split))
+    if name == "mix":
+        parts = values.pop("of", None)
+        if values or not isinstance(parts, list) or not parts:
+            raise UserError("data: a mix has one setting, `of`: a list of sources with their settings")
+        return MixedClips([make_source(part, split) for part in parts])
     if name == "emoji":
         from muybridge.data.emoji import EmojiConfig, EmojiSource
 

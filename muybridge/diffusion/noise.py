@@ -50,7 +50,3 @@ class Noise:
     def like(self, z: Tensor, purpose: str, step: int = 0) -> Tensor:
         """Draw a tensor of z's shape [B, ...] and dtype."""
         return self(z.shape[1:], purpose, step).to(z)
-
-    def fork(self, block: int) -> Noise:
-        """Independent noise for the block'th part of one sample (a window of a longer video)."""
-        return Noise([derive_seed(seed, "block", block) for seed in self.seeds], self.device, self.dtype)

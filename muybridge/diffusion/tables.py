@@ -135,6 +135,21 @@ class DiscreteSchedule:
         return torch.cat([self.table[indices], torch.tensor([self.final_lam], dtype=torch.float64)])
 
 
+def karras_levels(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
+    """Log-SNR [N + 1] of Karras' grid, -2 ln sigma_i, then +inf: N levels from sigma_max to sigma_min, then no noise.
+
+    sigma_i = (sigma_max^(1/rho) + i/(N-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho. Source: 2206.00364 eq. 5.
+    """
+    if num_steps < 1 or not 0 < sigma_min < sigma_max:
+        raise ValueError(
+            f"needs at least one step and 0 < sigma_min < sigma_max, got {num_steps}, {sigma_min}, {sigma_max}"
+        )
+    ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
+    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    sigma = (high + ramp * (low - high)) ** rho
+    return torch.cat([-2 * sigma.log(), torch.tensor([math.inf], dtype=torch.float64)])
+
+
 def time_grid(num_steps: int) -> Tensor:
     """Uniform times [N + 1] from 1 to 0, float64."""
     if num_steps < 1:

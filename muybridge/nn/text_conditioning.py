@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,25 +34,15 @@ class TextCondition:
         shape = self.pooled.shape[:-1]
         return replace(self, dropped=torch.ones(shape, dtype=torch.bool, device=self.pooled.device))
 
-    def cat(self, other: TextCondition) -> TextCondition:
-        """Stack two batches."""
+    def rows(self, which: slice) -> TextCondition:
+        """Some of the batch."""
+        dropped = None if self.dropped is None else self.dropped[which]
+        return TextCondition(self.pooled[which], self.tokens[which], self.mask[which], dropped)
 
-        def flags(c: TextCondition) -> Tensor:
-            shape = c.pooled.shape[:-1]
-            return c.dropped if c.dropped is not None else torch.zeros(shape, dtype=torch.bool, device=c.pooled.device)
-
-        pairs = ((getattr(self, n), getattr(other, n)) for n in ("pooled", "tokens", "mask"))
-        pooled, tokens, mask = (torch.cat(pair) for pair in pairs)
-        return TextCondition(pooled, tokens, mask, torch.cat([flags(self), flags(other)]))
-
-    def repeat(self, times: int) -> TextCondition:
-        """Repeat a batch of one."""
-
-        def grow(t: Tensor) -> Tensor:
-            return t.repeat(times, *[1] * (t.ndim - 1))
-
-        dropped = None if self.dropped is None else grow(self.dropped)
-        return TextCondition(grow(self.pooled), grow(self.tokens), grow(self.mask), dropped)
+    @staticmethod
+    def stack(parts: Sequence[TextCondition]) -> TextCondition:
+        """Several batches as one, none with dropped captions."""
+        return TextCondition(*(torch.cat([getattr(p, n) for p in parts]) for n in ("pooled", "tokens", "mask")))
 
 
 class TextPooling(nn.Module):

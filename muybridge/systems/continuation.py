@@ -16,14 +16,14 @@ from muybridge.diffusion.conditioning import Known, frame_mask
 from muybridge.diffusion.noise import derive_seed
 from muybridge.diffusion.samplers import SamplerState
 from muybridge.errors import UserError
-from muybridge.systems.pipeline import TextToVideoPipeline, from_uint8, to_uint8
+from muybridge.systems.pipeline import VideoPipeline, from_uint8, to_uint8
 
 METHODS = ("reconstruction", "replacement")
 #: Fresh noise at every step lets known and new frames agree; VDM samples its extensions this way.
 CONTINUATION_SAMPLER = "ancestral"
 
 
-def at_model_size(pipeline: TextToVideoPipeline, frames: np.ndarray) -> np.ndarray:
+def at_model_size(pipeline: VideoPipeline, frames: np.ndarray) -> np.ndarray:
     """Undo a whole enlargement by repeated pixels (`--upscale`); other sizes are returned as they are."""
     factor, rest = divmod(frames.shape[1], pipeline.settings().height)
     if rest or factor < 2 or frames.shape[2] % factor:
@@ -32,7 +32,7 @@ def at_model_size(pipeline: TextToVideoPipeline, frames: np.ndarray) -> np.ndarr
 
 
 def extend_video(
-    pipeline: TextToVideoPipeline,
+    pipeline: VideoPipeline,
     frames: np.ndarray,
     prompt: str | None,
     add_frames: int,
@@ -86,7 +86,7 @@ def extend_video(
 
 
 def interpolate_video(
-    pipeline: TextToVideoPipeline,
+    pipeline: VideoPipeline,
     frames: np.ndarray,
     prompt: str | None,
     factor: int = 2,
@@ -122,7 +122,7 @@ def interpolate_video(
 
 
 def _double(
-    pipeline: TextToVideoPipeline,
+    pipeline: VideoPipeline,
     frames: np.ndarray,
     prompt: str | None,
     seed: int,
@@ -161,7 +161,7 @@ def _double(
 
 
 def _fill(
-    pipeline: TextToVideoPipeline,
+    pipeline: VideoPipeline,
     known: Tensor,
     places: range,
     prompt: str | None,
@@ -174,7 +174,9 @@ def _fill(
     if method not in METHODS:
         raise UserError(f"unknown method {method!r}; Known: {', '.join(METHODS)}")
     height, width = known.shape[-2:]
-    given = Known(known, frame_mask(places, known.shape[2]), weight if method == "reconstruction" else 0.0)
+    given = Known(
+        pipeline.to_samples(known), frame_mask(places, known.shape[2]), weight if method == "reconstruction" else 0.0
+    )
     settings = {
         **overrides,
         "sampler": overrides.get("sampler") or CONTINUATION_SAMPLER,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor, nn
 
 from muybridge.nn.text_conditioning import TextCondition
@@ -22,6 +24,10 @@ class TrainingBatch:
         places: each sample's position in the global batch; with `seed` and `step` it keys all randomness.
         total: size of the global batch.
         seed, step: of the run.
+        scalars: numbers a clip, [B] each: "fps" and "motion_bucket" (0 .. 255: the clip's motion as a quantile of the data
+            set's, times 255) in a latent space.
+        first_frame: pixels [B, 3, 1, H, W] of the clips' first frames, beside their latents, for systems that ask.
+        null_text: the empty caption's embedding [1, ...], for systems that train on it in place of dropped captions.
     """
 
     video: Tensor
@@ -31,6 +37,9 @@ class TrainingBatch:
     total: int
     seed: int
     step: int
+    null_text: TextCondition | None = None
+    scalars: Mapping[str, Tensor] = field(default_factory=dict)
+    first_frame: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,16 @@ class System(Protocol):
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses: ...
 
-    def pipeline(self, model: nn.Module) -> Any:
-        """A DiffusionPipeline around the network, to sample from and to save."""
+    def preview(self, model: nn.Module, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
+        """Something to look at during training, uint8 [B, F, H, W, 3].
+
+        Args:
+            prompts: the recipe's sample prompts; empty for none.
+            sampling: the recipe's sampling settings.
+            clips: a few held-out clips [B, C, F, H, W], as in a training batch.
+        """
+        ...
+
+    def save(self, model: nn.Module, folder: Path, sampling: Mapping[str, Any]) -> None:
+        """Write the model folder that sampling starts from."""
         ...

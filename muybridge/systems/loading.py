@@ -9,15 +9,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from muybridge.errors import UserError, nearest
 from muybridge.models import NETWORKS
-from muybridge.systems.pipeline import TextToVideoPipeline
+from muybridge.models.packaged import WEIGHTS
+from muybridge.nn.layout import to_channels_last
+from muybridge.systems.pipeline import VideoPipeline
+from muybridge.systems.pixel_pipeline import TextToVideoPipeline
 
 if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
     from torch import nn
 
 DEFAULT_MODEL = "world-vdm"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def zoo_folder() -> Path:
@@ -48,21 +54,41 @@ def find_model(name: str) -> Path:
     raise UserError(f"unknown model {name!r}; {nearest(name, bundled)}; or give the folder of a saved pipeline")
 
 
-def load_pipeline(name: str = DEFAULT_MODEL, device: str = "cpu") -> TextToVideoPipeline:
+def sampling_of(folder: Path) -> dict[str, Any]:
+    """A model's own sampling settings, without opening it."""
+    extra = folder / "muybridge.json"
+    values = json.loads(extra.read_text(encoding="utf-8")) if extra.is_file() else _index(folder)
+    return dict(values.get("sampling", {}))
+
+
+def find_part(name: str) -> Path:
+    """The folder of one part of a model: of a bundled one ("emoji-image/vae"), or a path.
+
+    Raises:
+        UserError: neither.
+    """
+    for folder in (zoo_folder() / name, Path(name).expanduser()):
+        if (folder / "config.json").is_file():
+            return folder
+    raise UserError(
+        f"{name!r}: no part of a model there (a folder with config.json). Bundled models: {', '.join(bundled_models())}"
+    )
+
+
+def load_pipeline(name: str = DEFAULT_MODEL, device: str = "cpu") -> VideoPipeline:
     """Open a model for sampling, float32, on a device.
 
     Args:
-        name: a bundled model, or a folder that `save_pretrained` or `muybridge train` wrote.
+        name: a bundled model, or a folder: what `save_pretrained` or `muybridge train` wrote, or a Stable Diffusion model.
 
     Raises:
         UserError: unknown, incomplete, damaged, or pickled weights.
     """
-    import torch
-
     folder = find_model(name)
-    _check_weights(folder)
+    index = _index(folder)
+    check_weights(folder, index)
     try:
-        pipeline = TextToVideoPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, local_files_only=True)
+        pipeline = _open(folder, str(index.get("_class_name")))
     except UserError:
         raise
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
@@ -71,9 +97,64 @@ def load_pipeline(name: str = DEFAULT_MODEL, device: str = "cpu") -> TextToVideo
     if left:
         raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
     pipeline.network.requires_grad_(False).eval()
-    pipeline.network.to(memory_format=torch.channels_last)
+    to_channels_last(pipeline.network)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def _open(folder: Path, kind: str) -> VideoPipeline:
+    if kind == "StableDiffusionPipeline":
+        from muybridge.systems.latent_pipeline import LatentPipeline
+
+        return LatentPipeline.from_image_folder(folder)
+    if kind == "InflatedPipeline":
+        return _open_inflated(folder)
+    if kind == "ImageToVideoPipeline":
+        return _open_image_to_video(folder)
+    if kind != "TextToVideoPipeline":
+        raise UserError(f"{folder}: a {kind}; expected a pipeline of muybridge or a StableDiffusionPipeline")
+    return TextToVideoPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, local_files_only=True)
+
+
+def load_picture_unet(image: str) -> UNet2DConditionModel:
+    """The U-Net of a bundled image model or of a Stable Diffusion folder, float32."""
+    from diffusers import UNet2DConditionModel
+
+    folder = find_part(f"{image}/unet")
+    return UNet2DConditionModel.from_pretrained(str(folder), local_files_only=True, torch_dtype=torch.float32)
+
+
+def _open_inflated(folder: Path) -> VideoPipeline:
+    from safetensors.torch import load_file
+
+    from muybridge.models.inflated_unet import InflatedUNet
+    from muybridge.models.latents import LatentSpace
+    from muybridge.models.video_autoencoder import load_decoder
+    from muybridge.systems.latent_pipeline import InflatedPipeline
+
+    settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
+    picture = load_picture_unet(settings["image"])
+    temporal = json.loads((folder / "temporal" / "config.json").read_text(encoding="utf-8"))
+    network = InflatedUNet.from_image_model(picture, temporal)
+    network.temporal.load_state_dict(load_file(folder / "temporal" / WEIGHTS))
+    vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
+    pipeline = InflatedPipeline(network.float(), vae, **settings)
+    if (folder / "decoder").is_dir():
+        pipeline.space = LatentSpace(vae, decoder=load_decoder(folder / "decoder", vae))
+    return pipeline
+
+
+def _open_image_to_video(folder: Path) -> VideoPipeline:
+    from muybridge.models.image_text import open_scorer
+    from muybridge.models.inflated_unet import InflatedUNet
+    from muybridge.models.latents import LatentSpace
+    from muybridge.systems.stable_video_pipeline import ImageToVideoPipeline
+
+    settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
+    network = InflatedUNet.from_pretrained(str(folder / "network"), local_files_only=True, torch_dtype=torch.float32)
+    vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
+    scorer = open_scorer(find_part(settings["scorer"]))
+    return ImageToVideoPipeline(network, vae, scorer, settings["sampling"])
 
 
 def load_network_weights(network: nn.Module, name: str) -> None:
@@ -85,9 +166,11 @@ def load_network_weights(network: nn.Module, name: str) -> None:
     from safetensors.torch import load_file
 
     folder = find_model(name)
-    _check_weights(folder)
+    check_weights(folder, _index(folder))
+    part = next(p for p in ("network", "unet", "temporal") if (folder / p / WEIGHTS).is_file())
+    target = network.get_submodule("temporal") if part == "temporal" else network
     try:
-        network.load_state_dict(load_file(folder / "network" / WEIGHTS))
+        target.load_state_dict(load_file(folder / part / WEIGHTS))
     except RuntimeError as error:
         raise UserError(f"{name}: its weights do not fit this recipe's network: {str(error)[:500]}") from error
 
@@ -102,22 +185,27 @@ def model_hash(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_weights(folder: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
+def _index(folder: Path) -> dict[str, Any]:
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{folder}/model_index.json cannot be read: {error}") from error
-    for name, entry in _components(index).items():
-        if tuple(entry) not in NETWORKS.values():
-            raise UserError(f"{folder}: component {name} is a {entry[0]}.{entry[1]}; expected a network of muybridge")
-        importlib.import_module(entry[0])  # one of our own: diffusers opens only modules that are already imported
+    return found
+
+
+def check_weights(folder: Path, index: dict[str, Any]) -> None:
+    """Look at every network of a model folder without loading it.
+
+    Raises:
+        UserError: a class that is not known, weights missing, pickled, damaged or cut short.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for name, entry in _networks(folder, index).items():
+        importlib.import_module(entry[0])  # diffusers opens only modules that are already imported
         weights = folder / name / WEIGHTS
         if not weights.is_file():
-            pickled = [
-                p.name for p in (folder / name).glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-            ]
+            pickled = [p.name for p in (folder / name).glob("*") if p.suffix in PICKLES]
             if pickled:
                 raise UserError(
                     f"{folder / name}: holds pickled weights ({pickled[0]}), which can run code when opened and are refused; "
@@ -131,5 +219,16 @@ def _check_weights(folder: Path) -> None:
             raise UserError(f"{weights}: damaged or cut short ({error}); copy it again") from error
 
 
-def _components(index: dict[str, Any]) -> dict[str, list[Any]]:
-    return {k: v for k, v in index.items() if not k.startswith("_") and isinstance(v, list) and len(v) == 2}
+INFLATED = ("muybridge.models.inflated_unet", "InflatedUNet")
+#: Parts of a Stable Diffusion folder that are networks of diffusers; the others are a scheduler and text encoders.
+STABLE_DIFFUSION_PARTS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+
+
+def _networks(folder: Path, index: dict[str, Any]) -> dict[str, list[Any]]:
+    parts = {k: v for k, v in index.items() if not k.startswith("_") and isinstance(v, list) and len(v) == 2}
+    if index.get("_class_name") == "StableDiffusionPipeline":
+        return {name: ["diffusers", cls] for name, cls in STABLE_DIFFUSION_PARTS.items()}
+    for name, entry in parts.items():
+        if tuple(entry) not in (*NETWORKS.values(), INFLATED):
+            raise UserError(f"{folder}: component {name} is a {entry[0]}.{entry[1]}; expected a network of muybridge")
+    return parts

@@ -1,25 +1,25 @@
-"""The text-to-video pipeline every network of this project samples with: a diffusers `DiffusionPipeline`."""
+"""What every pipeline of this project shares: settings, prompts, guidance, and the run of a sampler."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
-from torch import Tensor, nn
+from torch import Tensor
 
 from muybridge.diffusion.conditioning import Known, Measurement, reconstruction_guidance
 from muybridge.diffusion.guidance import Scale, classifier_free, thresholded
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.samplers import SAMPLERS, SamplerState, sampler_named
-from muybridge.diffusion.schedule import alpha_of, schedule_from_name, sigma_of
-from muybridge.diffusion.tables import level_grid
+from muybridge.diffusion.schedule import alpha_of, sigma_of
 from muybridge.errors import UserError, nearest
 from muybridge.models.text_encoder import TextConfig, TextEncoder
 from muybridge.nn.text_conditioning import TextCondition
@@ -91,42 +91,34 @@ class VideoOutput(BaseOutput):
     samples: Tensor
 
 
-class TextToVideoPipeline(DiffusionPipeline):
-    """Words to video with any network of this project.
+class VideoPipeline(DiffusionPipeline):
+    """Words to video with any network of this project: settings, prompts, guidance, and the run of a sampler.
 
-    Args:
-        network: predicts eps, x or v from (z, log-SNR, text); its config holds `prediction_type`.
-        schedule, schedule_options: the continuous noise schedule.
-        text_encoder: its name or folder; None for a model without text. It is loaded at the first prompt and is not
-            part of the saved folder.
-        text_max_length: tokens a caption.
-        sampling: default values of SamplingConfig.
+    Subclasses register their parts and config (`text_encoder`, `text_max_length`, `sampling` among it) and say what differs
+    between pixels and latents. The text encoder is loaded at the first prompt and is not part of the saved folder.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        schedule: str = "cosine",
-        schedule_options: dict[str, Any] | None = None,
-        text_encoder: str | None = None,
-        text_max_length: int = 16,
-        sampling: dict[str, Any] | None = None,
-    ):
+    def __init__(self) -> None:
         super().__init__()
-        self.register_modules(network=network)
-        self.register_to_config(
-            schedule=schedule,
-            schedule_options=dict(schedule_options or {}),
-            text_encoder=text_encoder,
-            text_max_length=text_max_length,
-            sampling=dict(sampling or {}),
-        )
         self._encoder: TextEncoder | None = None
         self._embedded: dict[str, TextCondition] = {}
+        #: LoRAs merged into the network, as a recipe records them
+        self.loras: list[dict[str, Any]] = []
 
-    def defaults(self) -> SamplingConfig:
-        """The model's own sampling settings."""
-        return self.settings()
+    def use_lora(self, file: str | Path, scale: float = 1.0) -> dict[str, Any]:
+        """Merge an image LoRA into the network; what was merged is recorded in recipes.
+
+        Raises:
+            UserError: a model without a picture network, or a LoRA that does not fit.
+        """
+        from muybridge.models.lora import apply_lora
+
+        entry = apply_lora(self.network, Path(file), scale)
+        self.loras.append(entry)
+        return entry
+
+    #: whether "" is a prompt (the null caption of Stable Diffusion's layout)
+    allow_empty = False
 
     def settings(self, **overrides: Any) -> SamplingConfig:
         """The model's settings with some replaced; None leaves one as it is.
@@ -152,6 +144,7 @@ class TextToVideoPipeline(DiffusionPipeline):
         measurements: Sequence[Measurement] = (),
         guidance: Scale | None = None,
         on_step: Callable[[SamplerState], None] | None = None,
+        output: str = "pixels",
         **overrides: Any,
     ) -> VideoOutput:
         """Sample one video a prompt.
@@ -165,6 +158,7 @@ class TextToVideoPipeline(DiffusionPipeline):
             measurements: further views that are known, such as a low-resolution video.
             guidance: a scale that varies over the run or over frames; replaces guidance_scale.
             on_step: called with the sampler's state after each step.
+            output: "pixels", or "latents": what was sampled, not decoded (its `frames` are empty).
             overrides: fields of SamplingConfig.
 
         Returns:
@@ -180,33 +174,72 @@ class TextToVideoPipeline(DiffusionPipeline):
             raise UserError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed each, or a single one")
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, got {batch_size}")
-        text = self._embed(prompts)
+        condition = self.condition(prompts, settings)
         parts = []
         for start in range(0, len(prompts), batch_size):
             rows = slice(start, start + batch_size)
             part_known = known if known is None or known.value.shape[0] == 1 else _rows(known, rows)
-            condition = None if text is None else TextCondition(text.pooled[rows], text.tokens[rows], text.mask[rows])
+            part = None if condition is None else condition.rows(rows)
             scale = settings.guidance_scale if guidance is None else guidance
-            parts.append(self._sample(condition, seeds[rows], settings, scale, part_known, measurements, on_step))
+            parts.append(self._sample(part, seeds[rows], settings, scale, part_known, measurements, on_step))
         samples = torch.cat(parts)
+        if output == "latents":
+            return VideoOutput(frames=np.zeros((0, 0, 0, 0, 3), np.uint8), samples=samples)
+        samples = self.to_pixels(samples)
         return VideoOutput(frames=to_uint8(samples), samples=samples)
 
     def denoiser(self, text: TextCondition | None, settings: SamplingConfig, scale: Scale) -> Denoise:
         """Close network, caption and guidance over into denoise(z, lam) -> x_hat, not yet thresholded."""
-        kind = self.network.config.prediction_type
+        kind = self.prediction_type
         dtype = next(self.network.parameters()).dtype
 
         def branch(condition: TextCondition | None) -> Denoise:
             def denoise(z: Tensor, lam: Tensor) -> Tensor:
-                output = self.network(z.to(dtype), lam.float(), text=condition)
-                return to_x(output.to(z.dtype), z, lam, kind)
+                return to_x(self.predict(z.to(dtype), lam, condition).to(z.dtype), z, lam, kind)
 
             return denoise
 
         if text is None:
-            return branch(None)
+            return branch(self.null_text(None))
         text = text.to(self.device)
-        return classifier_free(branch(text), branch(text.null()), scale, settings.guidance_rescale, kind)
+        return classifier_free(branch(text), branch(self.null_text(text)), scale, settings.guidance_rescale, kind)
+
+    # --- what differs between pixels and latents ------------------------------------------------------------------
+
+    def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> TextCondition | None:
+        """What every network call of a run is told, one row a video."""
+        return self._embed(prompts)
+
+    @property
+    def prediction_type(self) -> str:
+        """What the network predicts: "epsilon", "sample" or "v_prediction"."""
+        raise NotImplementedError
+
+    def predict(self, z: Tensor, lam: Tensor, text: Any) -> Tensor:
+        """The network's own output at log-SNR lam [B]."""
+        raise NotImplementedError
+
+    def null_text(self, text: Any) -> Any:
+        """The condition of guidance's unconditional branch; for None, that of a call without prompts."""
+        raise NotImplementedError
+
+    def levels(self, steps: int) -> Tensor:
+        """Log-SNR [steps + 1] from noisy to clean."""
+        raise NotImplementedError
+
+    def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
+        """[C, F, H, W] of what is sampled."""
+        raise NotImplementedError
+
+    def to_pixels(self, samples: Tensor) -> Tensor:
+        """What is sampled -> [B, 3, F, H, W]."""
+        return samples
+
+    def to_samples(self, pixels: Tensor) -> Tensor:
+        """[B, 3, F, H, W] in [-1, 1] -> what is sampled."""
+        return pixels
+
+    # ----------------------------------------------------------------------------------------------------------------
 
     def _sample(
         self,
@@ -219,15 +252,12 @@ class TextToVideoPipeline(DiffusionPipeline):
         on_step: Callable[[SamplerState], None] | None,
     ) -> Tensor:
         noise = Noise(seeds, self.device)
-        schedule = schedule_from_name(self.config.schedule, self.config.schedule_options)
-        lams = level_grid(schedule, settings.num_inference_steps)
-        lams[-1] = torch.inf  # the last step lands on x_hat
+        lams = self.levels(settings.num_inference_steps)
         denoise = self.denoiser(text, settings, scale)
         if known is not None or measurements:
             denoise = reconstruction_guidance(denoise, known, measurements, noise)
         denoise = thresholded(denoise, settings.threshold)
-        shape = (self.network.config.out_channels, settings.num_frames, settings.height, settings.width)
-        z = noise(shape, "start")
+        z = noise(self.sample_shape(settings), "start")
         if known is not None:
             start = alpha_of(lams[0]) * known.value + sigma_of(lams[0]) * z
             z = torch.where(known.mask, start.to(z), z)
@@ -250,9 +280,8 @@ class TextToVideoPipeline(DiffusionPipeline):
         # one caption at a time, so that a caption's embedding does not depend on its neighbours
         for caption in captions:
             if caption not in self._embedded:
-                self._embedded[caption] = self._encoder([caption])
-        rows = [self._embedded[c] for c in captions]
-        return TextCondition(*(torch.cat([getattr(r, n) for r in rows]) for n in ("pooled", "tokens", "mask")))
+                self._embedded[caption] = self._encoder([caption], allow_empty=self.allow_empty)
+        return TextCondition.stack([self._embedded[c] for c in captions])
 
 
 def _rows(known: Known, rows: slice) -> Known:

@@ -13,8 +13,11 @@ from muybridge import __version__
 from muybridge.diffusion.samplers import SamplerState
 from muybridge.errors import UserError
 from muybridge.systems.continuation import CONTINUATION_SAMPLER, at_model_size, extend_video, interpolate_video
+from muybridge.systems.latent_pipeline import InflatedPipeline
 from muybridge.systems.loading import find_model, model_hash
-from muybridge.systems.pipeline import TextToVideoPipeline
+from muybridge.systems.long_video import interpolate_latents
+from muybridge.systems.pipeline import VideoPipeline, from_uint8, to_uint8
+from muybridge.systems.stable_video_pipeline import ImageToVideoPipeline
 
 Made = tuple[np.ndarray, dict[str, Any]]
 
@@ -25,7 +28,7 @@ def frames_hash(frames: np.ndarray) -> str:
 
 
 def make_videos(
-    pipeline: TextToVideoPipeline,
+    pipeline: VideoPipeline,
     model: str,
     prompts: Sequence[str],
     seeds: Sequence[int],
@@ -43,7 +46,7 @@ def make_videos(
 
 
 def continue_video(
-    pipeline: TextToVideoPipeline,
+    pipeline: VideoPipeline,
     model: str,
     command: str,
     source: str,
@@ -69,7 +72,72 @@ def continue_video(
     return out, recipe
 
 
-def recipe_base(pipeline: TextToVideoPipeline, model: str, command: str, settings: dict[str, Any]) -> dict[str, Any]:
+def bring_to_life(
+    pipeline: Any,
+    model: str,
+    source: str,
+    picture: np.ndarray,
+    seed: int,
+    options: dict[str, Any],
+    settings: dict[str, Any],
+    on_step: Callable[[SamplerState], None] | None = None,
+) -> Made:
+    """A video of a picture, uint8 [H, W, 3] of the model's size.
+
+    Raises:
+        UserError: a model of another kind.
+    """
+    if not isinstance(pipeline, ImageToVideoPipeline):
+        raise UserError(f"{model} makes videos from words, not from a picture")
+    pictures = from_uint8(picture[None])[None, :, 0]
+    frames = pipeline(pictures, seed=seed, on_step=on_step, **options, **settings).frames[0]
+    return frames, _with_source(pipeline, model, "animate", settings, source, picture[None], seed, options, frames)
+
+
+def put_between(
+    pipeline: Any,
+    model: str,
+    source: str,
+    frames: np.ndarray,
+    prompt: str,
+    seed: int,
+    rounds: int,
+    settings: dict[str, Any],
+    on_step: Callable[[SamplerState], None] | None = None,
+) -> Made:
+    """Learned frames between frames, uint8 [F, H, W, 3]: F become 4F - 3, once or twice; the given ones come back."""
+    if not isinstance(pipeline, InflatedPipeline):
+        raise UserError(f"{model} was not trained to put frames between others; `interpolate` works with any model")
+    latents = pipeline.space.encode(from_uint8(frames)[None])[0]
+    for regime in range(rounds):
+        latents = interpolate_latents(pipeline, latents, prompt, seed, regime, on_step=on_step, **settings)
+    made = to_uint8(pipeline.to_pixels(latents))[0]
+    made[:: 4**rounds] = frames
+    options = {"rounds": rounds, "prompt": prompt}
+    return made, _with_source(pipeline, model, "upsample-fps", settings, source, frames, seed, options, made)
+
+
+def _with_source(
+    pipeline: VideoPipeline,
+    model: str,
+    command: str,
+    settings: dict[str, Any],
+    source: str,
+    given: np.ndarray,
+    seed: int,
+    options: dict[str, Any],
+    made: np.ndarray,
+) -> dict[str, Any]:
+    return recipe_base(pipeline, model, command, settings) | {
+        "seed": seed,
+        "options": options,
+        "source": source,
+        "source_sha256": frames_hash(given),
+        "frames_sha256": frames_hash(made),
+    }
+
+
+def recipe_base(pipeline: VideoPipeline, model: str, command: str, settings: dict[str, Any]) -> dict[str, Any]:
     """What a recipe says of version, command, model and settings."""
     return {
         "muybridge": __version__,
@@ -77,12 +145,12 @@ def recipe_base(pipeline: TextToVideoPipeline, model: str, command: str, setting
         "model": model,
         "model_hash": model_hash(find_model(model)),
         "sampling": asdict(pipeline.settings(**settings)),
-    }
+    } | ({"lora": pipeline.loras} if pipeline.loras else {})
 
 
 def replay(
     recipe: dict[str, Any],
-    pipeline: TextToVideoPipeline,
+    pipeline: VideoPipeline,
     read: Callable[[str], np.ndarray],
     model: str | None = None,
     on_step: Callable[[SamplerState], None] | None = None,
@@ -90,7 +158,7 @@ def replay(
     """Make the video of a recipe again; uint8 [F, H, W, 3].
 
     Args:
-        read: opens the source video of an extension.
+        read: opens the source: a video, or the picture that was animated, at the model's size.
         model: use this model instead of the one named.
 
     Raises:
@@ -99,12 +167,20 @@ def replay(
     name = model or recipe["model"]
     if model_hash(find_model(name)) != recipe["model_hash"]:
         raise UserError(f"{name} is not the model this video was made with (its hash was {recipe['model_hash']})")
+    for entry in recipe.get("lora", []):
+        if pipeline.use_lora(entry["file"], entry["scale"])["sha256"] != entry["sha256"]:
+            raise UserError(f"{entry['file']} has changed since this video was made with it")
     if recipe["command"] == "generate":
         made = pipeline(recipe["prompt"], seed=recipe["seed"], on_step=on_step, **recipe["sampling"])
         return made.frames[0]
-    source = at_model_size(pipeline, read(recipe["source"]))
+    source, settings = at_model_size(pipeline, read(recipe["source"])), recipe["sampling"]
     if frames_hash(source) != recipe["source_sha256"]:
         raise UserError(f"{recipe['source']} has changed since this video was made from it")
-    settings = recipe["sampling"]
+    origin, seed, options = recipe["source"], recipe["seed"], recipe["options"]
+    if recipe["command"] == "animate":
+        return bring_to_life(pipeline, name, origin, source[0], seed, options, settings, on_step)[0]
+    if recipe["command"] == "upsample-fps":
+        steps, prompt = {"num_inference_steps": settings["num_inference_steps"]}, options["prompt"]
+        return put_between(pipeline, name, origin, source, prompt, seed, options["rounds"], steps, on_step)[0]
     arguments = (recipe["prompt"], recipe["seed"], recipe["options"], settings, on_step)
     return continue_video(pipeline, name, recipe["command"], recipe["source"], source, *arguments)[0]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ from muybridge.models.text_encoder import TextConfig
 from muybridge.models.unet3d import joint_mask
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.systems.contract import Losses, TrainingBatch
-from muybridge.systems.pipeline import TextToVideoPipeline
+from muybridge.systems.pixel_pipeline import TextToVideoPipeline
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,17 @@ class VDM:
             "text_max_length": 0 if self.text is None else self.text.max_length,
         }
         return TextToVideoPipeline(model, **settings)
+
+    def preview(self, model: nn.Module, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
+        """The prompts, or one video without text, drawn with fixed seeds."""
+        pipeline = self.pipeline(model)
+        pipeline.register_to_config(sampling=dict(sampling))
+        return pipeline(prompts or None, seed=0).frames
+
+    def save(self, model: nn.Module, folder: Path, sampling: Mapping[str, Any]) -> None:
+        pipeline = self.pipeline(model)
+        pipeline.register_to_config(sampling=dict(sampling))
+        pipeline.save_pretrained(str(folder))
 
 
 def _with_dropped(batch: TrainingBatch, dropped: Tensor) -> TextCondition | None:

@@ -8,23 +8,28 @@ from functools import lru_cache
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from muybridge.data.clips import ClipSource
-from muybridge.data.embeddings import CaptionEmbeddings
-from muybridge.diffusion.noise import derive_seed
+from muybridge.data.embeddings import NULL_CAPTION, CaptionEmbeddings
+from muybridge.data.latents import ClipLatents
+from muybridge.diffusion.noise import derive_seed, generator_for
+from muybridge.errors import UserError
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.systems.contract import TrainingBatch
 from muybridge.systems.pipeline import from_uint8
 
 
 class BatchMaker:
-    """Draws clips epoch by epoch in shuffled order.
+    """Draws clips epoch by epoch in shuffled order; loops start anywhere (a stored loop has no first frame).
 
     Args:
         source: the clips.
         embeddings: of every caption of the source; None for a model without text.
         images_per_video: stills of other clips appended to each clip.
         total: the global batch size.
+        latents: of every clip; a batch then holds latents in place of pixels.
+        with_first_frame: hand over the first frame's pixels beside the latents.
     """
 
     def __init__(
@@ -35,10 +40,17 @@ class BatchMaker:
         total: int,
         seed: int,
         purpose: str = "data",
+        latents: ClipLatents | None = None,
+        with_first_frame: bool = False,
     ):
+        if latents is not None and images_per_video:
+            raise UserError("diffusion.images_per_video: stills are not joined to clips in a latent space")
         self.source, self.embeddings = source, embeddings
         self.images_per_video, self.total = images_per_video, total
-        self.seed, self.purpose = seed, purpose
+        self.seed, self.purpose, self.latents = seed, purpose, latents
+        self.with_first_frame = with_first_frame
+        self.rolls = purpose == "data" and bool(getattr(source, "loops", False))
+        self.captions = source.captions() if latents is not None else []
         self._order = lru_cache(maxsize=2)(self._shuffle)
 
     def _shuffle(self, epoch: int) -> np.ndarray:
@@ -50,10 +62,59 @@ class BatchMaker:
         return int(self._order(epoch)[position])
 
     def __call__(self, step: int, places: Sequence[int], device: torch.device | str = "cpu") -> TrainingBatch:
+        if self.latents is not None:
+            video, captions = self._latents(step, places)
+        else:
+            video, captions = self._pixels(step, places)
+        scalars = {}
+        if self.latents is not None:
+            rows = [self.index_of(step, place) for place in places]
+            scalars = {n: getattr(self.latents, n)[rows].to(device) for n in ("fps", "motion_bucket")}
+        null = None if self.embeddings is None else self.embeddings([NULL_CAPTION]).to(device)
+        return TrainingBatch(
+            video.to(device),
+            self._embed(captions, device),
+            self.images_per_video,
+            places,
+            self.total,
+            self.seed,
+            step,
+            null,
+            scalars,
+            self._first_frames(step, places, device) if self.with_first_frame else None,
+        )
+
+    def _first_frames(self, step: int, places: Sequence[int], device: torch.device | str) -> Tensor:
+        """Pixels of the frame each clip starts with, [B, 3, 1, H, W]."""
+        rows = []
+        for place in places:
+            frames = self.source.clip(self.index_of(step, place)).frames
+            start = -self._roll(len(frames), step, place) % len(frames)  # rolling by k brings frame -k to the front
+            rows.append(from_uint8(frames[start : start + 1]))
+        return torch.stack(rows).to(device)
+
+    def _roll(self, frames: int, step: int, place: int) -> int:
+        if not self.rolls:
+            return 0
+        return int(np.random.default_rng(derive_seed(self.seed, f"{self.purpose}-roll", step, place)).integers(frames))
+
+    def _latents(self, step: int, places: Sequence[int]) -> tuple[Tensor, list[list[str]]]:
+        assert self.latents is not None
+        rows, captions = [], []
+        for place in places:
+            index = self.index_of(step, place)
+            generator = generator_for(self.seed, f"{self.purpose}-latents", step, place)
+            row = self.latents(index, generator)
+            rows.append(row.roll(self._roll(row.shape[1], step, place), 1))
+            captions.append([self.captions[index]])
+        return torch.stack(rows), captions
+
+    def _pixels(self, step: int, places: Sequence[int]) -> tuple[Tensor, list[list[str]]]:
         rows, captions = [], []
         for place in places:
             clip = self.source.clip(self.index_of(step, place))
-            frames, words = [clip.frames], [clip.caption]
+            shift = self._roll(len(clip.frames), step, place)
+            frames, words = [np.roll(clip.frames, shift, 0)], [clip.caption]
             rng = np.random.default_rng(derive_seed(self.seed, f"{self.purpose}-stills", step, place))
             for _ in range(self.images_per_video):
                 other = int(rng.integers(len(self.source)))
@@ -62,10 +123,7 @@ class BatchMaker:
                 words.append(still.caption)
             rows.append(np.concatenate(frames))
             captions.append(words)
-        video = from_uint8(np.stack(rows)).to(device)
-        return TrainingBatch(
-            video, self._embed(captions, device), self.images_per_video, places, self.total, self.seed, step
-        )
+        return from_uint8(np.stack(rows)), captions
 
     def _embed(self, captions: list[list[str]], device: torch.device | str) -> TextCondition | None:
         if self.embeddings is None:
@@ -78,9 +136,18 @@ class BatchMaker:
 class HeldOutClips:
     """Held-out clips in order, each with its own fixed time and noise, shared over the processes."""
 
-    def __init__(self, source: ClipSource, embeddings: CaptionEmbeddings | None, images: int, seed: int):
+    def __init__(
+        self,
+        source: ClipSource,
+        embeddings: CaptionEmbeddings | None,
+        images: int,
+        seed: int,
+        latents: ClipLatents | None = None,
+        with_first_frame: bool = False,
+    ):
         self.count = len(source)
-        self.maker = BatchMaker(source, embeddings, images, self.count, derive_seed(seed, "validation"), "validation")
+        root = derive_seed(seed, "validation")
+        self.maker = BatchMaker(source, embeddings, images, self.count, root, "validation", latents, with_first_frame)
         self.maker.index_of = lambda step, place: place  # type: ignore[method-assign]
 
     def __call__(self, share: int, accelerator: Accelerator) -> Iterator[TrainingBatch]:

@@ -11,9 +11,8 @@ from safetensors.torch import load_file
 
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
-from muybridge.systems.registry import make_system
 from muybridge.training.checkpoint import CheckpointFolder
-from muybridge.training.recipe import Recipe
+from muybridge.training.recipe import Recipe, make_system
 
 
 def export_run(run: Path, target: Path, half: bool = True) -> Path:
@@ -29,18 +28,16 @@ def export_run(run: Path, target: Path, half: bool = True) -> Path:
     steps = CheckpointFolder(run / "checkpoints").steps()
     if not steps:
         raise UserError(f"{run}: no whole checkpoint yet")
-    system = make_system(recipe.system, recipe.model, recipe.diffusion, recipe.text)
+    system = make_system(recipe)
     model = system.build()
     folder = CheckpointFolder(run / "checkpoints").path(steps[-1])
     weights = load_file(folder / "model.safetensors") | load_file(folder / "ema.safetensors")
     model.load_state_dict(weights)
     if half:
         model = model.to(torch.float16)
-    pipeline = system.pipeline(model)
-    pipeline.register_to_config(sampling=dict(recipe.sampling))
     unfinished = target.with_name(target.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    pipeline.save_pretrained(str(unfinished))
+    system.save(model, unfinished, recipe.sampling)
     for path in unfinished.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors writes for the owner alone
     if target.is_dir():

@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from muybridge.errors import UserError
+from muybridge.evaluation.motion import mean_frame_difference
 
 #: Checks in a row without gradient before a layer is called dead.
 PATIENCE = 3
@@ -49,10 +50,3 @@ class Health:
             self._told.add("motion")
             return [f"samples hardly move: {motion:.2f} grey levels a frame, the data {data_motion:.2f}"]
         return []
-
-
-def mean_frame_difference(frames: np.ndarray) -> float:
-    """Mean absolute difference of consecutive frames, grey levels; frames [..., F, H, W, 3]."""
-    if frames.shape[-4] < 2:
-        return 0.0
-    return float(np.abs(np.diff(frames.astype(np.int16), axis=-4)).mean())

@@ -10,6 +10,8 @@ from typing import Any
 from muybridge.configuration import from_mapping, to_mapping
 from muybridge.errors import UserError, nearest
 from muybridge.models.text_encoder import TextConfig
+from muybridge.systems.contract import System
+from muybridge.systems.registry import build_system
 
 OPTIMIZERS = ("adamw", "muon")
 DECAYS = ("constant", "cosine", "tail")
@@ -92,7 +94,9 @@ class Recipe:
         name: of the model it makes; the run's default folder is runs/NAME.
         system: which system trains.
         seed: root of all randomness.
-        model, diffusion: the system's own settings.
+        model: the network's own settings.
+        diffusion: schedule, weighting and conditioning, for systems that diffuse.
+        objective: weights of the losses, for those that do not (autoencoders).
         text: the caption encoder; null for none.
         data: {"source": name, ...its settings}.
         sampling: the model's default sampling settings.
@@ -104,12 +108,18 @@ class Recipe:
     data: dict[str, Any]
     seed: int = 0
     diffusion: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=dict)
     text: TextConfig | None = None
     training: TrainingConfig = TrainingConfig()
     sampling: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return to_mapping(self)
+
+
+def make_system(recipe: Recipe) -> System:
+    """The system a recipe names, with its settings."""
+    return build_system(recipe.system, recipe.model, recipe.diffusion, recipe.objective, recipe.text)
 
 
 def load_recipe(path: str | Path) -> Recipe:

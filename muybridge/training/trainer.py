@@ -6,8 +6,9 @@ import json
 import math
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,25 +17,28 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from muybridge.data.clips import FirstClips
+from muybridge.data.clips import ClipSource, FirstClips
 from muybridge.data.embeddings import CaptionEmbeddings
+from muybridge.data.latents import ClipLatents
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_strip
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
+from muybridge.evaluation.motion import mean_frame_difference
+from muybridge.nn.layout import to_channels_last
 from muybridge.systems.contract import Losses
 from muybridge.systems.loading import load_network_weights
-from muybridge.systems.registry import make_system
+from muybridge.training.bands import by_band
 from muybridge.training.batches import BatchMaker, HeldOutClips
 from muybridge.training.checkpoint import CheckpointFolder, write_json
 from muybridge.training.ema import EMA
-from muybridge.training.health import Health, mean_frame_difference
+from muybridge.training.health import Health
 from muybridge.training.logs import RunLog
 from muybridge.training.optimizers import make_optimizer
-from muybridge.training.recipe import Recipe, lasting_part
+from muybridge.training.recipe import Recipe, lasting_part, make_system
 
-#: Upper ends of the log-SNR bands in which held-out errors are reported.
-BANDS = {"noise": -4.0, "layout": 0.0, "shape": 4.0, "detail": math.inf}
+#: Held-out clips a system may show in its previews.
+PREVIEWED = 6
 
 
 class Trainer:
@@ -60,7 +64,7 @@ class Trainer:
         precision = {"fp32": "no"}.get(self.config.precision, self.config.precision)
         self.accelerator = Accelerator(mixed_precision=precision)
         self.main = self.accelerator.is_main_process
-        self.system = make_system(recipe.system, recipe.model, recipe.diffusion, recipe.text)
+        self.system = make_system(recipe)
         self.stopping = False
 
     # --- setting up -------------------------------------------------------------------------------------------------
@@ -83,8 +87,13 @@ class Trainer:
         )
         embeddings = self._embed(source.captions() + held_out.captions())
         images = int(getattr(self.system, "images_per_video", 0))
-        self.batches = BatchMaker(source, embeddings, images, config.batch_size, self.recipe.seed)
-        self.held_out = HeldOutClips(held_out, embeddings, images, self.recipe.seed)
+        latents, unseen = self._encode(source), self._encode(held_out)
+        seed = self.recipe.seed
+        first = bool(getattr(self.system, "wants_first_frame", False))
+        self.batches = BatchMaker(
+            source, embeddings, images, config.batch_size, seed, latents=latents, with_first_frame=first
+        )
+        self.held_out = HeldOutClips(held_out, embeddings, images, seed, unseen, first)
 
         torch.manual_seed(derive_seed(self.recipe.seed, "init"))
         model = self.system.build()
@@ -92,12 +101,12 @@ class Trainer:
             load_network_weights(model, config.start_from)
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()  # type: ignore[operator]
-        if self.accelerator.device.type == "cpu":
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         trainable = {name for name, _ in self.system.trainable(model)}
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trainable)
         self.counts = count_parameters(model)
+        if self.accelerator.device.type == "cpu":
+            to_channels_last(model, only_trainable=True)
         optimizer = make_optimizer(
             config.optimizer,
             model,
@@ -111,16 +120,30 @@ class Trainer:
         self.ema = EMA(((n, p) for n, p in bare.named_parameters() if p.requires_grad), config.ema)
         self.checkpoints = CheckpointFolder(self.folder / "checkpoints", config.keep_checkpoints)
 
-    def _embed(self, captions: list[str]) -> CaptionEmbeddings | None:
-        if self.recipe.text is None:
+    def _encode(self, source: ClipSource) -> ClipLatents | None:
+        """Latents of every clip, for systems that work in a latent space."""
+        space = getattr(self.system, "space", None)
+        if space is None:
             return None
+        space.vae.to(self.accelerator.device)
+        with self.accelerator.main_process_first(), self._bar("encoding clips") as tell:
+            return ClipLatents(source, space, self.cache, tell)
+
+    @contextmanager
+    def _bar(self, what: str) -> Iterator[Callable[[int, int], None]]:
         bar = Progress(console=self.console, disable=not self.main, transient=True)
-        with self.accelerator.main_process_first(), bar as progress:
-            task = progress.add_task("embedding captions", total=None)
+        with bar as progress:
+            task = progress.add_task(what, total=None)
 
             def tell(done: int, total: int) -> None:
                 progress.update(task, completed=done, total=total)
 
+            yield tell
+
+    def _embed(self, captions: list[str]) -> CaptionEmbeddings | None:
+        if self.recipe.text is None:
+            return None
+        with self.accelerator.main_process_first(), self._bar("embedding captions") as tell:
             return CaptionEmbeddings(captions, self.recipe.text, self.cache, tell)
 
     def _claim_folder(self) -> None:
@@ -235,13 +258,7 @@ class Trainer:
                 parts.append(self.system.losses(self.model, batch))
         gathered = [self.accelerator.gather(torch.cat([getattr(p, n) for p in parts])) for n in ("error", "log_snr")]
         error, lam = gathered[0], gathered[1]
-        values = {"validation_error": float(error.mean())}
-        low = -math.inf
-        for name, high in BANDS.items():
-            inside = (lam >= low) & (lam < high)
-            if bool(inside.any()):
-                values[f"validation_error_{name}"] = float(error[inside].mean())
-            low = high
+        values = by_band(error, lam)
         self.log.write(step, **values)
         told = "  ".join(
             f"{k.removeprefix('validation_error_')} {v:.4f}" for k, v in values.items() if k[-5:] != "error"
@@ -250,13 +267,12 @@ class Trainer:
 
     @torch.no_grad()
     def _sample(self, step: int) -> np.ndarray:
-        """Draw the recipe's prompts with fixed seeds and save them as a strip."""
+        """Save what the system shows of itself as a strip."""
         self.model.eval()
-        pipeline = self.system.pipeline(self.accelerator.unwrap_model(self.model))
-        pipeline.register_to_config(sampling=dict(self.recipe.sampling))
-        prompts: Any = list(self.config.sample_prompts) if self.config.sample_prompts else None
+        bare = self.accelerator.unwrap_model(self.model)
+        clips = self.held_out.maker(0, range(min(PREVIEWED, self.held_out.count)), self.accelerator.device).video
         with self.ema.applied():
-            frames = pipeline(prompts, seed=0).frames
+            frames = self.system.preview(bare, list(self.config.sample_prompts), self.recipe.sampling, clips)
         if self.main:
             folder = self.folder / "samples"
             folder.mkdir(exist_ok=True)
@@ -275,13 +291,11 @@ class Trainer:
         self.console.print("finishing this step and saving a checkpoint; once more to stop at once")
 
     def export(self, target: Path) -> Path:
-        """Save the averaged weights as a pipeline folder."""
+        """Save the averaged weights as a model folder."""
         bare = self.accelerator.unwrap_model(self.model)
-        pipeline = self.system.pipeline(bare)
-        pipeline.register_to_config(sampling=dict(self.recipe.sampling))
         with self.ema.applied():
             if self.main:
-                pipeline.save_pretrained(str(target))
+                self.system.save(bare, target, self.recipe.sampling)
         return target
 
 

@@ -228,3 +228,60 @@ def test_emoji_errors(packages, tmp_path):
         build_emoji("animations", tmp_path / "s", packages)
     with pytest.raises(UserError, match="build it first"):
         EmojiSource(EmojiConfig(store=str(tmp_path / "nothing")))
+
+
+# --- parts and mixtures ---------------------------------------------------------------------------------------------
+
+
+def styled_store(folder, styles=("flat", "noto", "flat"), frames=4):
+    def made():
+        for i, style in enumerate(styles):
+            clip = np.full((frames, 8, 8, 3), 10 * i, np.uint8) + np.arange(frames, dtype=np.uint8)[:, None, None, None]
+            yield PackedClip(f"thing {i}", f"thing {i}", clip.shape, 8.0, "here", style), clip
+
+    build_pack(folder, made(), [], {}, {})
+    return folder
+
+
+def test_styles_and_single_frames(tmp_path):
+    store = styled_store(tmp_path / "s")
+    flat = PackedSource(store, "all", 4, styles=("flat",))
+    assert flat.captions() == ["thing 0", "thing 2"]
+    each = PackedSource(store, "all", 1, each_frame=True)
+    assert len(each) == 12 and len(each.captions()) == 12
+    assert [int(each.clip(i).frames[0, 0, 0, 0]) for i in (0, 3, 4, 11)] == [0, 3, 10, 23]
+    assert each.clip(5).frames.shape == (1, 8, 8, 3) and each.clip(5).caption == "thing 1"
+    with pytest.raises(UserError, match="each_frame"):
+        PackedSource(store, "all", 4, each_frame=True)
+    with pytest.raises(UserError, match="twemoji"):
+        EmojiConfig(styles=("twemojy",))
+
+
+def test_mixtures():
+    world = {"source": "world", "height": 16, "width": 16, "num_frames": 2}
+    mixed = make_source({"source": "mix", "of": [{**world, "num_clips": 3}, {**world, "num_clips": 5, "seed": 9}]})
+    alone = make_source({**world, "num_clips": 5, "seed": 9})
+    assert len(mixed) == 8 and mixed.captions()[3:] == alone.captions()
+    assert np.array_equal(mixed.clip(3).frames, alone.clip(0).frames)
+    assert np.array_equal(mixed.still(7, 1).frames, alone.still(4, 1).frames)
+    with pytest.raises(UserError, match="differ"):
+        make_source({"source": "mix", "of": [{**world, "num_clips": 3}, {**world, "num_clips": 3, "num_frames": 4}]})
+    for wrong in ({"source": "mix"}, {"source": "mix", "of": []}, {"source": "mix", "of": [world], "seed": 3}):
+        with pytest.raises(UserError, match="of"):
+            make_source(wrong)
+
+
+def test_loops_start_anywhere_in_training_and_at_their_start_in_validation(tmp_path):
+    from muybridge.training.batches import BatchMaker
+
+    source = PackedSource(styled_store(tmp_path / "s", ("a",) * 8), "all", 4, loops=True)
+    maker = BatchMaker(source, None, 0, 8, seed=1)
+    first = {float(v) for v in (maker(0, range(8)).video[:, 0, 0, 0, 0] + 1) * 127.5 % 10}
+    assert len({round(v) for v in first}) > 1
+    again = BatchMaker(source, None, 0, 8, seed=1)(0, range(8))
+    assert np.array_equal(again.video, maker(0, range(8)).video)
+    steps = (maker(3, range(8)).video[:, 0, :, 0, 0].diff(dim=1) * 127.5).round()
+    assert set(steps.unique().tolist()) == {1.0, -3.0}  # in order, and once around
+    validation = BatchMaker(source, None, 0, 8, 1, "validation")
+    starts = ((validation(0, range(8)).video[:, 0, 0, 0, 0] + 1) * 127.5).round() % 10
+    assert starts.unique().tolist() == [0.0]

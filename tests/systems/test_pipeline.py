@@ -13,7 +13,8 @@ from muybridge.evaluation.motion import seam_ratio
 from muybridge.models import build_network
 from muybridge.systems.continuation import extend_video, interpolate_video
 from muybridge.systems.loading import find_model, load_pipeline, model_hash
-from muybridge.systems.pipeline import SamplingConfig, TextToVideoPipeline, from_uint8, to_uint8
+from muybridge.systems.pipeline import SamplingConfig, from_uint8, to_uint8
+from muybridge.systems.pixel_pipeline import TextToVideoPipeline
 from muybridge.systems.recipes_in_files import frames_hash, make_videos, replay
 from tests.conftest import TINY_MODEL, randomise
 
@@ -108,7 +109,7 @@ def test_bad_calls(pipeline, call, message):
 
 
 def test_settings_come_from_the_model_and_can_be_replaced(pipeline):
-    assert pipeline.defaults() == SamplingConfig(**SAMPLING)
+    assert pipeline.settings() == SamplingConfig(**SAMPLING)
     assert pipeline.settings(num_frames=None, fps=4.0).fps == 4.0
 
 
@@ -125,7 +126,7 @@ def saved(pipeline, tmp_path):
 
 def test_save_load_and_hash(pipeline, saved):
     loaded = load_pipeline(str(saved))
-    assert loaded.defaults() == pipeline.defaults()
+    assert loaded.settings() == pipeline.settings()
     a, b = (p("a red circle moving left", seed=3).samples for p in (pipeline, loaded))
     assert float((a - b).abs().max()) < 1e-5
     before = model_hash(saved)

@@ -188,7 +188,7 @@ def test_run_writes_logs_samples_checkpoints_and_a_model(tiny_recipe, tmp_path, 
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     held_out = [r for r in records if "validation_error" in r]
     assert [r["step"] for r in held_out] == [3, 6] and any("validation_error_layout" in r for r in held_out)
-    assert load_pipeline(str(model)).defaults().num_frames == 4
+    assert load_pipeline(str(model)).settings().num_frames == 4
     half = export_run(folder, tmp_path / "half")
     weights = load_file(half / "network" / "diffusion_pytorch_model.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.float16}

@@ -1,0 +1,107 @@
+"""The figures of the emoji models: `python -m benchmarks.emoji`.
+
+Words: pictures (or videos) of 100 captions seen in training and 50 unseen, each judged by its nearest neighbours among the stills of all
+captions, by picture features that share no weights with the model (MobileNetV2 of ImageNet). Sex and skin-tone variants are one.
+The judge's own ceiling is given beside: true pictures after the latent space's round trip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.world_vdm import picture
+from muybridge.data.emoji import EmojiConfig, EmojiSource, group_of
+from muybridge.data.video_io import write_strip
+from muybridge.models.picture_features import PictureFeatures
+from muybridge.systems.loading import load_pipeline, zoo_folder
+from muybridge.systems.pipeline import from_uint8, to_uint8
+
+STYLE = "fluent"
+
+
+class Judge:
+    """Ranks captions' groups by how near their stills are to a picture.
+
+    Args:
+        sources: stills of one style, of every caption.
+    """
+
+    def __init__(self, sources: list[EmojiSource]):
+        self.network = PictureFeatures()
+        rows, self.groups = [], []
+        for source in sources:
+            for i in range(len(source)):
+                rows.append(from_uint8(source.clip(i).frames[:1])[:, 0])
+                self.groups.append(source.entries[source.clips[i][0]].group)
+        features = self.network(torch.stack(rows))
+        self.mean, self.std = features.mean(0), features.std(0) + 1e-6
+        self.table = self._unit(features)
+
+    def _unit(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize((features - self.mean) / self.std, dim=1)
+
+    def rank(self, frames: np.ndarray, group: str) -> int:
+        """Place of the group among all, 0 the nearest; frames uint8 [F, H, W, 3] are averaged over time."""
+        pictures = from_uint8(frames).transpose(0, 1)
+        row = torch.nn.functional.normalize(self._unit(self.network(pictures)).mean(0), dim=0)
+        seen: list[str] = []
+        for i in (self.table @ row).argsort(descending=True).tolist():
+            if self.groups[i] not in seen:
+                seen.append(self.groups[i])
+            if self.groups[i] == group:
+                return len(seen) - 1
+        raise ValueError(f"no still of {group}")
+
+
+def shares(ranks: list[int]) -> dict[str, float]:
+    return {
+        "first": float(np.mean([r < 1 for r in ranks])),
+        "first five": float(np.mean([r < 5 for r in ranks])),
+        "count": len(ranks),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="emoji-image")
+    parser.add_argument("--seen", type=int, default=100)
+    parser.add_argument("--unseen", type=int, default=50)
+    parser.add_argument("--picture", type=Path, default=None)
+    parser.add_argument("--output", type=Path, default=None)
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    pipeline: Any = load_pipeline(arguments.model)
+    stills = {
+        split: EmojiSource(EmojiConfig("stills", 1, styles=(STYLE,), split=split)) for split in ("train", "validation")
+    }
+    judge = Judge(list(stills.values()))
+    figures: dict[str, Any] = {"stills judged among": len(judge.groups), "groups": len(set(judge.groups))}
+    for name, split, count in (("seen", "train", arguments.seen), ("unseen", "validation", arguments.unseen)):
+        source = stills[split]
+        chosen = random.Random(0).sample(range(len(source)), min(count, len(source)))
+        captions = [source.caption_of(i) for i in chosen]
+        groups = [group_of(source.entries[i].caption) for i in chosen]
+        frames = pipeline(captions, seed=0, batch_size=10).frames
+        figures[name] = shares([judge.rank(f, g) for f, g in zip(frames, groups, strict=True)])
+        truth = torch.stack([from_uint8(source.clip(i).frames[:1]) for i in chosen])
+        back = pipeline.space.decode(pipeline.space.encode(truth)[0])
+        pixels = to_uint8(back)
+        figures[f"{name}, true pictures"] = shares([judge.rank(f, g) for f, g in zip(pixels, groups, strict=True)])
+        print(json.dumps({name: figures[name], "ceiling": figures[f"{name}, true pictures"]}))
+        if arguments.picture and name == "seen":
+            if frames.shape[1] > 1:
+                picture(frames[:24], arguments.picture.with_suffix(".gif"), columns=8, scale=2)
+            write_strip(frames[:24, 0].reshape(3, 8, *frames.shape[2:]), arguments.picture.with_suffix(".png"))
+    output = arguments.output or zoo_folder() / arguments.model / "figures.json"
+    output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

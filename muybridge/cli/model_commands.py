@@ -1,0 +1,79 @@
+"""models, models import, models export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from muybridge.cli.console import bytes_text, command
+
+app = typer.Typer(help="List the bundled models; say what a user's own files are.", invoke_without_command=True)
+
+
+@app.callback()
+@command
+def models(context: typer.Context) -> None:
+    """List the bundled models."""
+    if context.invoked_subcommand:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from muybridge.systems.loading import bundled_models, model_hash, sampling_of
+
+    table = Table("name", "frames", "size", "steps", "weights", "hash", "what it is")
+    for name, folder in bundled_models().items():
+        sampling = sampling_of(folder)
+        weights = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
+        card = folder / "README.md"
+        lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+        what = next((line for line in lines if line and not line.startswith(("#", "!", "-"))), "")
+        size = f"{sampling['height']}x{sampling['width']}"
+        row = (name, str(sampling["num_frames"]), size, str(sampling["num_inference_steps"]))
+        table.add_row(*row, bytes_text(weights), model_hash(folder), what)
+    Console().print(table)
+
+
+@app.command("import")
+@command
+def import_(
+    path: Annotated[Path, typer.Argument(help="A .safetensors file, or a folder of diffusers or transformers.")],
+) -> None:
+    """Say what a model file or folder is, what it needs and what it costs in memory. Nothing is loaded or fetched.
+
+    [bold]muybridge models import ~/models/stable-diffusion-v1-5[/bold]
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from muybridge.systems.identify import identify
+
+    found = identify(path.expanduser())
+    table = Table(show_header=False)
+    table.add_row("what it is", found.kind)
+    table.add_row("used by", found.used_by)
+    table.add_row("parameters", f"{found.parameters:,}")
+    table.add_row("weights on disk", bytes_text(found.file_bytes))
+    table.add_row("in memory, float32", bytes_text(found.memory_bytes))
+    for note in found.notes:
+        table.add_row("note", note)
+    for need in found.needs:
+        table.add_row("needs", need)
+    Console().print(table)
+
+
+@app.command("export")
+@command
+def export_(
+    model: Annotated[str, typer.Argument(help="A bundled image model, or the folder of one.")],
+    output: Annotated[Path, typer.Argument(help="The new folder.")],
+) -> None:
+    """Write an image model as a whole diffusers folder, text encoder included: it needs no muybridge any more.
+
+    [bold]muybridge models export emoji-image my-model[/bold]
+    """
+    from muybridge.systems.diffusers_folder import export_diffusers
+
+    typer.echo(f"{export_diffusers(model, output)}")

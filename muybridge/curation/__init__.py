@@ -1,0 +1,1 @@
+"""From raw footage to captioned, filtered, sharded training clips."""

@@ -1,0 +1,107 @@
+"""A child process for work on footage: what crashes or hangs there costs one file, not the run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import selectors
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from muybridge.curation.footage import FootageError
+
+CODE = "from muybridge.curation.cage import serve; serve()"
+
+
+def serve() -> None:
+    """The child: read calls from stdin, write answers to what was stdout, until the parent is gone."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not mix with answers
+    calls = sys.stdin.buffer
+    import cv2
+
+    cv2.setNumThreads(1)
+    while True:
+        try:
+            function, arguments = pickle.load(calls)
+        except EOFError:
+            return
+        try:
+            answer = ("done", function(*arguments))
+        except FootageError as error:
+            answer = ("problem", (error.kind, error.message))
+        except Exception as error:
+            answer = ("problem", ("failed", f"{type(error).__name__}: {error}"))
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+class Cage:
+    """Calls functions in a child process, which is started again when it dies.
+
+    The child is an interpreter of its own: it does not run the caller's script again, as multiprocessing's would.
+
+    Args:
+        seconds: how long a call may take.
+    """
+
+    def __init__(self, seconds: float = 3600.0):
+        self.seconds = seconds
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(*arguments), both picklable.
+
+        Raises:
+            FootageError: what the function raised, a crash ("crashed") or no answer in time ("timeout").
+        """
+        process = self._running()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            pickle.dump((function, arguments), process.stdin)
+            process.stdin.flush()
+            with selectors.DefaultSelector() as waiting:
+                waiting.register(process.stdout, selectors.EVENT_READ)
+                if not waiting.select(self.seconds):
+                    raise FootageError("timeout", f"no end after {self.seconds:.0f} s")
+            kind, value = pickle.load(process.stdout)
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
+            self.close()
+            raise FootageError("crashed", "the decoder crashed on it") from error
+        except FootageError:
+            self.close()
+            raise
+        if kind == "problem":
+            raise FootageError(*value)
+        return value
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            environment = {
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            }
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", CODE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+            )
+        return self._process
+
+    def close(self) -> None:
+        """Stop the child."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    stream.close()
+        self._process = None
+
+    def __del__(self) -> None:
+        self.close()

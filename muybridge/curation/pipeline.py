@@ -1,0 +1,315 @@
+"""The whole way from a folder of footage to shards, on one machine or on Ray, resumed by the same command.
+
+Survey and scores of a source are committed files (store.py); decisions, clips and shards are functions of them alone. So a
+run that is killed anywhere and started again ends in the same bytes. Footage is only ever read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from muybridge.curation.cage import Cage
+from muybridge.curation.footage import FootageError, content_hash, find_footage
+from muybridge.curation.records import Source, plain
+from muybridge.curation.select import SelectSettings, select
+from muybridge.curation.shards import SPLITS, write_clip, write_manifest, write_shards
+from muybridge.curation.stages import Captioner, ScoreSettings, Scoring, Sidecar
+from muybridge.curation.store import Store
+from muybridge.curation.survey import SurveySettings, survey
+from muybridge.errors import UserError, nearest
+
+#: A file may take this long, seconds, and more for every megabyte.
+PATIENCE, PER_MEGABYTE = 120.0, 5.0
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class CurationSettings:
+    """All settings of a run.
+
+    Attributes:
+        survey, score, select: of the stages.
+        split: "auto" copies packets where key frames allow and encodes exactly otherwise; "exact"; "copy".
+        per_shard: clips a shard.
+        seed: of the shards' order.
+    """
+
+    survey: SurveySettings = field(default_factory=SurveySettings)
+    score: ScoreSettings = field(default_factory=ScoreSettings)
+    select: SelectSettings = field(default_factory=SelectSettings)
+    split: str = "auto"
+    per_shard: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise UserError(f"split: unknown {self.split!r}; {nearest(self.split, SPLITS)}")
+        if self.per_shard < 1:
+            raise UserError(f"per_shard must be at least 1, got {self.per_shard}")
+
+    def scored(self) -> str:
+        """Version of the scores: of their own settings and of the survey they are taken from."""
+        return self.score.version() + self.survey.version()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to be looked at: picklable, small."""
+
+    path: str
+    name: str
+    source_id: str
+    twins: tuple[str, ...] = ()
+
+
+class SourceWork:
+    """Survey and scoring of one source after another; made once a worker.
+
+    Args:
+        root, output: folders.
+        settings: of the run.
+        captioners: further captioners.
+    """
+
+    def __init__(self, root: str, output: str, settings: CurationSettings, captioners: Sequence[Captioner] = ()):
+        import cv2
+
+        cv2.setNumThreads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"
+        self.settings, self.store, self.cage = settings, Store(Path(output)), Cage()
+        self.scoring = Scoring(settings.score, captioners)
+        for captioner in self.scoring.captioners:
+            if isinstance(captioner, Sidecar):
+                captioner.root = Path(root)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row is a Job's fields; what comes back is only which it was: results are on disk."""
+        job = Job(row["path"], row["name"], row["source_id"], tuple(row["twins"]))
+        version = self.settings.survey.version()
+        scored = self.settings.scored()
+        if not self.store.has("survey", version, job.source_id):
+            self._survey(job, version)
+        if not self.store.has("score", scored, job.source_id):
+            record, pictures = self.store.read("survey", version, job.source_id)
+            if record["probe"]:
+                record = self.scoring(record, pictures)
+            self.store.write("score", scored, job.source_id, record)
+        return {"name": job.name}
+
+    def _survey(self, job: Job, version: str) -> None:
+        path = Path(job.path)
+        self.cage.seconds = PATIENCE + PER_MEGABYTE * path.stat().st_size / 1e6
+        try:
+            record, pictures = self.cage.call(survey, path, job.name, job.source_id, self.settings.survey)
+        except FootageError as error:
+            lost = Source(job.source_id, job.name, problem={"kind": error.kind, "message": error.message})
+            record, pictures = plain(lost), []
+            record["stages"] = {"survey": version}
+        self.store.write("survey", version, job.source_id, record, pictures)
+
+
+@dataclass
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        sources: every file's record, kept clips and dropped ones inside.
+        thresholds: score -> threshold.
+    """
+
+    sources: list[dict[str, Any]]
+    thresholds: dict[str, float]
+
+    @property
+    def clips(self) -> list[dict[str, Any]]:
+        return [clip for source in self.sources for clip in source["clips"]]
+
+
+class Curation:
+    """A run over a folder of footage.
+
+    Args:
+        footage: read, never written.
+        output: gets stages/, clips/, shards/, manifest.parquet, run.json and report.html.
+
+    Raises:
+        UserError: no footage there, an output inside the footage, or a folder of other things.
+    """
+
+    def __init__(
+        self,
+        footage: Path,
+        output: Path,
+        settings: CurationSettings = CurationSettings(),
+        captioners: Sequence[Captioner] = (),
+    ):
+        self.footage, self.output, self.settings = footage.resolve(), output.resolve(), settings
+        self.captioners = captioners
+        if not self.footage.is_dir():
+            raise UserError(f"{footage}: no folder of footage there")
+        if self.output == self.footage or self.footage in self.output.parents:
+            raise UserError(f"{output}: lies inside the footage; choose a folder beside it")
+        mine = {
+            "stages",
+            "clips",
+            "shards",
+            "shards.unfinished",
+            "manifest.parquet",
+            "run.json",
+            "report.html",
+            "tune.html",
+        }
+        if self.output.exists() and any(
+            p.name not in mine and not p.name.startswith(".") for p in self.output.iterdir()
+        ):
+            raise UserError(f"{output}: holds other files; give a new folder, or the output of an earlier run")
+        self.store = Store(self.output)
+        # the report asks for many clips of one source in a row
+        self._survey_of = lru_cache(maxsize=2)(partial(self.store.read, "survey", settings.survey.version()))
+
+    def jobs(self, tell: Tell | None = None) -> list[Job]:
+        """Every file, one job for files with the same bytes.
+
+        Raises:
+            UserError: there is none.
+        """
+        paths = find_footage(self.footage)
+        paths = [p for p in paths if p.suffix.lower() not in (".txt", ".json", ".jsonl")]
+        if not paths:
+            raise UserError(f"{self.footage}: no file in it")
+        found: dict[str, list[str]] = {}
+        for i, path in enumerate(paths):
+            found.setdefault(content_hash(path), []).append(path.relative_to(self.footage).as_posix())
+            if tell:
+                tell("reading", i + 1, len(paths))
+        return [
+            Job(str(self.footage / names[0]), names[0], source_id, tuple(names[1:]))
+            for source_id, names in sorted(found.items(), key=lambda item: item[1][0])
+        ]
+
+    def look(self, workers: int = 1, ray_address: str | None = None, tell: Tell | None = None) -> list[Job]:
+        """Survey and score everything that is not committed yet."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.store.sweep()
+        jobs = self.jobs(tell)
+        scored = self.settings.scored()
+        open_jobs = [j for j in jobs if not self.store.has("score", scored, j.source_id)]
+        rows = [asdict(j) | {"twins": list(j.twins)} for j in open_jobs]
+        arguments = (str(self.footage), str(self.output), self.settings, self.captioners)
+        done = (
+            self._on_ray(rows, arguments, workers, ray_address)
+            if ray_address or workers > 1
+            else map(SourceWork(*arguments), rows)
+        )
+        for i, _ in enumerate(done):
+            if tell:
+                tell("looking", len(jobs) - len(open_jobs) + i + 1, len(jobs))
+        return jobs
+
+    def _on_ray(
+        self, rows: list[dict[str, Any]], arguments: tuple[Any, ...], workers: int, address: str | None
+    ) -> Iterator[Any]:
+        if not rows:
+            return iter(())
+        try:
+            import ray
+        except ImportError:
+            raise UserError("several workers need Ray: pip install 'muybridge[curation]'") from None
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        if not ray.is_initialized():
+            ray.init(
+                address=address,
+                num_cpus=None if address else workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        # longest files first, so that the last worker does not stand alone
+        rows = sorted(rows, key=lambda r: -Path(r["path"]).stat().st_size)
+        work: Any = SourceWork
+        data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            work,
+            fn_constructor_args=arguments,
+            concurrency=workers,
+            num_cpus=1,
+            max_restarts=-1,
+            max_task_retries=5,
+        )
+        return iter(data.iter_rows())
+
+    def gather(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """Committed records, in order of path; names as they are now."""
+        scored = self.settings.scored()
+        out = []
+        for job in jobs:
+            record, _ = self.store.read("score", scored, job.source_id)
+            record["path"], record["twins"] = job.name, list(job.twins)
+            for clip in record["clips"]:
+                clip["path"] = job.name
+            out.append(record)
+        return out
+
+    def decide(self, jobs: Sequence[Job]) -> Outcome:
+        """Thresholds and decisions, nothing written."""
+        sources = self.gather(jobs)
+        thresholds = select([c for s in sources for c in s["clips"]], self.settings.select)
+        return Outcome(sources, thresholds)
+
+    def run(self, workers: int = 1, ray_address: str | None = None, tell: Tell | None = None) -> Outcome:
+        """Everything: look, decide, cut, pack, report."""
+        outcome = self.decide(self.look(workers, ray_address, tell))
+        self._cut(outcome, workers, tell)
+        write_shards(outcome.clips, self.output, self.settings.per_shard, self.settings.seed)
+        write_manifest(outcome.sources, self.output)
+        from muybridge.curation.report import write_report, write_whole
+
+        write_report(self, outcome, self.output / "report.html")
+        settings = json.dumps({"footage": str(self.footage), **asdict(self.settings)}, indent=1, sort_keys=True)
+        write_whole(self.output / "run.json", settings + "\n")
+        return outcome
+
+    def _cut(self, outcome: Outcome, workers: int, tell: Tell | None) -> None:
+        work = [(clip, source["probe"]) for source in outcome.sources for clip in source["clips"] if clip["keep"]]
+
+        cages = queue.SimpleQueue[Cage]()
+        for _ in range(max(1, workers)):
+            cages.put(Cage())
+
+        def cut(item: tuple[dict[str, Any], dict[str, Any]]) -> None:
+            clip, probe = item
+            cage = cages.get()
+            try:
+                clip.update(cage.call(write_clip, clip, probe, self.footage, self.output, self.settings.split))
+            except FootageError as error:
+                clip["keep"] = False
+                clip["reasons"].append(f"could not be cut: {error.message}")
+            finally:
+                cages.put(cage)
+
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            for i, _ in enumerate(pool.map(cut, work)):
+                if tell:
+                    tell("cutting", i + 1, len(work))
+        wanted = {c["file"] for c in outcome.clips if c["keep"]}
+        for path in (self.output / "clips").rglob("*.mp4"):
+            if path.relative_to(self.output).as_posix() not in wanted:
+                path.unlink()
+
+    def picture_of(self, clip: dict[str, Any]) -> bytes | None:
+        """The small picture nearest to a clip's middle, JPEG."""
+        record, pictures = self._survey_of(clip["source_id"])
+        looked = record["probe"].get("looked", [])
+        if not looked:
+            return None
+        middle = (clip["start"] + clip["end"]) / 2
+        return pictures[min(range(len(looked)), key=lambda i: abs(looked[i] - middle))]

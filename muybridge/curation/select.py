@@ -1,0 +1,153 @@
+"""Which clips are kept: thresholds from shares or given outright, near duplicates, and a reason for every clip that goes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from muybridge.curation.scores import fingerprint_distance
+from muybridge.errors import UserError, nearest
+
+#: Every score that can filter: whether low or high is bad, and the share dropped by default where it is measured.
+#: Stable Video Diffusion dropped the worst 25 % by motion and aesthetics, 50 % by similarity, 25 % by text (2311.15127).
+FILTERS: dict[str, tuple[str, float]] = {
+    "motion": ("low", 0.25),
+    "sharpness": ("low", 0.05),
+    "exposure": ("low", 0.05),
+    "colourfulness": ("low", 0.0),
+    "text": ("high", 0.25),
+    "similarity": ("low", 0.5),
+    "aesthetic": ("low", 0.25),
+}
+
+
+@dataclass(frozen=True)
+class SelectSettings:
+    """What decides.
+
+    Attributes:
+        drop: score -> share of the worst that goes, in place of the defaults.
+        limits: score -> the least (for text: the greatest) that stays, in place of a share.
+        keep: a target share of all clips; the default shares are scaled together until about that many stay. 0 for none.
+        duplicates: clips whose fingerprints differ in at most this share of bits are the same; 0 keeps all.
+        unscored: "drop" or "keep" clips without a score that filters.
+    """
+
+    drop: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
+    keep: float = 0.0
+    duplicates: float = 0.08
+    unscored: str = "drop"
+
+    def __post_init__(self) -> None:
+        for name in (*self.drop, *self.limits):
+            if name not in FILTERS:
+                raise UserError(f"no such filter: {name!r}; {nearest(name, FILTERS)}")
+        for name, share in self.drop.items():
+            if not 0 <= share < 1:
+                raise UserError(f"drop.{name}: a share in [0, 1), got {share}")
+        if not 0 <= self.keep <= 1:
+            raise UserError(f"keep must be a share in 0..1, got {self.keep}")
+        if self.unscored not in ("drop", "keep"):
+            raise UserError(f"unscored: 'drop' or 'keep', got {self.unscored!r}")
+
+
+def thresholds_of(clips: Sequence[Mapping[str, Any]], settings: SelectSettings) -> dict[str, float]:
+    """Score -> threshold. Shares are of the clips that have the score, before any other filter."""
+    shares = {name: settings.drop.get(name, share) for name, (_, share) in FILTERS.items()}
+    if settings.keep:
+        shares = _scaled(clips, shares, settings)
+    return _cut_at(clips, shares, settings)
+
+
+def _cut_at(
+    clips: Sequence[Mapping[str, Any]], shares: Mapping[str, float], settings: SelectSettings
+) -> dict[str, float]:
+    out = {}
+    for name, (bad, _) in FILTERS.items():
+        if name in settings.limits:
+            out[name] = settings.limits[name]
+            continue
+        values = sorted(c["scores"][name] for c in clips if c["scores"].get(name) is not None)
+        dropped = math.floor(shares[name] * len(values))  # worst 25 % of n: ceil(0.75 n) stay
+        if not dropped:
+            continue
+        if bad == "high":
+            values = values[::-1]
+        out[name] = values[dropped]
+    return out
+
+
+def _scaled(
+    clips: Sequence[Mapping[str, Any]], shares: Mapping[str, float], settings: SelectSettings
+) -> dict[str, float]:
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        scaled = {n: _stretch(s, middle) for n, s in shares.items()}
+        kept = sum(not _against(c, _cut_at(clips, scaled, settings), "keep") for c in clips)
+        low, high = (low, middle) if kept < settings.keep * len(clips) else (middle, high)
+    return {n: _stretch(s, low) for n, s in shares.items()}
+
+
+def _stretch(share: float, amount: float) -> float:
+    """Half is the share itself; 0 drops nothing, 1 everything that has a filter at all."""
+    return share * 2 * amount if amount <= 0.5 else share + (0.999 - share) * (2 * amount - 1) * (share > 0)
+
+
+def _against(clip: Mapping[str, Any], thresholds: Mapping[str, float], unscored: str) -> list[str]:
+    reasons = []
+    for name, limit in thresholds.items():
+        value = clip["scores"].get(name)
+        if value is None:
+            if unscored == "drop":
+                reasons.append(f"{name}: not measured")
+        elif FILTERS[name][0] == "low" and value < limit:
+            reasons.append(f"{name}: {value:.4g}, at least {limit:.4g} wanted")
+        elif FILTERS[name][0] == "high" and value > limit:
+            reasons.append(f"{name}: {value:.4g}, at most {limit:.4g} wanted")
+    return reasons
+
+
+def select(clips: list[dict[str, Any]], settings: SelectSettings) -> dict[str, float]:
+    """Decide for every clip, in place; returns the thresholds. The result does not depend on the clips' order."""
+    candidates = sorted((c for c in clips if c["keep"]), key=lambda c: c["clip_id"])
+    thresholds = thresholds_of(candidates, settings)
+    for clip in candidates:
+        clip["reasons"] += _against(clip, thresholds, settings.unscored)
+    if settings.duplicates:
+        _mark_duplicates([c for c in candidates if not c["reasons"]], settings.duplicates)
+    for clip in candidates:
+        clip["keep"] = not clip["reasons"]
+    return thresholds
+
+
+def _mark_duplicates(clips: list[dict[str, Any]], limit: float) -> None:
+    """Of clips that look the same, the sharpest and largest stays."""
+    hashed = [c for c in clips if c["fingerprint"]]
+    if not hashed:
+        return
+    bits = np.array([[int(h, 16) for h in c["fingerprint"]] for c in hashed], dtype=np.uint64)
+    order = sorted(
+        range(len(hashed)),
+        key=lambda i: (
+            -hashed[i]["width"] * hashed[i]["height"],
+            -(hashed[i]["scores"].get("sharpness") or 0),
+            hashed[i]["clip_id"],
+        ),
+    )
+    kept: list[int] = []
+    for i in order:
+        if kept:
+            apart = np.bitwise_count(bits[kept] ^ bits[i]).sum(1) / (64 * bits.shape[1])
+            close = int(apart.argmin())
+            if apart[close] <= limit:
+                twin = hashed[kept[close]]
+                share = fingerprint_distance(hashed[i]["fingerprint"], twin["fingerprint"])
+                hashed[i]["reasons"].append(f"duplicate of {twin['clip_id']} ({100 * share:.0f} % of the bits differ)")
+                continue
+        kept.append(i)

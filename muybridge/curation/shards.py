@@ -1,0 +1,144 @@
+"""Kept clips as WebDataset shards and a Parquet manifest; the same clips give the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from muybridge.curation.footage import copy_clip, encode_clip
+from muybridge.curation.records import SCHEMA
+
+#: Of a clip's span, a copy on key frames must keep at least this share; else it is cut exactly and encoded again.
+COPIED_SHARE = 0.7
+SPLITS = ("auto", "exact", "copy")
+
+
+def span_to_copy(clip: dict[str, Any], probe: dict[str, Any], last: bool) -> tuple[float, float] | None:
+    """The part of a clip between key frames, never beyond its ends; None if too little is left or frames lie turned."""
+    if probe["rotation"] or probe["variable_rate"]:
+        return None
+    keys = [k for k in probe["keys"] if clip["start"] - 1e-6 <= k <= clip["end"] + 1e-6]
+    ends = [clip["end"]] if last else keys[1:]
+    if not keys or not ends or ends[-1] - keys[0] < COPIED_SHARE * (clip["end"] - clip["start"]):
+        return None
+    return keys[0], ends[-1]
+
+
+def write_clip(clip: dict[str, Any], probe: dict[str, Any], root: Path, output: Path, split: str) -> dict[str, Any]:
+    """Cut one clip's file, clips/ID.mp4, whole under its name; one that is there is the same one. Returns its record."""
+    name = f"clips/{clip['clip_id'][:2]}/{clip['clip_id']}.mp4"
+    target = output / name
+    span = None if split == "exact" else span_to_copy(clip, probe, clip["end"] >= probe["duration"] - 1e-3)
+    if split == "copy" and span is None:
+        clip["keep"] = False
+        clip["reasons"].append("no copy without encoding: too few key frames inside it")
+        return clip
+    clip["file"], clip["copied"] = name, span is not None
+    if span is not None:
+        clip["start"], clip["end"] = span
+    if target.is_file():
+        return clip
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{clip['clip_id']}.{os.getpid()}.mp4")
+    try:
+        if span is not None:
+            copy_clip(root / clip["path"], unfinished, *span)
+        else:
+            encode_clip(root / clip["path"], unfinished, clip["start"], clip["end"])
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return clip
+
+
+def write_shards(clips: list[dict[str, Any]], output: Path, per_shard: int, seed: int) -> list[Path]:
+    """Tars of kept clips, shuffled by hash; members ID.mp4, ID.json, ID.txt; then old shards go."""
+    kept = [c for c in clips if c["keep"]]
+    kept.sort(key=lambda c: hashlib.sha256(f"{seed}/{c['clip_id']}".encode()).digest())
+    folder, unfinished = output / "shards", output / "shards.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    names = []
+    for first in range(0, len(kept), per_shard):
+        path = unfinished / f"shard-{first // per_shard:05d}.tar"
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for place, clip in enumerate(kept[first : first + per_shard]):
+                clip["shard"], clip["shard_index"] = path.name, place
+                _add(tar, f"{clip['clip_id']}.json", json.dumps(_public(clip), sort_keys=True).encode())
+                _add(tar, f"{clip['clip_id']}.mp4", (output / clip["file"]).read_bytes())
+                text = clip["captions"][0]["text"] if clip["captions"] else ""
+                _add(tar, f"{clip['clip_id']}.txt", text.encode())
+        names.append(path.name)
+    if folder.exists():
+        shutil.rmtree(folder)
+    unfinished.rename(folder)
+    return [folder / n for n in names]
+
+
+def _public(clip: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in clip.items() if k not in ("embedding", "reasons", "keep")}
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mtime, entry.uid, entry.gid, entry.mode = len(data), 0, 0, 0, 0o644
+    tar.addfile(entry, io.BytesIO(data))
+
+
+def write_manifest(sources: list[dict[str, Any]], output: Path) -> Path:
+    """manifest.parquet: a row for every clip of every source, and a row for every file without one. Same rows, same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = []
+    for source in sorted(sources, key=lambda s: s["path"]):
+        told = {"path": source["path"], "source_id": source["source_id"]}
+        problem = source["problem"].get("message", "")
+        for clip in source["clips"]:
+            rows.append(_row(clip) | {"source_problem": problem})
+        if not source["clips"]:
+            kind = source["problem"].get("kind", "no clip")
+            empty = {"clip_id": "", "keep": False, "reasons": [f"{kind}: {problem}" if problem else kind]}
+            rows.append(_row({**told, **empty}) | {"source_problem": problem})
+    target = output / "manifest.parquet"
+    unfinished = output / ".manifest.tmp"
+    table = pa.Table.from_pylist(rows, schema=_schema()).replace_schema_metadata({"schema": str(SCHEMA)})
+    pq.write_table(table, unfinished, compression="zstd")
+    unfinished.replace(target)
+    return target
+
+
+_TEXTS = ("clip_id", "source_id", "path", "file", "shard", "motion_kind", "source_problem")
+_NUMBERS = ("start", "end", "fps")
+_COUNTS = ("frames", "width", "height", "shard_index")
+
+
+def _schema() -> object:
+    import pyarrow as pa
+
+    from muybridge.curation.select import FILTERS
+
+    columns = [(n, pa.string()) for n in _TEXTS] + [(n, pa.float64()) for n in _NUMBERS]
+    columns += [(n, pa.int32()) for n in _COUNTS] + [("keep", pa.bool_()), ("copied", pa.bool_())]
+    columns += [(n, pa.list_(pa.string())) for n in ("reasons", "fingerprint")]
+    columns += [(n, pa.string()) for n in ("captions", "problems", "stages")]
+    columns += [(f"score_{n}", pa.float64()) for n in dict.fromkeys([*FILTERS, "pixels", "camera", "things"])]
+    return pa.schema(columns)
+
+
+def _row(clip: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        n: clip.get(n) for n in (*_TEXTS, *_NUMBERS, *_COUNTS, "keep", "copied", "reasons", "fingerprint")
+    }
+    row |= {
+        n: json.dumps(clip.get(n) or ([] if n != "stages" else {}), sort_keys=True)
+        for n in ("captions", "problems", "stages")
+    }
+    row |= {f"score_{n}": v for n, v in clip.get("scores", {}).items()}
+    return row

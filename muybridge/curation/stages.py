@@ -1,0 +1,169 @@
+"""What is scored: functions from a source's record and its small pictures to the same record with more columns.
+
+A model behind an interface (image-text similarity, aesthetics, captions, text detection) is one more scorer; a failed one
+leaves its own columns empty, with a line in the clip's problems.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from muybridge.curation.motion import METHODS, measure_motion
+from muybridge.curation.records import settings_hash
+from muybridge.curation.scores import colourfulness, exposure, fingerprint, sharpness, text_area
+from muybridge.errors import UserError, nearest
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """Which scores are taken.
+
+    Attributes:
+        flow: "dis" or "farneback".
+        text: detect text (about a second a picture).
+        scorer: a folder with an image-text scorer (ours or a CLIP), "" for none: how well pictures fit the captions, and
+            embeddings for near-duplicates.
+        aesthetic_head: a safetensors file with a linear head ("weight" [1, D], "bias" [1]) on the scorer's embeddings.
+        captions: "none", "sidecar" (NAME.txt beside the footage), or "retrieval" (the nearest of `vocabulary` by the scorer).
+        vocabulary: a text file, one caption a line, for retrieval.
+    """
+
+    flow: str = "dis"
+    text: bool = False
+    scorer: str = ""
+    aesthetic_head: str = ""
+    captions: str = "sidecar"
+    vocabulary: str = ""
+
+    def __post_init__(self) -> None:
+        if self.flow not in METHODS:
+            raise UserError(f"unknown flow method {self.flow!r}; {nearest(self.flow, METHODS)}")
+        kinds = ("none", "sidecar", "retrieval")
+        if self.captions not in kinds:
+            raise UserError(f"unknown kind of captions {self.captions!r}; {nearest(self.captions, kinds)}")
+        if self.captions == "retrieval" and not (self.scorer and self.vocabulary):
+            raise UserError("captions by retrieval need a scorer and a vocabulary file")
+        if self.aesthetic_head and not self.scorer:
+            raise UserError("an aesthetic head reads a scorer's embeddings: name the scorer too")
+
+    def version(self) -> str:
+        return settings_hash("score", VERSION, asdict(self))
+
+
+class Captioner(Protocol):
+    """Describes a clip from some of its pictures."""
+
+    name: str
+
+    def caption(self, pictures: Sequence[np.ndarray], path: str) -> str:
+        """A sentence, "" if it has none. pictures uint8 [h, w, 3]."""
+        ...
+
+
+class Scoring:
+    """The scoring stage with its models loaded.
+
+    Args:
+        settings: which scores.
+        captioners: further ones, beside what the settings say; each of their captions may be drawn in training.
+    """
+
+    def __init__(self, settings: ScoreSettings, captioners: Sequence[Captioner] = ()):
+        self.settings = settings
+        self.captioners = list(captioners)
+        self.pictures = None
+        if settings.scorer:
+            from muybridge.curation.models import EmbeddingScores, RetrievalCaptioner
+
+            self.pictures = EmbeddingScores(settings.scorer, settings.aesthetic_head)
+            if settings.captions == "retrieval":
+                self.captioners.append(RetrievalCaptioner(self.pictures.scorer, settings.vocabulary))
+        if settings.captions == "sidecar":
+            self.captioners.append(Sidecar())
+
+    def __call__(self, record: dict[str, Any], jpegs: list[bytes]) -> dict[str, Any]:
+        """Score every clip of a source that is long enough to be one."""
+        looked = np.asarray(record["probe"]["looked"])
+        for clip in record["clips"]:
+            inside = np.flatnonzero((looked >= clip["start"] - 1e-6) & (looked < clip["end"] - 1e-6))
+            pictures = [np.asarray(Image.open(io.BytesIO(jpegs[i])).convert("RGB")) for i in inside]
+            clip["stages"]["score"] = self.settings.version()
+            if not clip["keep"]:
+                continue
+            if not pictures:
+                clip["problems"].append({"stage": "score", "kind": "unseen", "message": "no picture falls into it"})
+                continue
+            self._score(clip, pictures, looked[inside].tolist())
+        record["stages"]["score"] = self.settings.version()
+        return record
+
+    def _score(self, clip: dict[str, Any], pictures: list[np.ndarray], seconds: list[float]) -> None:
+        chosen = [pictures[0], pictures[len(pictures) // 2], pictures[-1]]
+        scores: dict[str, float | None] = {}
+        with_problem = clip["problems"].append
+        motion = measure_motion(pictures, seconds, self.settings.flow)
+        if motion is None:
+            with_problem({"stage": "motion", "kind": "too short", "message": "fewer than two looked-at pictures"})
+        else:
+            scores |= {k: round(v, 6) for k, v in asdict(motion).items()}
+            clip["motion_kind"] = motion.kind
+        for name, measure in (("sharpness", sharpness), ("colourfulness", colourfulness), ("exposure", exposure)):
+            scores[name] = round(min(measure(p) for p in chosen), 4)  # one bad end spoils a clip
+        if self.settings.text:
+            try:
+                scores["text"] = round(max(text_area(p) for p in chosen), 5)
+            except UserError:
+                raise
+            except Exception as error:
+                with_problem({"stage": "text", "kind": "failed", "message": f"{type(error).__name__}: {error}"})
+        clip["fingerprint"] = [fingerprint(p) for p in chosen]
+        clip["scores"] = scores
+        self._describe(clip, chosen)
+
+    def _describe(self, clip: dict[str, Any], chosen: list[np.ndarray]) -> None:
+        for captioner in self.captioners:
+            try:
+                text = captioner.caption(chosen, clip["path"])
+            except Exception as error:
+                clip["problems"].append(
+                    {
+                        "stage": "caption",
+                        "kind": "failed",
+                        "message": f"{captioner.name}: {type(error).__name__}: {error}",
+                    }
+                )
+                continue
+            if text:
+                clip["captions"].append({"name": captioner.name, "text": text})
+        for caption in clip["captions"]:
+            caption["share"] = round(1 / len(clip["captions"]), 4)
+        if self.pictures is not None:
+            try:
+                self.pictures.add(clip, chosen)
+            except Exception as error:
+                clip["problems"].append(
+                    {"stage": "embedding", "kind": "failed", "message": f"{type(error).__name__}: {error}"}
+                )
+
+
+class Sidecar:
+    """The caption beside the footage: NAME.txt for NAME.mp4."""
+
+    name = "sidecar"
+
+    def __init__(self) -> None:
+        self.root: Any = None
+
+    def caption(self, pictures: Sequence[np.ndarray], path: str) -> str:
+        if self.root is None:
+            return ""
+        beside = (self.root / path).with_suffix(".txt")
+        return " ".join(beside.read_text(encoding="utf-8").split()) if beside.is_file() else ""

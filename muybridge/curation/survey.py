@@ -1,0 +1,133 @@
+"""One decode of a file: its transitions, its shots, and small pictures of it at 2 frames a second for all later scores."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from muybridge.curation.cuts import CutSettings, CutWatcher, Zone
+from muybridge.curation.footage import FootageError, describe, frames_of, open_footage, uneven
+from muybridge.curation.records import Clip, Source, clip_identity, plain, settings_hash
+from muybridge.errors import UserError
+
+#: Frames are looked for cuts at this short side, pixels.
+CUT_SIDE = 72
+
+
+@dataclass(frozen=True)
+class SurveySettings:
+    """How footage is looked at and cut.
+
+    Attributes:
+        cuts: thresholds of the cut detection.
+        min_seconds, max_seconds: shots shorter are dropped (with a line), longer ones are divided evenly.
+        look_fps, look_side: the small pictures kept for the scores: frames a second, short side in pixels.
+    """
+
+    cuts: CutSettings = field(default_factory=CutSettings)
+    min_seconds: float = 2.0
+    max_seconds: float = 10.0
+    look_fps: float = 2.0
+    look_side: int = 180
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_seconds <= self.max_seconds:
+            raise UserError(f"clips need 0 < min_seconds <= max_seconds, got {self.min_seconds} and {self.max_seconds}")
+        if not 0 < self.look_fps <= 30 or self.look_side < 32:
+            raise UserError(
+                f"look_fps must be in (0, 30] and look_side at least 32, got {self.look_fps}, {self.look_side}"
+            )
+
+    def version(self) -> str:
+        return settings_hash("survey", asdict(self))
+
+
+def survey(path: Path, name: str, source_id: str, settings: SurveySettings) -> tuple[dict, list[bytes]]:
+    """A file's record and its small pictures (JPEG, in order; their times are in the record's probe).
+
+    A file that breaks off is used as far as it goes, with a line that says so.
+
+    Raises:
+        FootageError: nothing in it can be used.
+    """
+    source = Source(source_id, name)
+    watcher = CutWatcher(settings.cuts)
+    times: list[float] = []
+    keys: list[float] = []
+    looked: list[float] = []
+    pictures: list[bytes] = []
+    due = 0.0
+    with open_footage(path) as container:
+        probe = describe(container)
+        try:
+            for frame in frames_of(container):
+                times.append(frame.time)
+                if frame.key:
+                    keys.append(frame.time)
+                watcher.feed(frame.time, frame.rgb(CUT_SIDE))
+                if frame.time >= due - 1e-6:
+                    looked.append(frame.time)
+                    pictures.append(_jpeg(frame.rgb(settings.look_side)))
+                    due = (np.floor(frame.time * settings.look_fps + 1e-6) + 1) / settings.look_fps
+        except FootageError as error:
+            source.problem = {"kind": error.kind, "message": error.message}
+    if not times:
+        raise FootageError("no frame", source.problem.get("message", "no frame could be decoded"))
+    zones = watcher.finish()
+    gap = float(np.median(np.diff(times))) if len(times) > 1 else 1 / (probe.fps or 25)
+    end = times[-1] + gap
+    if not source.problem and end < 0.95 * probe.duration - 0.1:
+        message = f"says it lasts {probe.duration:.2f} s, but its frames end at {end:.2f} s"
+        source.problem = {"kind": "breaks off", "message": message}
+    source.probe = {
+        **asdict(probe),
+        "duration": end,
+        "frames": len(times),
+        "variable_rate": uneven(times),
+        "keys": keys,
+        "looked": looked,
+    }
+    source.zones = [[z.start, z.end, z.detector] for z in zones]
+    source.clips = [plain(c) for c in _clips(source, zones, times, end, settings)]
+    source.stages = {"survey": settings.version()}
+    return plain(source), pictures
+
+
+def _jpeg(picture: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def shots_of(zones: list[Zone], end: float, margin: float) -> list[tuple[float, float]]:
+    """Spans between transitions, a margin kept from slow ones; a hard cut needs none before it."""
+    spans, start = [], 0.0
+    for zone in zones:
+        slow = zone.end > zone.start
+        spans.append((start, zone.start - (margin if slow else 0.0)))
+        start = zone.end + (margin if slow else 0.0)
+    spans.append((start, end))
+    return [(a, b) for a, b in spans if b > a]
+
+
+def _clips(source: Source, zones: list[Zone], times: list[float], end: float, settings: SurveySettings) -> list[Clip]:
+    instants = np.asarray(times)
+    probe, out = source.probe, []
+    for start, stop in shots_of(zones, end, settings.cuts.margin):
+        parts = max(1, int(np.ceil((stop - start) / settings.max_seconds - 1e-6)))
+        for a, b in zip(np.linspace(start, stop, parts + 1)[:-1], np.linspace(start, stop, parts + 1)[1:], strict=True):
+            frames = int(((instants >= a - 1e-6) & (instants < b - 1e-6)).sum())
+            if not frames:
+                continue
+            identity = clip_identity(source.source_id, float(a), float(b), settings.version())
+            clip = Clip(identity, source.source_id, source.path, float(a), float(b), frames)
+            clip.fps, clip.width, clip.height = frames / float(b - a), probe["width"], probe["height"]
+            if b - a < settings.min_seconds - 1e-6:
+                clip.keep = False
+                clip.reasons = [f"too short: {b - a:.2f} s, at least {settings.min_seconds:g} s wanted"]
+            out.append(clip)
+    return out

@@ -1,0 +1,113 @@
+"""A latent space: a frozen autoencoder of pictures, applied to each frame, with its scaling factor inside."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from muybridge.errors import UserError
+from muybridge.models.packaged import WEIGHTS
+
+CHUNK = 16
+
+
+def frames_to_batch(video: Tensor) -> Tensor:
+    """[B, C, F, H, W] -> [B F, C, H, W]."""
+    return video.transpose(1, 2).flatten(0, 1)
+
+
+def batch_to_frames(pictures: Tensor, batch: int) -> Tensor:
+    """[B F, C, H, W] -> [B, C, F, H, W]."""
+    return pictures.unflatten(0, (batch, -1)).transpose(1, 2)
+
+
+def shrink_of(vae: AutoencoderKL) -> int:
+    """How many pixels a side one latent stands for."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+class VideoDecoder(Protocol):
+    """A decoder that sees several frames at once (video_autoencoder.VideoAutoencoder)."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """[B, C, F, h, w], unscaled -> [B, 3, F, H, W]."""
+        ...
+
+    def to(self, device: torch.device) -> Any: ...
+
+
+class LatentSpace:
+    """Encodes videos frame by frame; decodes them frame by frame, or in pieces with a decoder that knows time.
+
+    Latents are multiplied by the autoencoder's scaling factor, so that they have about unit variance.
+
+    Args:
+        vae: diffusers' autoencoder; frozen here.
+        chunk: frames of one call; memory grows with it. Results do not depend on it beyond rounding, but for a decoder that
+            knows time: its frames see the others of their piece.
+        decoder: takes the place of the picture decoder.
+    """
+
+    def __init__(self, vae: AutoencoderKL, chunk: int = CHUNK, decoder: VideoDecoder | None = None):
+        self.vae, self.chunk = vae.eval().requires_grad_(False), chunk
+        self.decoder = decoder
+        self.scale = float(vae.config.scaling_factor)
+        self.shrink = shrink_of(vae)
+        self.channels = int(vae.config.latent_channels)
+
+    @classmethod
+    def open(cls, folder: Path) -> LatentSpace:
+        """Load an autoencoder's folder (config.json and safetensors).
+
+        Raises:
+            UserError: incomplete or damaged.
+        """
+        if not (folder / WEIGHTS).is_file():
+            raise UserError(f"autoencoder {folder}: {WEIGHTS} is missing there")
+        try:
+            vae = AutoencoderKL.from_pretrained(str(folder), local_files_only=True, torch_dtype=torch.float32)
+        except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
+            raise UserError(f"autoencoder {folder}: it cannot be opened: {error}") from error
+        return cls(vae)
+
+    def identity(self) -> str:
+        """Changes with anything that changes the latents."""
+        digest = hashlib.sha256(repr(self.scale).encode())
+        for name, value in sorted(self.vae.state_dict().items()):
+            if name.startswith(("encoder.", "quant_conv.")):
+                digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:20]
+
+    def shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """[C, F, h, w] of the latents of [3, F, height, width].
+
+        Raises:
+            UserError: a size that is no multiple of the shrink factor.
+        """
+        if height % self.shrink or width % self.shrink:
+            raise UserError(f"{height}x{width} pixels: this model takes multiples of {self.shrink}")
+        return (self.channels, frames, height // self.shrink, width // self.shrink)
+
+    @torch.no_grad()
+    def encode(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, 3, F, H, W] in [-1, 1] -> mean and standard deviation of the latents, [B, C, F, h, w] each."""
+        self.vae.to(video.device)
+        parts = [self.vae.encode(p).latent_dist for p in frames_to_batch(video).split(self.chunk)]
+        mean, std = (torch.cat([getattr(p, n) for p in parts]) * self.scale for n in ("mean", "std"))
+        return batch_to_frames(mean, len(video)), batch_to_frames(std, len(video))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """[B, C, F, h, w] -> [B, 3, F, H, W] in [-1, 1] or a little beyond."""
+        if self.decoder is not None:
+            self.decoder.to(latents.device)
+            pieces = (latents / self.scale).split(self.chunk, 2)
+            return torch.cat([self.decoder.decode(piece) for piece in pieces], 2)
+        self.vae.to(latents.device)
+        pictures: Any = [self.vae.decode(p).sample for p in frames_to_batch(latents / self.scale).split(self.chunk)]
+        return batch_to_frames(torch.cat(pictures), len(latents))

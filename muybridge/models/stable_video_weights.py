@@ -1,0 +1,117 @@
+"""Stable Video Diffusion's U-Net, as diffusers keeps it, in our layout: a picture U-Net and a plug-in (spec 14)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from muybridge.errors import UserError
+from muybridge.models.inflated_unet import InflatedUNet
+
+#: The three scalars of its conditioning, in the order of `added_time_ids`.
+SCALARS = ("fps", "motion_bucket", "noise_augmentation")
+#: diffusers builds the residual blocks of the way up and beside down-going attention with this epsilon, the others with 1e-5.
+OUTER_EPS = 1e-6
+
+
+def configs_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(image_config, temporal_config) of a UNetSpatioTemporalConditionModel's config."""
+    count = len(config["block_out_channels"])
+    widths = int(config["projection_class_embeddings_input_dim"])
+    per_scalar = int(config["addition_time_embed_dim"])
+    if widths != len(SCALARS) * per_scalar:
+        raise UserError(f"a Stable Video model is told {len(SCALARS)} scalars, this one {widths // per_scalar}")
+    image = {
+        "in_channels": config["in_channels"],
+        "out_channels": config["out_channels"],
+        "sample_size": config.get("sample_size"),
+        "block_out_channels": tuple(config["block_out_channels"]),
+        "down_block_types": tuple(t.replace("SpatioTemporal", "2D") for t in config["down_block_types"]),
+        "up_block_types": tuple(t.replace("SpatioTemporal", "2D") for t in config["up_block_types"]),
+        "layers_per_block": config["layers_per_block"],
+        "transformer_layers_per_block": config.get("transformer_layers_per_block", 1),
+        "cross_attention_dim": config["cross_attention_dim"],
+        "attention_head_dim": config.get("num_attention_heads") or (8,) * count,
+        "use_linear_projection": True,
+    }
+    temporal = {
+        "type": "video_ldm",
+        "train_image": True,
+        "zero": False,
+        "scalars": list(SCALARS),
+        "scalars_everywhere": True,
+        "scalar_channels": per_scalar,
+        "outer_eps": OUTER_EPS,
+    }
+    return image, temporal
+
+
+def rename(name: str, depth: Mapping[str, int]) -> list[str]:
+    """Where a tensor of diffusers' goes: usually one place, a transformer's shared ones to each of its blocks.
+
+    Args:
+        depth: transformer path -> number of its blocks.
+    """
+    if name.startswith("add_embedding."):
+        return [f"temporal.scalars.{name}"]
+    found = re.match(r"(.+\.resnets\.\d+)\.(spatial_res_block|temporal_res_block|time_mixer)\.(.+)", name)
+    if found:
+        path, part, rest = found.groups()
+        key = path.replace(".", "_")
+        if part == "spatial_res_block":
+            return [f"image.{path}.{rest}"]
+        return [
+            f"temporal.convolutions.{key}.{rest}" if part == "temporal_res_block" else f"temporal.mixes.{key}.{rest}"
+        ]
+    found = re.match(
+        r"(.+\.attentions\.\d+)\.(temporal_transformer_blocks\.(\d+)|time_pos_embed|time_mixer)\.(.+)", name
+    )
+    if found:
+        path, part, block, rest = found.groups()
+        keys = [f"{path}.transformer_blocks.{d}".replace(".", "_") for d in range(depth[path])]
+        if block is not None:
+            return [f"temporal.attentions.{keys[int(block)]}.{rest}"]
+        if part == "time_mixer":
+            return [f"temporal.mixes.{key}.{rest}" for key in keys]
+        return [f"temporal.attentions.{key}.time_pos_embed.{rest}" for key in keys]
+    return [f"image.{name}"]
+
+
+def inflated_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> InflatedUNet:
+    """Our network with diffusers' weights.
+
+    Raises:
+        UserError: a tensor is missing or left over.
+    """
+    image, temporal = configs_of(config)
+    model = InflatedUNet(image, temporal)
+    depth = {p: len(m.transformer_blocks) for p, m in model.image.named_modules() if hasattr(m, "transformer_blocks")}
+    renamed = {new: value for name, value in weights.items() for new in rename(name, depth)}
+    wrong = model.load_state_dict(renamed, strict=False)
+    if wrong.missing_keys or wrong.unexpected_keys:
+        first = (wrong.missing_keys + wrong.unexpected_keys)[0]
+        raise UserError(
+            f"these are not a Stable Video U-Net's weights: {len(wrong.missing_keys)} tensors are missing, "
+            f"{len(wrong.unexpected_keys)} left over, such as {first}"
+        )
+    return model.eval()
+
+
+def load_stable_video_unet(folder: Path, dtype: torch.dtype = torch.float32) -> InflatedUNet:
+    """Read the `unet` folder of a Stable Video Diffusion model (config.json, one or several safetensors)."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not files:
+        raise UserError(f"{folder}: expected config.json and .safetensors weights of a Stable Video U-Net")
+    # of several variants one: full precision where it is there
+    plain = [f for f in files if ".fp16." not in f.name] or files
+    weights: dict[str, Tensor] = {}
+    for file in plain:
+        weights |= load_file(file)
+    return inflated_from(json.loads((folder / "config.json").read_text(encoding="utf-8")), weights).to(dtype)

@@ -1,0 +1,238 @@
+"""Temporal layers for inflated picture networks, and the plug-in interface that puts them in place.
+
+A picture network sees frames folded into its batch, [B F, ...]. A plug-in names *sites* (layers of the picture network) and
+is called with each site's output; what it returns goes on in its place. It also says what it adds to the conditioning and
+which of all parameters train. Source: 2304.08818 section 3.1; layer content as in Stable Video Diffusion's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from diffusers.models.attention import FeedForward
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from muybridge.nn.factorised import zero_init
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer of the picture network behind which temporal layers may sit.
+
+    Attributes:
+        path: its name, "down_blocks.0.resnets.1".
+        kind: "resnet" (a residual block, [B F, C, H, W]), "block" (one transformer block, [B F, H W, C]) or "transformer"
+            (a whole spatial transformer, [B F, C, H, W]).
+        channels, heads: of its output, and of its attention (0 for a resnet).
+    """
+
+    path: str
+    kind: str
+    channels: int
+    heads: int = 0
+
+    @property
+    def key(self) -> str:
+        """The path as a module name."""
+        return self.path.replace(".", "_")
+
+
+@dataclass
+class Call:
+    """What temporal layers may read during one pass of the network.
+
+    Attributes:
+        frames: F.
+        images_only: every frame stands alone: temporal layers pass their input on.
+        conditions: of the plug-in, by name.
+        prepared: what the plug-in made of them at the start of the pass.
+    """
+
+    frames: int
+    images_only: bool = False
+    conditions: Mapping[str, Tensor] = field(default_factory=dict)
+    prepared: dict[str, Any] = field(default_factory=dict)
+
+
+class TemporalPlugin(nn.Module):
+    """Base of all plug-ins.
+
+    Subclasses are built from the sites they chose and the widths they need, start as the identity (or say why not), and
+    override what they use of the five methods.
+    """
+
+    #: identity at the start: a fresh plug-in leaves the picture network's output as it is
+    starts_as_identity = True
+
+    @classmethod
+    def choose(cls, sites: list[Site]) -> list[Site]:
+        """The sites behind which it sits."""
+        raise NotImplementedError
+
+    def prepare_image(self, image: nn.Module) -> None:
+        """Change settings of the picture network that are not parameters, once, when it is built."""
+
+    def begin(self, z: Tensor, call: Call) -> None:
+        """Look at the noisy input [B, C, F, H, W] and the conditions, before the pass."""
+
+    def embed(self, embedding: Tensor, call: Call) -> Tensor:
+        """What the time embedding [B F, E] becomes for the whole network."""
+        return embedding
+
+    def follow(self, key: str, x: Tensor, call: Call, time: Tensor | None, text: Tensor | None) -> Tensor:
+        """What a site's output becomes. time [B F, E] at resnets; text [B F, L, D] at transformer blocks."""
+        raise NotImplementedError
+
+    def trainable(self, name: str) -> bool:
+        """Whether a parameter trains, by its name in the inflated network ("image..." or "temporal...")."""
+        return name.startswith("temporal.")
+
+
+class Inflated(Protocol):
+    """A picture network with a plug-in, and the pass that is under way."""
+
+    temporal: TemporalPlugin
+    call: Call | None
+
+
+class SiteHook:
+    """Called with a layer's output; an object rather than a closure, so that copies of the network point at themselves."""
+
+    def __init__(self, owner: Inflated, site: Site):
+        self.owner, self.site = owner, site
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        owner, call = self.owner, self.owner.call
+        if call is None or call.images_only:
+            return output
+        time = text = None
+        if self.site.kind == "resnet":
+            time = args[1] if len(args) > 1 else kwargs.get("temb")
+        elif self.site.kind == "block":
+            text = kwargs.get("encoder_hidden_states", args[2] if len(args) > 2 else None)
+        x = output if isinstance(output, Tensor) else output[0]
+        new = owner.temporal.follow(self.site.key, x, call, time, text)
+        if isinstance(output, Tensor):
+            return new
+        return (new, *output[1:]) if isinstance(output, tuple) else type(output)(sample=new)
+
+
+class Mix(nn.Module):
+    """alpha spatial + (1 - alpha) temporal with alpha = sigmoid(a); alpha is 1 for frames that stand alone.
+
+    Written as z + (1 - alpha)(z' - z), so that alpha = 1 gives z exactly. Source: 2304.08818 section 3.1.
+
+    Args:
+        start: of a.
+        reverse: alpha weights the temporal branch instead, as in Stable Video Diffusion's decoder.
+    """
+
+    def __init__(self, start: float = 0.5, reverse: bool = False):
+        super().__init__()
+        self.mix_factor = nn.Parameter(torch.tensor([start]))
+        self.sign = 1.0 if reverse else -1.0
+
+    def forward(self, spatial: Tensor, temporal: Tensor) -> Tensor:
+        share = torch.sigmoid(self.sign * self.mix_factor).to(spatial.dtype)
+        return spatial + share * (temporal - spatial)
+
+
+class TemporalResBlock(nn.Module):
+    """GroupNorm, SiLU, conv 3x1x1, + time embedding, GroupNorm, SiLU, conv 3x1x1 (zero at start), residual.
+
+    Statistics run over all frames of a clip, as in Stable Video Diffusion.
+    """
+
+    def __init__(self, channels: int, time_channels: int | None, groups: int, eps: float = 1e-5):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, channels, eps=eps)
+        self.conv1 = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+        self.time_emb_proj = nn.Linear(time_channels, channels) if time_channels else None
+        self.norm2 = nn.GroupNorm(groups, channels, eps=eps)
+        self.conv2 = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+        nn.init.zeros_(self.conv2.weight)
+        assert self.conv2.bias is not None
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        """x [B, C, F, H, W], time [B, F, E] -> like x."""
+        h = self.conv1(silu(self.norm1(x)))
+        if self.time_emb_proj is not None:
+            assert time is not None
+            h = h + self.time_emb_proj(silu(time)).transpose(1, 2)[..., None, None]
+        return x + self.conv2(silu(self.norm2(h)))
+
+
+class TemporalTransformerBlock(nn.Module):
+    """Frame positions, then feed-forward, attention over frames, cross-attention to the text, feed-forward; all residual.
+
+    Args:
+        channels, heads: widths.
+        text_channels: of the text tokens; 0 for no cross-attention.
+        zero: all output projections start at zero, so that the block starts as the identity.
+    """
+
+    def __init__(self, channels: int, heads: int, text_channels: int, zero: bool):
+        super().__init__()
+        self.norm_in = nn.LayerNorm(channels)
+        self.ff_in = FeedForward(channels, activation_fn="geglu")
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = Attention(channels, heads=heads, dim_head=channels // heads)
+        if text_channels:
+            self.norm2 = nn.LayerNorm(channels)
+            self.attn2 = Attention(channels, cross_attention_dim=text_channels, heads=heads, dim_head=channels // heads)
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels, activation_fn="geglu")
+        self.time_pos_embed = TimestepEmbedding(channels, 4 * channels, out_dim=channels)
+        self.text_channels = text_channels
+        if zero:
+            outputs = [self.ff_in.net[2], self.attn1.to_out[0], self.ff.net[2], self.time_pos_embed.linear_2]
+            for module in outputs + ([self.attn2.to_out[0]] if text_channels else []):
+                zero_init(module)
+
+    def forward(self, x: Tensor, text: Tensor | None, mask: Tensor | None = None) -> Tensor:
+        """x [B, F, N, C], text [B, L, D], mask [F, F] True where a frame may look -> like x."""
+        batch, frames, places, channels = x.shape
+        index = get_timestep_embedding(torch.arange(frames, device=x.device), channels, True, 0)
+        x = x + self.time_pos_embed(index.to(x.dtype))[:, None]
+        h = x.transpose(1, 2).reshape(batch * places, frames, channels)
+        h = h + self.ff_in(self.norm_in(h))
+        bias = None
+        if mask is not None:
+            bias = torch.zeros_like(mask, dtype=h.dtype).masked_fill_(~mask, -torch.inf).expand(len(h), -1, -1)
+        h = h + self.attn1(self.norm1(h), attention_mask=bias)
+        if self.text_channels:
+            assert text is not None
+            h = h + self.attn2(self.norm2(h), encoder_hidden_states=text.repeat_interleave(places, 0))
+        h = h + self.ff(self.norm3(h))
+        return h.reshape(batch, places, frames, channels).transpose(1, 2)
+
+
+def window_mask(frames: int, window: int, device: torch.device) -> Tensor | None:
+    """[F, F], True where |i - j| < window; None for a window of 0 or one that reaches everywhere."""
+    if window == 0 or window >= frames:
+        return None
+    place = torch.arange(frames, device=device)
+    return (place[:, None] - place[None]).abs() < window
+
+
+def spatial_sites(unet: nn.Module) -> Iterator[Site]:
+    """Every site of a diffusers UNet2DConditionModel, in the order in which they run within a block."""
+    from diffusers.models.attention import BasicTransformerBlock
+    from diffusers.models.resnet import ResnetBlock2D
+    from diffusers.models.transformers.transformer_2d import Transformer2DModel
+
+    for path, module in unet.named_modules():
+        if isinstance(module, ResnetBlock2D):
+            yield Site(path, "resnet", int(module.out_channels))
+        elif isinstance(module, BasicTransformerBlock):
+            yield Site(path, "block", int(module.norm1.normalized_shape[0]), int(module.attn1.heads))
+        elif isinstance(module, Transformer2DModel):
+            heads = int(module.transformer_blocks[0].attn1.heads)
+            yield Site(path, "transformer", int(module.in_channels), heads)

@@ -1,0 +1,195 @@
+"""Sampling in a latent space with Stable Diffusion's parts: an autoencoder, a U-Net told a table's index, a scheduler's config.
+
+One frame is an image model: `LatentPipeline.from_image_folder` opens any Stable Diffusion folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from muybridge.diffusion.guidance import Scale, guide
+from muybridge.diffusion.prediction import Denoise
+from muybridge.diffusion.tables import DiscreteSchedule
+from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.latents import LatentSpace, batch_to_frames, frames_to_batch
+from muybridge.nn.text_conditioning import TextCondition
+from muybridge.systems.pipeline import SamplingConfig, VideoOutput, VideoPipeline
+
+
+def predict_frames(network: nn.Module, z: Tensor, index: Tensor, tokens: Tensor) -> Tensor:
+    """A picture network on each frame: z [B, C, F, h, w], table index [B], tokens [B, L, D] -> like z."""
+    batch, frames = z.shape[0], z.shape[2]
+    out = network(
+        frames_to_batch(z),
+        index.repeat_interleave(frames),
+        encoder_hidden_states=tokens.repeat_interleave(frames, 0),
+    ).sample
+    return batch_to_frames(out, batch)
+
+
+class LatentPipeline(VideoPipeline):
+    """Words to pictures or videos through a latent space.
+
+    All tokens of a caption are attended to, padding too, and no caption is the empty caption, as in Stable Diffusion.
+
+    Args:
+        network: a UNet2DConditionModel (each frame alone).
+        vae: its autoencoder.
+        scheduler: a diffusers scheduler's config: noise table, prediction type, spacing.
+        text_encoder, text_max_length, sampling: as in TextToVideoPipeline.
+    """
+
+    allow_empty = True
+
+    def __init__(
+        self,
+        network: nn.Module,
+        vae: AutoencoderKL,
+        scheduler: dict[str, Any],
+        text_encoder: str | None = None,
+        text_max_length: int = 16,
+        sampling: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.register_modules(network=network, vae=vae)
+        self.register_to_config(
+            scheduler=dict(scheduler),
+            text_encoder=text_encoder,
+            text_max_length=text_max_length,
+            sampling=dict(sampling or {}),
+        )
+        self.space = LatentSpace(vae)
+        self.table = DiscreteSchedule.from_config(scheduler)
+
+    @property
+    def prediction_type(self) -> str:
+        return str(self.config.scheduler.get("prediction_type", "epsilon"))
+
+    def predict(self, z: Tensor, lam: Tensor, text: TextCondition | None) -> Tensor:
+        assert text is not None
+        index = self.table.index_of(lam).to(z.device, torch.float32)
+        return predict_frames(self.network, z, index, text.tokens.to(z))
+
+    def null_text(self, text: TextCondition | None) -> TextCondition:
+        empty = self._embed([""])
+        assert empty is not None
+        rows = 1 if text is None else len(text.pooled)
+        return TextCondition.stack([empty] * rows).to(self.device)
+
+    def levels(self, steps: int) -> Tensor:
+        return self.table.inference_levels(steps)
+
+    def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
+        return self.space.shape(settings.num_frames, settings.height, settings.width)
+
+    def to_pixels(self, samples: Tensor) -> Tensor:
+        return self.space.decode(samples)
+
+    def to_samples(self, pixels: Tensor) -> Tensor:
+        return self.space.encode(pixels)[0]
+
+    @classmethod
+    def from_image_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> LatentPipeline:
+        """Open a Stable Diffusion folder (unet/, vae/, scheduler/, and the text encoder's own or our default one)."""
+        from diffusers import UNet2DConditionModel
+
+        network = UNet2DConditionModel.from_pretrained(str(folder / "unet"), local_files_only=True, torch_dtype=dtype)
+        space = LatentSpace.open(folder / "vae")
+        scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+        extra = folder / "muybridge.json"
+        ours = json.loads(extra.read_text(encoding="utf-8")) if extra.is_file() else {}
+        settings = {k: v for k, v in scheduler.items() if not k.startswith("_")}
+        return cls(network, space.vae, settings, **ours)
+
+
+@dataclass(frozen=True)
+class VideoCondition:
+    """What an inflated network is told: text, and tensors by the plug-in's names, one row a video."""
+
+    text: TextCondition
+    tensors: Mapping[str, Tensor]
+
+    def rows(self, which: slice) -> VideoCondition:
+        return VideoCondition(self.text.rows(which), {k: v[which] for k, v in self.tensors.items()})
+
+    def to(self, device: torch.device | str) -> VideoCondition:
+        return VideoCondition(self.text.to(device), {k: v.to(device) for k, v in self.tensors.items()})
+
+    def without_context(self) -> VideoCondition:
+        return replace(self, tensors={k: v for k, v in self.tensors.items() if not k.startswith("known")})
+
+
+class InflatedPipeline(LatentPipeline):
+    """Words, and known frames, to video with an inflated picture network.
+
+    Args:
+        network: an InflatedUNet.
+        image: the picture model it was inflated from, for the saved folder; the rest as in LatentPipeline.
+    """
+
+    def __init__(
+        self,
+        network: InflatedUNet,
+        vae: AutoencoderKL,
+        scheduler: dict[str, Any],
+        text_encoder: str | None = None,
+        text_max_length: int = 16,
+        sampling: dict[str, Any] | None = None,
+        image: str = "",
+    ):
+        super().__init__(network, vae, scheduler, text_encoder, text_max_length, sampling)
+        self.register_to_config(image=image)
+        self._given: dict[str, Tensor] = {}
+        self._context_scale = 1.0
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        seed: int | Sequence[int] = 0,
+        *,
+        given: Mapping[str, Tensor] | None = None,
+        context_scale: float = 1.0,
+        **options: Any,
+    ) -> VideoOutput:
+        """Sample one video a prompt; see TextToVideoPipeline.
+
+        Args:
+            given: conditions of the plug-in, one row a video: "known" and "known_mask" for context frames, scalars.
+            context_scale: s of context guidance, f + s (f(known) - f); 1 is none (2304.08818 eq. 6).
+        """
+        self._given, self._context_scale = dict(given or {}), context_scale
+        try:
+            return super().__call__(prompt, seed, **options)
+        finally:
+            self._given, self._context_scale = {}, 1.0
+
+    def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> Any:
+        text = self._embed(["" if p is None else p for p in prompts])
+        assert text is not None
+        tensors = {"fps": torch.full((len(prompts),), settings.fps)}
+        return VideoCondition(text, {**tensors, **self._given})
+
+    def predict(self, z: Tensor, lam: Tensor, text: Any) -> Tensor:
+        index = self.table.index_of(lam).to(z.device, torch.float32)
+        tensors = {k: v.to(z) if v.is_floating_point() else v for k, v in text.tensors.items()}
+        out: Tensor = self.network(z, index, text.text.tokens.to(z), conditions=tensors).sample
+        return out
+
+    def null_text(self, text: Any) -> Any:
+        return replace(text, text=super().null_text(text.text))
+
+    def denoiser(self, text: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
+        guided = super().denoiser(text, settings, scale)
+        if self._context_scale == 1.0 or "known" not in text.tensors:
+            return guided
+        bare, strength = super().denoiser(text.without_context(), settings, scale), self._context_scale
+        return lambda z, lam: guide(guided(z, lam), bare(z, lam), strength)

@@ -1,0 +1,290 @@
+"""Latent systems: diffusers' numbers, frozen picture models, context frames, and training end to end (specs 08, 14)."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+from muybridge.errors import UserError
+from muybridge.models.text_encoder import TextConfig, TextEncoder
+from muybridge.systems.image_ldm import ImageLDM
+from muybridge.systems.latent_pipeline import InflatedPipeline
+from muybridge.systems.loading import load_pipeline
+from muybridge.systems.long_video import interpolate_latents, predict_latents
+from muybridge.systems.video_ldm import VideoLDM
+from muybridge.training.recipe import Recipe, TrainingConfig
+from muybridge.training.trainer import Trainer
+from tests.conftest import TINY_VAE, randomise
+
+VAE = {**TINY_VAE, "scaling_factor": 0.7}
+UNET = dict(
+    sample_size=8,
+    in_channels=4,
+    out_channels=4,
+    block_out_channels=(16, 32),
+    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    layers_per_block=1,
+    norm_num_groups=8,
+    attention_head_dim=[2, 4],
+    cross_attention_dim=384,
+)
+TEXT = TextConfig(max_length=12)
+SAMPLING = {"num_frames": 1, "height": 16, "width": 16, "num_inference_steps": 4, "threshold": "none"}
+PROMPT = "a red circle moving left"
+
+
+@pytest.fixture
+def latent_space(tmp_path):
+    folder = tmp_path / "vae"
+    randomise(AutoencoderKL(**VAE), 0.02).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def picture_model(tmp_path, latent_space):
+    """A saved image model with perturbed weights."""
+    system = ImageLDM({"autoencoder": str(latent_space), **UNET}, {}, TEXT)
+    system.save(randomise(system.build(), 0.05), tmp_path / "picture", SAMPLING)
+    return tmp_path / "picture"
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_diffusers_samples_the_same_picture(picture_model, scale):
+    pipeline = load_pipeline(str(picture_model))
+    encoder = TextEncoder(TEXT)
+    encoder.tokenizer.model_max_length = TEXT.max_length
+    encoder.model.config.use_attention_mask = True
+    theirs = StableDiffusionPipeline.from_pretrained(
+        str(picture_model), text_encoder=encoder.model, tokenizer=encoder.tokenizer, local_files_only=True
+    )
+    theirs.set_progress_bar_config(disable=True)
+    from muybridge.diffusion.noise import Noise
+
+    latents = Noise([5])((4, 1, 8, 8), "start")[:, :, 0]
+    expected = theirs(
+        PROMPT, latents=latents, num_inference_steps=4, guidance_scale=scale, eta=0.0, output_type="pt"
+    ).images
+    got = pipeline(PROMPT, seed=5, guidance_scale=scale).samples[:, :, 0]
+    assert torch.allclose(got.clamp(-1, 1) / 2 + 0.5, expected, atol=1e-4)
+
+
+def test_same_seed_same_picture_whatever_the_batch(picture_model):
+    pipeline = load_pipeline(str(picture_model))
+    prompts = [PROMPT, "a blue star", "", "a white ring"]
+    alone = pipeline(prompts, seed=3).samples
+    assert torch.allclose(pipeline(prompts, seed=3, batch_size=3).samples, alone, atol=1e-4)
+    assert torch.allclose(pipeline(prompts[2], seed=5).samples, alone[2:3], atol=1e-4)
+    assert pipeline(None, seed=5).samples.shape == alone[2:3].shape
+
+
+def recipe_of(name, system, model, data=None, **diffusion):
+    world = {"source": "world", "height": 16, "width": 16, "num_frames": 8, "num_clips": 8, "backgrounds": ["dark"]}
+    return Recipe(
+        name=name,
+        system=system,
+        model=model,
+        data={**world, "pans": ["none"], **(data or {})},
+        diffusion=diffusion,
+        text=TEXT,
+        training=TrainingConfig(
+            steps=3,
+            batch_size=4,
+            warmup_steps=1,
+            checkpoint_every=2,
+            validate_every=3,
+            validation_clips=4,
+            sample_every=3,
+        ),
+        sampling=SAMPLING if system == "image_ldm" else {**SAMPLING, "num_frames": 8},
+    )
+
+
+def test_an_image_model_trains_and_resumes(tmp_path, latent_space):
+    recipe = recipe_of("picture", "image_ldm", {"autoencoder": str(latent_space), **UNET}, {"num_frames": 1})
+    model = Trainer(recipe, tmp_path / "whole").run()
+    half = Trainer(recipe, tmp_path / "half")
+    half.run(until=2)
+    Trainer(recipe, tmp_path / "half").run()
+    name = "unet/diffusion_pytorch_model.safetensors"
+    assert (model / name).read_bytes() == (tmp_path / "half" / "model" / name).read_bytes()
+    frames = load_pipeline(str(model))(PROMPT, seed=1).frames
+    assert frames.shape == (1, 1, 16, 16, 3)
+    assert len(list((tmp_path / "whole" / "cache").glob("latents-*.safetensors"))) == 2  # both splits, once each
+
+
+@pytest.mark.parametrize("task", ["clip", "prediction", "interpolation"])
+def test_a_video_model_trains_behind_a_frozen_picture_model(tmp_path, picture_model, task):
+    recipe = recipe_of("video", "video_ldm", {"image": str(picture_model)}, task=task, strides=(1,))
+    trainer = Trainer(recipe, tmp_path / "run")
+    before = trainer.system.build().state_dict()
+    model = trainer.run()
+    after = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+    assert all(torch.equal(before[n], after[n]) for n in before if n.startswith("image."))
+    assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith("temporal."))
+    assert trainer.counts["trainable"] == sum(v.numel() for n, v in before.items() if n.startswith("temporal."))
+    saved = {p.relative_to(model).as_posix() for p in model.rglob("*.safetensors")}
+    assert saved == {"temporal/diffusion_pytorch_model.safetensors"}
+    if task == "clip":
+        pipeline = load_pipeline(str(model))
+        assert isinstance(pipeline, InflatedPipeline)
+        alone = pipeline([PROMPT, "a ring"], seed=1).samples
+        assert alone.shape == (2, 3, 8, 16, 16)
+        assert torch.allclose(pipeline([PROMPT, "a ring"], seed=1, batch_size=2).samples, alone, atol=1e-4)
+
+
+def test_context_frames(picture_model):
+    system = VideoLDM({"image": str(picture_model)}, {"task": "prediction"}, TEXT)
+    video = torch.randn(8, 4, 6, 8, 8)
+
+    class Batch:
+        places, seed, step = range(8), 1, 0
+
+    Batch.video = video
+    counts = system._mask(Batch).sum((1, 2, 3, 4)).long().tolist()
+    assert set(counts) <= {0, 1, 2} and len(set(counts)) > 1
+    seen = {}
+
+    class Spy(torch.nn.Module):
+        def forward(self, z, index, tokens, conditions):
+            seen.update(conditions)
+            return type("Out", (), {"sample": torch.zeros_like(z)})
+
+    Batch.scalars = {}
+    system.predict(Spy(), torch.randn_like(video), torch.zeros(8), torch.zeros(8, 3, 384), Batch)
+    mask = seen["known_mask"]
+    assert torch.equal(seen["known"], video * mask)  # clean latents at known frames, zero elsewhere
+    assert all((mask[i, 0, :n] == 1).all() and (mask[i, 0, n:] == 0).all() for i, n in enumerate(counts))
+
+
+def test_interpolation_windows(picture_model):
+    system = VideoLDM({"image": str(picture_model)}, {"task": "interpolation", "strides": [3, 1]}, TEXT)
+    from muybridge.systems.contract import TrainingBatch
+
+    video = torch.arange(16.0).reshape(1, 1, 16, 1, 1).expand(32, 4, 16, 8, 8)
+    batch = system._windows(TrainingBatch(video, None, 0, range(32), 32, 1, 0))
+    first, regime = batch.video[:, 0, :, 0, 0], batch.scalars["regime"]
+    steps = first.diff(dim=1)
+    assert batch.video.shape[2] == 5 and set(regime.tolist()) == {0.0, 1.0}
+    assert all((steps[i] == (3 if regime[i] == 0 else 1)).all() for i in range(32))
+    assert system._mask(batch)[0, 0, :, 0, 0].tolist() == [1, 0, 0, 0, 1]
+    with pytest.raises(UserError, match="needs 13 frames"):
+        system._windows(TrainingBatch(video[:, :, :8], None, 0, range(32), 32, 1, 0))
+
+
+def test_context_guidance(picture_model):
+    system = VideoLDM({"image": str(picture_model)}, {"task": "prediction"}, TEXT)
+    network = system.build()
+    randomise(network.temporal)
+    pipeline = system.pipeline(network.eval(), {**SAMPLING, "num_frames": 4, "guidance_scale": 2.0})
+    mask = torch.zeros(1, 1, 4, 1, 1)
+    mask[:, :, 0] = 1
+    given = {"known": torch.randn(1, 4, 4, 8, 8), "known_mask": mask}
+    told = pipeline(PROMPT, seed=1, given=given).samples
+    bare = pipeline(PROMPT, seed=1).samples
+    assert not torch.allclose(told, bare, atol=1e-4)
+    assert torch.allclose(pipeline(PROMPT, seed=1, given=given, context_scale=0.0).samples, bare, atol=1e-4)
+    assert not torch.allclose(pipeline(PROMPT, seed=1, given=given, context_scale=2.0).samples, told, atol=1e-4)
+
+
+def test_errors(tmp_path, picture_model, latent_space):
+    with pytest.raises(UserError, match="autoencoder"):
+        ImageLDM(UNET, {}, TEXT)
+    with pytest.raises(UserError, match="caption"):
+        ImageLDM({"autoencoder": str(latent_space)}, {}, None)
+    with pytest.raises(UserError, match="rescale_betas_zero_snr"):
+        ImageLDM({"autoencoder": str(latent_space)}, {"scheduler": {"rescale_betas_zerosnr": True}}, TEXT)
+    with pytest.raises(UserError, match="interpolation"):
+        VideoLDM({"image": str(picture_model)}, {"task": "interpolate"}, TEXT)
+    with pytest.raises(UserError, match="no part of a model"):
+        VideoLDM({"image": str(tmp_path / "nothing")}, {"task": "prediction"}, TEXT).build()
+    pipeline = load_pipeline(str(picture_model))
+    with pytest.raises(UserError, match="multiples of 2"):
+        pipeline(PROMPT, height=15)
+    (picture_model / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match="damaged"):
+        load_pipeline(str(picture_model))
+    (picture_model / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    (picture_model / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(UserError, match="pickled"):
+        load_pipeline(str(picture_model))
+    index = json.loads((picture_model / "model_index.json").read_text())
+    assert index["_class_name"] == "StableDiffusionPipeline"
+
+
+def test_latents_tell_rate_and_motion(tmp_path, latent_space):
+    recipe = recipe_of("picture", "image_ldm", {"autoencoder": str(latent_space), **UNET})
+    trainer = Trainer(replace(recipe, training=replace(recipe.training, steps=1)), tmp_path / "run")
+    trainer.prepare()
+    batch = trainer.batches(0, range(4))
+    assert batch.video.shape == (4, 4, 8, 8, 8) and set(batch.scalars) == {"fps", "motion_bucket"}
+    buckets = trainer.batches.latents.motion_bucket
+    assert float(buckets.min()) == 0 and float(buckets.max()) == 255
+    motions = [np.abs(np.diff(trainer.batches.source.clip(i).frames.astype(int), axis=0)).mean() for i in range(8)]
+    assert np.argsort(motions).tolist() == buckets.argsort().tolist()
+
+
+def context_model(picture_model, task):
+    system = VideoLDM({"image": str(picture_model)}, {"task": task}, TEXT)
+    network = system.build()
+    randomise(network.temporal)
+    return system.pipeline(network.eval(), {**SAMPLING, "num_frames": 5, "guidance_scale": 1.0})
+
+
+def test_long_videos_keep_what_is_known(picture_model):
+    pipeline = context_model(picture_model, "prediction")
+    long = predict_latents(pipeline, PROMPT, 12, seed=3)
+    assert long.shape == (1, 4, 12, 8, 8)
+    # blocks of 5, then 3 new frames each; more frames never change the earlier ones
+    assert torch.equal(predict_latents(pipeline, PROMPT, 9, seed=3), long[:, :, :9])
+    start = torch.randn(1, 4, 3, 8, 8)
+    continued = predict_latents(pipeline, PROMPT, 7, seed=3, start=start)
+    assert torch.equal(continued[:, :, :3], start)
+    with pytest.raises(UserError, match=r"1\.\.4"):
+        predict_latents(pipeline, PROMPT, 12, context=5)
+
+
+def test_interpolation_joins_on_the_given_frames(picture_model):
+    pipeline = context_model(picture_model, "interpolation")
+    keys = torch.randn(1, 4, 8, 8, 8)
+    between = interpolate_latents(pipeline, keys, PROMPT, seed=2)
+    assert between.shape[2] == 29 and torch.equal(between[:, :, ::4], keys)
+    assert torch.allclose(interpolate_latents(pipeline, keys, PROMPT, seed=2, batch_size=1), between, atol=1e-4)
+    # a gap depends on its own ends alone, and the flag changes what is made
+    part = interpolate_latents(pipeline, keys[:, :, :3], PROMPT, seed=2)
+    assert torch.allclose(part, between[:, :, :9], atol=1e-4)
+    assert not torch.allclose(interpolate_latents(pipeline, keys, PROMPT, seed=2, regime=1), between, atol=1e-3)
+    assert interpolate_latents(pipeline, between, PROMPT, regime=1).shape[2] == 113
+    with pytest.raises(UserError, match="at least 2"):
+        interpolate_latents(pipeline, keys[:, :, :1], PROMPT)
+    with pytest.raises(UserError, match="no known frames"):
+        interpolate_latents(load_pipeline(str(picture_model)), keys, PROMPT)
+
+
+def test_extension_works_in_a_latent_space(picture_model):
+    from muybridge.systems.continuation import extend_video
+
+    pipeline = context_model(picture_model, "clip")
+    frames = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
+    longer = extend_video(pipeline, frames, PROMPT, 4, seed=1, num_inference_steps=2)
+    assert longer.shape == (7, 16, 16, 3) and np.array_equal(longer[:3], frames)
+
+
+def test_a_whole_diffusers_folder(picture_model, tmp_path):
+    from muybridge.diffusion.noise import Noise
+    from muybridge.systems.diffusers_folder import export_diffusers
+
+    folder = export_diffusers(str(picture_model), tmp_path / "whole")
+    theirs = StableDiffusionPipeline.from_pretrained(str(folder), local_files_only=True)
+    theirs.set_progress_bar_config(disable=True)
+    latents = Noise([5])((4, 1, 8, 8), "start")[:, :, 0]
+    expected = theirs(PROMPT, latents=latents, num_inference_steps=4, guidance_scale=3.0, output_type="pt").images
+    got = load_pipeline(str(folder))(PROMPT, seed=5, guidance_scale=3.0).samples[:, :, 0]
+    assert torch.allclose(got.clamp(-1, 1) / 2 + 0.5, expected, atol=1e-4)
+    with pytest.raises(UserError, match="already"):
+        export_diffusers(str(picture_model), tmp_path / "whole")
+    with pytest.raises(UserError, match="only image models"):
+        export_diffusers("world-vdm", tmp_path / "other")
