@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from muybridge.data.video_io import SAME_BYTES
+
 ENDINGS = (
     ".mp4",
     ".mov",
@@ -229,7 +231,7 @@ def encode_clip(source: Path, target: Path, start: float, end: float, crf: int =
         rate = reader.streams.video[0].average_rate or Fraction(25)
         out: Any = writer.add_stream("libx264", rate=rate)
         out.pix_fmt = "yuv420p"
-        out.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        out.options = {"crf": str(crf), "preset": "veryfast", **SAME_BYTES}
         out.time_base = out.codec_context.time_base = Fraction(1, 90000)
         for frame in frames_of(reader, start, end):
             rgb = frame.rgb()

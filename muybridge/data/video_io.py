@@ -17,6 +17,8 @@ from muybridge.data.clips import Clip
 from muybridge.errors import UserError, nearest
 
 FORMATS = ("mp4", "gif", "webp", "npy")
+#: x264 options for the same bytes from the same frames: without the second it now and then reads memory that it never set.
+SAME_BYTES = {"threads": "1", "x264-params": "cpu-independent=1"}
 CRF = 12
 
 
@@ -101,7 +103,7 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str) -> None:
         stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = padded.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": str(CRF), "preset": "medium", "threads": "1"}
+        stream.options = {"crf": str(CRF), "preset": "medium", **SAME_BYTES}
         for picture in padded:
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
                 container.mux(packet)
