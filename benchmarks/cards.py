@@ -1,4 +1,4 @@
-"""The card of world-vdm from its figures, log and recipe: `python -m benchmarks.cards`. No number is typed by hand."""
+"""The bundled models' cards from their figures, logs and recipes: `python -m benchmarks.cards`. No number is typed by hand."""
 
 from __future__ import annotations
 
@@ -218,10 +218,14 @@ Licence of the weights: Apache-2.0; the data's licences are above.
 """
 
 
+CARDS = {"emoji-image": emoji_image_card, "emoji-video": emoji_video_card}
+
+
 def main() -> None:
-    emoji = zoo_folder() / "emoji-image"
-    if (emoji / "figures.json").is_file():
-        (emoji / "README.md").write_text(emoji_image_card(emoji), encoding="utf-8")
+    for name, write in CARDS.items():
+        folder = zoo_folder() / name
+        if (folder / "figures.json").is_file():
+            (folder / "README.md").write_text(write(folder), encoding="utf-8")
     folder = zoo_folder() / "world-vdm"
     (folder / "README.md").write_text(card(folder, load_recipe(RECIPE)), encoding="utf-8")
     print(folder / "README.md")

@@ -99,7 +99,11 @@ def motion_figures(model: str, count: int, references: int = 200) -> dict[str, A
     network = PictureFeatures()
     ground = clip_features(network, reference)
     low, high = np.percentile([frame_difference(f) for f in reference + sets["real"]], [5, 95])
-    figures: dict[str, Any] = {"clips": count, "references": len(others), "data's 5th and 95th": [float(low), float(high)]}
+    figures: dict[str, Any] = {
+        "clips": count,
+        "references": len(others),
+        "data's 5th and 95th": [float(low), float(high)],
+    }
     for name, clips in sets.items():
         features = clip_features(network, clips)
         changes = [frame_difference(f) for f in clips]

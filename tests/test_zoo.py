@@ -17,7 +17,7 @@ PARENT = Path(__file__).parent.parent
 
 def test_bundled_models_are_small_and_have_cards():
     models = bundled_models()
-    assert {"world-vdm", "emoji-image"} <= set(models)
+    assert {"world-vdm", "emoji-image", "emoji-video"} <= set(models)
     for folder in models.values():
         card = (folder / "README.md").read_text(encoding="utf-8")
         for section in ("## Data", "## Training", "## Measured"):
