@@ -24,6 +24,7 @@ from muybridge.data.emoji import EmojiConfig, EmojiSource, group_of
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_strip
 from muybridge.evaluation.frechet import clip_features, frechet_distance
+from muybridge.evaluation.motion import mean_frame_difference
 from muybridge.models.picture_features import PictureFeatures
 from muybridge.systems.loading import load_pipeline, zoo_folder
 from muybridge.systems.pipeline import from_uint8, to_uint8
@@ -74,19 +75,14 @@ def shares(ranks: list[int]) -> dict[str, float]:
     }
 
 
-def frame_difference(frames: np.ndarray) -> float:
-    """Mean absolute change from frame to frame, grey levels of 255."""
-    return float(np.abs(np.diff(frames.astype(np.float32), axis=0)).mean())
-
-
-def motion_figures(model: str, count: int, references: int = 200) -> dict[str, Any]:
+def motion_figures(model: str, pipeline: Any, count: int, references: int = 200) -> dict[str, Any]:
     """Does it move as the data moves: against other loops, beside real ones (the floor) and independent pictures."""
     recipe = load_recipe(RECIPE.with_name(f"{model}.yaml"))
     source = make_source(recipe.data)
     order = random.Random(1).sample(range(len(source)), min(count + references, len(source)))
     chosen, others = order[:count], order[count:]
     captions = [source.caption_of(i) for i in chosen]
-    videos = load_pipeline(model)(captions, seed=0, batch_size=8).frames
+    videos = pipeline(captions, seed=0, batch_size=8).frames
     frames = videos.shape[1]
     pictures: Any = load_pipeline(recipe.model["image"])
     single = pictures([c for c in captions for _ in range(frames)], seed=0, batch_size=32).frames
@@ -98,7 +94,7 @@ def motion_figures(model: str, count: int, references: int = 200) -> dict[str, A
     reference = [source.clip(i).frames for i in others]
     network = PictureFeatures()
     ground = clip_features(network, reference)
-    low, high = np.percentile([frame_difference(f) for f in reference + sets["real"]], [5, 95])
+    low, high = np.percentile([mean_frame_difference(f) for f in reference + sets["real"]], [5, 95])
     figures: dict[str, Any] = {
         "clips": count,
         "references": len(others),
@@ -106,7 +102,7 @@ def motion_figures(model: str, count: int, references: int = 200) -> dict[str, A
     }
     for name, clips in sets.items():
         features = clip_features(network, clips)
-        changes = [frame_difference(f) for f in clips]
+        changes = [mean_frame_difference(f) for f in clips]
         figures[name] = {
             "frame difference": float(np.median(changes)),
             "share within": float(np.mean([low <= c <= high for c in changes])),
@@ -149,7 +145,7 @@ def main() -> None:
                 picture(frames[:24], arguments.picture.with_suffix(".gif"), columns=8, scale=2)
             write_strip(frames[:24, 0].reshape(3, 8, *frames.shape[2:]), arguments.picture.with_suffix(".png"))
     if arguments.motion:
-        figures["motion"] = motion_figures(arguments.model, arguments.motion)
+        figures["motion"] = motion_figures(arguments.model, pipeline, arguments.motion)
         print(json.dumps(figures["motion"]))
     output = arguments.output or zoo_folder() / arguments.model / "figures.json"
     output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
