@@ -6,14 +6,12 @@ cancel. Source: 2311.15127 appendix C (Farneback at 2 fps); DIS is the default h
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-METHODS = ("dis", "farneback")
+from muybridge.models.optical_flow import flow_between
+
 #: Below this, as a share of the short side a second, nothing moves (sensor noise and compression).
 STILL = 0.004
 #: Blurred pictures that differ by less than this, grey levels over a few pixels, show the same.
@@ -22,26 +20,6 @@ QUIET = 1.0
 TEXTURED = 3.0
 #: Points that a camera's motion is fitted to, at least.
 FEWEST = 12
-
-
-@lru_cache(maxsize=1)
-def _dis() -> Any:
-    cv2: Any = importlib.import_module("cv2")  # its type stubs lag behind it
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-
-
-def flow_between(first: np.ndarray, second: np.ndarray, method: str = "dis") -> np.ndarray:
-    """Grey uint8 [H, W] twice -> [H, W, 2], x right and y down, pixels: first(p) = second(p + flow).
-
-    Raises:
-        ValueError: an unknown method.
-    """
-    if method == "dis":
-        return np.asarray(_dis().calc(first, second, None))
-    if method == "farneback":
-        cv2: Any = importlib.import_module("cv2")
-        return np.asarray(cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 3, 15, 3, 5, 1.2, 0))
-    raise ValueError(f"unknown flow method {method!r}; expected one of {', '.join(METHODS)}")
 
 
 def evidence(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

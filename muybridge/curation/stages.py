@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from muybridge.curation.motion import METHODS, measure_motion
+from muybridge.curation.motion import measure_motion
 from muybridge.curation.records import settings_hash
 from muybridge.curation.scores import colourfulness, exposure, fingerprint, sharpness, text_area
 from muybridge.errors import UserError, nearest
+from muybridge.models.optical_flow import METHODS
 
 VERSION = 1
 

@@ -148,12 +148,16 @@ class PackedSource:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def _read(self, index: int) -> np.ndarray:
+    def raw(self, index: int) -> np.ndarray:
+        """The stored frames of an entry, uint8 [F, H, W, 3 or 4], alpha kept."""
         entry = self.entries[index]
         with open(self.store / "clips.bin", "rb") as file:
             file.seek(entry.offset)
             data = zlib.decompress(file.read(entry.size))
-        frames = np.frombuffer(data, np.uint8).reshape(entry.shape)
+        return np.frombuffer(data, np.uint8).reshape(entry.shape)
+
+    def _read(self, index: int) -> np.ndarray:
+        frames = self.raw(index)
         if frames.shape[-1] == 3:
             return frames
         alpha = frames[..., 3:].astype(np.float32) / 255

@@ -10,7 +10,7 @@ from muybridge.configuration import from_mapping
 from muybridge.data.clips import ClipSource, MixedClips
 from muybridge.errors import UserError, nearest
 
-SOURCES = ("world", "emoji", "folder", "mix")
+SOURCES = ("world", "emoji", "folder", "composites", "one_video", "mix")
 
 
 def make_source(settings: Mapping[str, Any], split: str = "train") -> ClipSource:
@@ -37,6 +37,14 @@ def make_source(settings: Mapping[str, Any], split: str = "train") -> ClipSource
         from muybridge.data.emoji import EmojiConfig, EmojiSource
 
         return EmojiSource(replace(from_mapping(EmojiConfig, values, "data"), split=split))
+    if name == "composites":
+        from muybridge.data.composites import CompositesConfig, CompositesSource
+
+        return CompositesSource(replace(from_mapping(CompositesConfig, values, "data"), split=split))
+    if name == "one_video":
+        from muybridge.data.one_video import OneVideoConfig, OneVideoSource
+
+        return OneVideoSource(from_mapping(OneVideoConfig, values, "data"))
     from muybridge.data.folder import FolderConfig, FolderSource
 
     return FolderSource(replace(from_mapping(FolderConfig, values, "data"), split=split))

@@ -88,6 +88,29 @@ def classifier_free_two(
     return denoise
 
 
+def content_and_time(
+    cond: Denoise, uncond: Denoise, frames_alone: Denoise, scale: float, temporal_scale: float = 1.0
+) -> Denoise:
+    """f_alone(0) + w_t (f(0) - f_alone(0)) + w (f(c) - f(0)): how much of the content, and how much of time.
+
+    Args:
+        cond, uncond: the video model with and without its content.
+        frames_alone: the same weights without the temporal layers, without content: each frame by itself.
+        scale: w.
+        temporal_scale: w_t; above 1 is smoother, 1 is plain guidance in two calls instead of three.
+
+    Source: 2302.03011 section 3.3.
+    """
+    if temporal_scale == 1.0:
+        return classifier_free(cond, uncond, scale)
+
+    def denoise(z: Tensor, lam: Tensor) -> Tensor:
+        alone, video, with_content = frames_alone(z, lam), uncond(z, lam), cond(z, lam)
+        return alone + temporal_scale * (video - alone) + scale * (with_content - video)
+
+    return denoise
+
+
 # --- scales that change over the run --------------------------------------------------------------------------------
 
 

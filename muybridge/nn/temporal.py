@@ -27,8 +27,8 @@ class Site:
 
     Attributes:
         path: its name, "down_blocks.0.resnets.1".
-        kind: "resnet" (a residual block, [B F, C, H, W]), "block" (one transformer block, [B F, H W, C]) or "transformer"
-            (a whole spatial transformer, [B F, C, H, W]).
+        kind: "resnet" (a residual block, [B F, C, H, W]), "convolution" (each of its two, the same), "block" (one transformer
+            block, [B F, H W, C]) or "transformer" (a whole spatial transformer, [B F, C, H, W]).
         channels, heads: of its output, and of its attention (0 for a resnet).
     """
 
@@ -231,6 +231,8 @@ def spatial_sites(unet: nn.Module) -> Iterator[Site]:
     for path, module in unet.named_modules():
         if isinstance(module, ResnetBlock2D):
             yield Site(path, "resnet", int(module.out_channels))
+            yield Site(f"{path}.conv1", "convolution", int(module.out_channels))
+            yield Site(f"{path}.conv2", "convolution", int(module.out_channels))
         elif isinstance(module, BasicTransformerBlock):
             yield Site(path, "block", int(module.norm1.normalized_shape[0]), int(module.attn1.heads))
         elif isinstance(module, Transformer2DModel):

@@ -26,7 +26,9 @@ class TrainingBatch:
         seed, step: of the run.
         scalars: numbers a clip, [B] each: "fps" and "motion_bucket" (0 .. 255: the clip's motion as a quantile of the data
             set's, times 255) in a latent space.
-        first_frame: pixels [B, 3, 1, H, W] of the clips' first frames, beside their latents, for systems that ask.
+        first_frame: pixels [B, 3, 1, H, W] of the clips' first frames, beside their latents, for systems that ask
+            (`wants_first_frame`).
+        pixels: of all their frames, [B, 3, F, H, W] (`wants_pixels`).
         null_text: the empty caption's embedding [1, ...], for systems that train on it in place of dropped captions.
     """
 
@@ -40,6 +42,7 @@ class TrainingBatch:
     null_text: TextCondition | None = None
     scalars: Mapping[str, Tensor] = field(default_factory=dict)
     first_frame: Tensor | None = None
+    pixels: Tensor | None = None
 
 
 @dataclass(frozen=True)

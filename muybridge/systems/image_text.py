@@ -13,30 +13,12 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.models.image_text import DualEncoder
-from muybridge.models.latents import batch_to_frames, frames_to_batch
-from muybridge.models.picture_features import PictureFeatures
+from muybridge.models.picture_features import FeatureSpace
 from muybridge.models.text_encoder import TextConfig
 from muybridge.systems.contract import Losses, TrainingBatch
 
 #: Captions whose pooled vectors are this alike are the same caption: no negatives of each other.
 SAME = 0.999
-
-
-class FeatureSpace:
-    """Picture features as a latent space without spread, so that the trainer computes them once."""
-
-    def __init__(self) -> None:
-        self.vae = PictureFeatures()
-
-    def identity(self) -> str:
-        return "mobilenetv2"
-
-    def encode(self, video: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 3, F, H, W] -> features [B, 1280, F, 1, 1] and zeros."""
-        with torch.no_grad():
-            features = self.vae(frames_to_batch(video))
-        rows = batch_to_frames(features, len(video))[..., None, None]
-        return rows, torch.zeros_like(rows)
 
 
 class ImageText:

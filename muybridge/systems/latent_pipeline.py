@@ -6,7 +6,7 @@ One frame is an image model: `LatentPipeline.from_image_folder` opens any Stable
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,33 @@ from torch import Tensor, nn
 from muybridge.diffusion.guidance import Scale, guide
 from muybridge.diffusion.prediction import Denoise
 from muybridge.diffusion.tables import DiscreteSchedule
+from muybridge.errors import UserError
+from muybridge.models.control import Residuals
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latents import LatentSpace, batch_to_frames, frames_to_batch
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.systems.pipeline import SamplingConfig, VideoOutput, VideoPipeline
 
 
-def predict_frames(network: nn.Module, z: Tensor, index: Tensor, tokens: Tensor) -> Tensor:
-    """A picture network on each frame: z [B, C, F, h, w], table index [B], tokens [B, L, D] -> like z."""
+def predict_frames(
+    network: nn.Module,
+    z: Tensor,
+    index: Tensor,
+    tokens: Tensor,
+    control: Callable[[Tensor, Tensor, Tensor], Residuals | None] | None = None,
+) -> Tensor:
+    """A picture network on each frame: z [B, C, F, h, w], table index [B], tokens [B, L, D] -> like z.
+
+    Args:
+        control: what ControlNets add, from the folded z, index and tokens (models.control).
+    """
     batch, frames = z.shape[0], z.shape[2]
-    out = network(
-        frames_to_batch(z),
-        index.repeat_interleave(frames),
-        encoder_hidden_states=tokens.repeat_interleave(frames, 0),
-    ).sample
+    folded, index, tokens = frames_to_batch(z), index.repeat_interleave(frames), tokens.repeat_interleave(frames, 0)
+    added = control(folded, index, tokens) if control is not None else None
+    more = {}
+    if added is not None:
+        more = {"down_block_additional_residuals": added[0], "mid_block_additional_residual": added[1]}
+    out = network(folded, index, encoder_hidden_states=tokens, **more).sample
     return batch_to_frames(out, batch)
 
 
@@ -48,6 +61,8 @@ class LatentPipeline(VideoPipeline):
     """
 
     allow_empty = True
+    #: the caption of guidance's other branch: what the video shall not show
+    negative_prompt = ""
 
     def __init__(
         self,
@@ -79,7 +94,7 @@ class LatentPipeline(VideoPipeline):
         return predict_frames(self.network, z, index, text.tokens.to(z))
 
     def null_text(self, text: TextCondition | None) -> TextCondition:
-        empty = self._embed([""])
+        empty = self._embed([self.negative_prompt])
         assert empty is not None
         rows = 1 if text is None else len(text.pooled)
         return TextCondition.stack([empty] * rows).to(self.device)
@@ -105,9 +120,23 @@ class LatentPipeline(VideoPipeline):
         space = LatentSpace.open(folder / "vae")
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
         extra = folder / "muybridge.json"
-        ours = json.loads(extra.read_text(encoding="utf-8")) if extra.is_file() else {}
+        ours = json.loads(extra.read_text(encoding="utf-8")) if extra.is_file() else _foreign(folder, network, space)
         settings = {k: v for k, v in scheduler.items() if not k.startswith("_")}
         return cls(network, space.vae, settings, **ours)
+
+
+def _foreign(folder: Path, network: Any, space: LatentSpace) -> dict[str, Any]:
+    """Settings of a user's Stable Diffusion folder: its own text encoder and size, and Stable Diffusion's sampling."""
+    if not (folder / "text_encoder" / "config.json").is_file():
+        raise UserError(f"{folder}: has no text_encoder folder; a Stable Diffusion model needs its text encoder")
+    side = int(network.config.sample_size) * space.shrink
+    text = json.loads((folder / "text_encoder" / "config.json").read_text(encoding="utf-8"))
+    sampling = {"num_frames": 1, "height": side, "width": side, "num_inference_steps": 50, "guidance_scale": 7.5}
+    return {
+        "text_encoder": str(folder / "text_encoder"),
+        "text_max_length": int(text["max_position_embeddings"]),
+        "sampling": {**sampling, "sampler": "ddim", "threshold": "none"},
+    }
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from torch import nn
 
+    from muybridge.systems.latent_pipeline import LatentPipeline
+
 DEFAULT_MODEL = "world-vdm"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -75,11 +77,14 @@ def find_part(name: str) -> Path:
     )
 
 
-def load_pipeline(name: str = DEFAULT_MODEL, device: str = "cpu") -> VideoPipeline:
+def load_pipeline(
+    name: str = DEFAULT_MODEL, device: str = "cpu", image_class: type[LatentPipeline] | None = None
+) -> VideoPipeline:
     """Open a model for sampling, float32, on a device.
 
     Args:
         name: a bundled model, or a folder: what `save_pretrained` or `muybridge train` wrote, or a Stable Diffusion model.
+        image_class: which pipeline an image model becomes; LatentPipeline by default.
 
     Raises:
         UserError: unknown, incomplete, damaged, or pickled weights.
@@ -88,7 +93,7 @@ def load_pipeline(name: str = DEFAULT_MODEL, device: str = "cpu") -> VideoPipeli
     index = _index(folder)
     check_weights(folder, index)
     try:
-        pipeline = _open(folder, str(index.get("_class_name")))
+        pipeline = _open(folder, str(index.get("_class_name")), image_class)
     except UserError:
         raise
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
@@ -102,15 +107,17 @@ def load_pipeline(name: str = DEFAULT_MODEL, device: str = "cpu") -> VideoPipeli
     return pipeline.to(device)
 
 
-def _open(folder: Path, kind: str) -> VideoPipeline:
-    if kind == "StableDiffusionPipeline":
+def _open(folder: Path, kind: str, image_class: type[LatentPipeline] | None) -> VideoPipeline:
+    if kind in IMAGE_MODELS:
         from muybridge.systems.latent_pipeline import LatentPipeline
 
-        return LatentPipeline.from_image_folder(folder)
+        return (image_class or LatentPipeline).from_image_folder(folder)
     if kind == "InflatedPipeline":
         return _open_inflated(folder)
     if kind == "ImageToVideoPipeline":
         return _open_image_to_video(folder)
+    if kind == "Gen1Pipeline":
+        return _open_gen1(folder)
     if kind != "TextToVideoPipeline":
         raise UserError(f"{folder}: a {kind}; expected a pipeline of muybridge or a StableDiffusionPipeline")
     return TextToVideoPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, local_files_only=True)
@@ -122,6 +129,13 @@ def load_picture_unet(image: str) -> UNet2DConditionModel:
 
     folder = find_part(f"{image}/unet")
     return UNet2DConditionModel.from_pretrained(str(folder), local_files_only=True, torch_dtype=torch.float32)
+
+
+def scheduler_of(image: str) -> dict[str, Any]:
+    """The noise table and prediction type of an image model, in the words of a diffusers scheduler's config."""
+    file = find_model(image) / "scheduler" / "scheduler_config.json"
+    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return {"prediction_type": "epsilon"} | {k: v for k, v in values.items() if not k.startswith("_")}
 
 
 def _open_inflated(folder: Path) -> VideoPipeline:
@@ -137,6 +151,10 @@ def _open_inflated(folder: Path) -> VideoPipeline:
     temporal = json.loads((folder / "temporal" / "config.json").read_text(encoding="utf-8"))
     network = InflatedUNet.from_image_model(picture, temporal)
     network.temporal.load_state_dict(load_file(folder / "temporal" / WEIGHTS))
+    if (folder / "image" / WEIGHTS).is_file():
+        unknown = network.image.load_state_dict(load_file(folder / "image" / WEIGHTS), strict=False).unexpected_keys
+        if unknown:
+            raise UserError(f"{folder}: its picture weights do not fit {settings['image']}: {unknown[0]}")
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
     pipeline = InflatedPipeline(network.float(), vae, **settings)
     if (folder / "decoder").is_dir():
@@ -155,6 +173,22 @@ def _open_image_to_video(folder: Path) -> VideoPipeline:
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
     scorer = open_scorer(find_part(settings["scorer"]))
     return ImageToVideoPipeline(network, vae, scorer, settings["sampling"])
+
+
+def _open_gen1(folder: Path) -> VideoPipeline:
+    from muybridge.models.content_prior import ContentPrior
+    from muybridge.models.image_text import open_scorer
+    from muybridge.models.inflated_unet import InflatedUNet
+    from muybridge.models.latents import LatentSpace
+    from muybridge.systems.gen1_pipeline import Gen1Pipeline
+
+    settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
+    network = InflatedUNet.from_pretrained(str(folder / "network"), local_files_only=True, torch_dtype=torch.float32)
+    vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
+    scorer = open_scorer(find_part(settings["scorer"]))
+    where = str(find_part(settings["prior"]))
+    prior = ContentPrior.from_pretrained(where, local_files_only=True, torch_dtype=torch.float32).eval()
+    return Gen1Pipeline(network, vae, settings["scheduler"], scorer, prior, settings["sampling"])
 
 
 def load_network_weights(network: nn.Module, name: str) -> None:
@@ -219,6 +253,8 @@ def check_weights(folder: Path, index: dict[str, Any]) -> None:
             raise UserError(f"{weights}: damaged or cut short ({error}); copy it again") from error
 
 
+#: Folder classes of diffusers that are image models here.
+IMAGE_MODELS = ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline")
 INFLATED = ("muybridge.models.inflated_unet", "InflatedUNet")
 #: Parts of a Stable Diffusion folder that are networks of diffusers; the others are a scheduler and text encoders.
 STABLE_DIFFUSION_PARTS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
@@ -226,7 +262,7 @@ STABLE_DIFFUSION_PARTS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"
 
 def _networks(folder: Path, index: dict[str, Any]) -> dict[str, list[Any]]:
     parts = {k: v for k, v in index.items() if not k.startswith("_") and isinstance(v, list) and len(v) == 2}
-    if index.get("_class_name") == "StableDiffusionPipeline":
+    if index.get("_class_name") in IMAGE_MODELS:
         return {name: ["diffusers", cls] for name, cls in STABLE_DIFFUSION_PARTS.items()}
     for name, entry in parts.items():
         if tuple(entry) not in (*NETWORKS.values(), INFLATED):

@@ -17,6 +17,12 @@ SYSTEMS = {
     "video_ldm": ("muybridge.systems.video_ldm", "VideoLDM", "diffusion"),
     "image_text": ("muybridge.systems.image_text", "ImageText", "objective"),
     "stable_video": ("muybridge.systems.stable_video", "StableVideo", "diffusion"),
+    "tune_a_video": ("muybridge.systems.tune_a_video", "TuneAVideo", "diffusion"),
+    "gen1": ("muybridge.systems.gen1", "Gen1", "diffusion"),
+    "content_prior": ("muybridge.systems.content_prior", "ContentPriorTraining", "objective"),
+    "control_net": ("muybridge.systems.control_net", "ControlNetTraining", "diffusion"),
+    "depth": ("muybridge.systems.depth", "DepthTraining", "objective"),
+    "interpolator": ("muybridge.systems.interpolator", "InterpolatorTraining", "objective"),
     "autoencoder": ("muybridge.systems.autoencoder", "Autoencoder", "objective"),
 }
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from muybridge.configuration import from_mapping
@@ -27,6 +26,7 @@ from muybridge.models.image_text import ImageTextScorer, open_scorer
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latents import LatentSpace
 from muybridge.models.text_encoder import TextConfig
+from muybridge.models.widened import with_more_inputs
 from muybridge.systems.contract import Losses, TrainingBatch
 from muybridge.systems.latent_diffusion import write_settings
 from muybridge.systems.loading import find_part, load_picture_unet
@@ -175,15 +175,3 @@ class StableVideo:
         write_settings(folder, settings)
         index = {"_class_name": "ImageToVideoPipeline", "network": ["muybridge.models.inflated_unet", "InflatedUNet"]}
         (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-
-
-@torch.no_grad()
-def with_more_inputs(picture: UNet2DConditionModel, more: int) -> UNet2DConditionModel:
-    """A picture U-Net with further input channels whose weights are zero: its output is as before."""
-    old = picture.conv_in
-    made = UNet2DConditionModel.from_config({**picture.config, "in_channels": old.in_channels + more})
-    weights = picture.state_dict()
-    wider = torch.zeros(old.out_channels, old.in_channels + more, *old.kernel_size)
-    wider[:, : old.in_channels] = weights["conv_in.weight"]
-    made.load_state_dict({**weights, "conv_in.weight": wider})
-    return made

@@ -6,7 +6,6 @@ two known ones at two frame rates. Known frames go into the temporal layers, bec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from muybridge.diffusion.noise import generator_for
 from muybridge.errors import UserError, nearest
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.packaged import WEIGHTS
 from muybridge.models.text_encoder import TextConfig
 from muybridge.systems.contract import Losses, TrainingBatch
-from muybridge.systems.latent_diffusion import LatentDiffusion, LatentDiffusionConfig, write_settings
+from muybridge.systems.inflated_folder import save_inflated
+from muybridge.systems.latent_diffusion import LatentDiffusion, LatentDiffusionConfig
 from muybridge.systems.latent_pipeline import InflatedPipeline
 from muybridge.systems.loading import load_picture_unet
 from muybridge.systems.long_video import WINDOW
@@ -158,16 +156,4 @@ class VideoLDM(LatentDiffusion):
 
     def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
         """The temporal layers alone: the picture model and its autoencoder are named, not copied."""
-        save_temporal(model, folder)
-        write_settings(folder, {**self.own_settings(sampling), "scheduler": self.scheduler, "image": self.image})
-        index = {"_class_name": "InflatedPipeline", "temporal": ["muybridge.models.inflated_unet", "InflatedUNet"]}
-        (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-
-
-def save_temporal(model: InflatedUNet, folder: Path) -> None:
-    """Write the plug-in's settings and weights as an adapter, `folder`/temporal."""
-    target = folder / "temporal"
-    target.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in model.temporal.state_dict().items()}, target / WEIGHTS)
-    text = json.dumps(dict(model.config.temporal_config), indent=1)
-    (target / "config.json").write_text(text + "\n", encoding="utf-8")
+        save_inflated(model, folder, {**self.own_settings(sampling), "scheduler": self.scheduler, "image": self.image})

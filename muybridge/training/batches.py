@@ -29,7 +29,7 @@ class BatchMaker:
         images_per_video: stills of other clips appended to each clip.
         total: the global batch size.
         latents: of every clip; a batch then holds latents in place of pixels.
-        with_first_frame: hand over the first frame's pixels beside the latents.
+        pixels: "first" hands over the first frame's pixels beside the latents, "all" every frame's.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class BatchMaker:
         seed: int,
         purpose: str = "data",
         latents: ClipLatents | None = None,
-        with_first_frame: bool = False,
+        pixels: str = "",
     ):
         if latents is not None and images_per_video:
             raise UserError("diffusion.images_per_video: stills are not joined to clips in a latent space")
         self.source, self.embeddings = source, embeddings
         self.images_per_video, self.total = images_per_video, total
         self.seed, self.purpose, self.latents = seed, purpose, latents
-        self.with_first_frame = with_first_frame
+        self.pixels = pixels
         self.rolls = purpose == "data" and bool(getattr(source, "loops", False))
         self.captions = source.captions() if latents is not None else []
         self._order = lru_cache(maxsize=2)(self._shuffle)
@@ -81,17 +81,17 @@ class BatchMaker:
             step,
             null,
             scalars,
-            self._first_frames(step, places, device) if self.with_first_frame else None,
+            self._beside(step, places, 1).to(device) if self.pixels == "first" else None,
+            self._beside(step, places).to(device) if self.pixels == "all" else None,
         )
 
-    def _first_frames(self, step: int, places: Sequence[int], device: torch.device | str) -> Tensor:
-        """Pixels of the frame each clip starts with, [B, 3, 1, H, W]."""
+    def _beside(self, step: int, places: Sequence[int], count: int | None = None) -> Tensor:
+        """Pixels of each clip's (first) frames as its latents stand, [B, 3, F or count, H, W]."""
         rows = []
         for place in places:
             frames = self.source.clip(self.index_of(step, place)).frames
-            start = -self._roll(len(frames), step, place) % len(frames)  # rolling by k brings frame -k to the front
-            rows.append(from_uint8(frames[start : start + 1]))
-        return torch.stack(rows).to(device)
+            rows.append(from_uint8(np.roll(frames, self._roll(len(frames), step, place), 0)[:count]))
+        return torch.stack(rows)
 
     def _roll(self, frames: int, step: int, place: int) -> int:
         if not self.rolls:
@@ -143,11 +143,11 @@ class HeldOutClips:
         images: int,
         seed: int,
         latents: ClipLatents | None = None,
-        with_first_frame: bool = False,
+        pixels: str = "",
     ):
         self.count = len(source)
         root = derive_seed(seed, "validation")
-        self.maker = BatchMaker(source, embeddings, images, self.count, root, "validation", latents, with_first_frame)
+        self.maker = BatchMaker(source, embeddings, images, self.count, root, "validation", latents, pixels)
         self.maker.index_of = lambda step, place: place  # type: ignore[method-assign]
 
     def __call__(self, share: int, accelerator: Accelerator) -> Iterator[TrainingBatch]:

@@ -89,11 +89,10 @@ class Trainer:
         images = int(getattr(self.system, "images_per_video", 0))
         latents, unseen = self._encode(source), self._encode(held_out)
         seed = self.recipe.seed
-        first = bool(getattr(self.system, "wants_first_frame", False))
-        self.batches = BatchMaker(
-            source, embeddings, images, config.batch_size, seed, latents=latents, with_first_frame=first
-        )
-        self.held_out = HeldOutClips(held_out, embeddings, images, seed, unseen, first)
+        wants = {"first": "wants_first_frame", "all": "wants_pixels"}
+        pixels = next((kind for kind, name in wants.items() if getattr(self.system, name, False)), "")
+        self.batches = BatchMaker(source, embeddings, images, config.batch_size, seed, latents=latents, pixels=pixels)
+        self.held_out = HeldOutClips(held_out, embeddings, images, seed, unseen, pixels)
 
         torch.manual_seed(derive_seed(self.recipe.seed, "init"))
         model = self.system.build()

@@ -11,7 +11,7 @@ from muybridge.models.image_text import DualEncoder
 from muybridge.systems.stable_video import StableVideo
 from muybridge.systems.video_ldm import VideoLDM
 from tests.conftest import randomise
-from tests.systems.test_latent import TEXT, latent_space, picture_model  # noqa: F401
+from tests.systems.conftest import TEXT, latent_space, picture_model  # noqa: F401
 
 RUN = CliRunner()
 

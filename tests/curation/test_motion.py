@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from muybridge.curation.motion import flow_between, measure_motion
+from muybridge.curation.motion import measure_motion
 from muybridge.curation.scores import (
     colourfulness,
     exposure,
@@ -12,6 +12,7 @@ from muybridge.curation.scores import (
     fingerprint_distance,
     sharpness,
 )
+from muybridge.models.optical_flow import flow_between
 
 
 def texture(height, width, seed=0):

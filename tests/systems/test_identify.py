@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from muybridge.errors import UserError
 from muybridge.systems.identify import identify
-from tests.systems.test_latent import UNET, latent_space, picture_model  # noqa: F401
+from tests.systems.conftest import UNET
 
 
 def saved(model, folder):
@@ -15,7 +15,7 @@ def saved(model, folder):
     return folder
 
 
-def test_folders(tmp_path, picture_model):  # noqa: F811
+def test_folders(tmp_path, picture_model):
     found = identify(picture_model)
     assert found.kind == "Stable Diffusion model" and any("v_prediction" in n for n in found.notes)
     assert any("text_encoder" in n for n in found.needs)  # it stays where it is installed

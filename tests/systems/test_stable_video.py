@@ -16,7 +16,8 @@ from muybridge.systems.stable_video import StableVideo, with_more_inputs
 from muybridge.systems.stable_video_pipeline import context_of
 from muybridge.training.trainer import Trainer
 from tests.conftest import randomise
-from tests.systems.test_latent import UNET, latent_space, picture_model, recipe_of  # noqa: F401
+from tests.systems.conftest import UNET
+from tests.systems.test_latent import recipe_of
 
 SAMPLING = {"num_frames": 8, "height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 2.0, "fps": 8.0}
 
@@ -80,14 +81,14 @@ def scorer(tmp_path):
     return tmp_path / "scorer"
 
 
-def recipe_for(picture_model, scorer):  # noqa: F811
+def recipe_for(picture_model, scorer):
     model = {"image": str(picture_model), "scorer": str(scorer)}
     from dataclasses import replace
 
     return replace(recipe_of("alive", "stable_video", model), text=None, sampling=SAMPLING)
 
 
-def test_trains_and_brings_a_picture_to_life(tmp_path, picture_model, scorer):  # noqa: F811
+def test_trains_and_brings_a_picture_to_life(tmp_path, picture_model, scorer):
     trainer = Trainer(recipe_for(picture_model, scorer), tmp_path / "run")
     model = trainer.run()
     assert trainer.counts["trainable"] == trainer.counts["total"]
@@ -105,7 +106,7 @@ def test_trains_and_brings_a_picture_to_life(tmp_path, picture_model, scorer):  
 
 
 @torch.no_grad()
-def test_conditions(picture_model, scorer):  # noqa: F811
+def test_conditions(picture_model, scorer):
     system = StableVideo({"image": str(picture_model), "scorer": str(scorer)}, {"drop": 0.2}, None)
     frames = torch.rand(40, 3, 1, 16, 16) * 2 - 1
 
@@ -127,7 +128,7 @@ def test_conditions(picture_model, scorer):  # noqa: F811
     assert torch.equal(told["context"][~no_context], context_of(system.scorer, frames, 384)[~no_context])
 
 
-def test_first_frames_match_their_latents(tmp_path, picture_model, scorer):  # noqa: F811
+def test_first_frames_match_their_latents(tmp_path, picture_model, scorer):
     trainer = Trainer(recipe_for(picture_model, scorer), tmp_path / "run")
     trainer.prepare()
     trainer.batches.rolls = True
@@ -136,7 +137,7 @@ def test_first_frames_match_their_latents(tmp_path, picture_model, scorer):  # n
     assert ((batch.video[:, :, :1] - mean).abs() < 6 * std + 0.02).all()
 
 
-def test_errors(picture_model, scorer):  # noqa: F811
+def test_errors(picture_model, scorer):
     given = {"image": str(picture_model), "scorer": str(scorer)}
     with pytest.raises(UserError, match="scorer"):
         StableVideo({"image": "x"}, {}, None)

@@ -1,0 +1,109 @@
+"""Self-attention of a picture network whose frames look at each other: one processor, and a table of who looks at whom.
+
+The frames of a video are folded into the batch, [B F, N, C]. For frame i, row i of a key table [F, K] names the frames whose
+tokens are its keys and values. Sources: 2303.13439 eq. 8 ("first"), 2212.11565 section 3.2 ("first_previous"), 2305.13077
+section 3.1 ("full").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+MODES = ("own", "first", "first_previous", "full")
+
+
+def key_frames(mode: str, frames: int) -> Tensor | None:
+    """Whose tokens each frame attends to, [F, K]; None for each frame's own.
+
+    Args:
+        mode: "own", "first", "first_previous" (the first and the one before; not itself) or "full" (all frames).
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+    place = torch.arange(frames)
+    if mode == "own":
+        return None
+    if mode == "first":
+        return torch.zeros(frames, 1, dtype=torch.long)
+    if mode == "first_previous":
+        return torch.stack([torch.zeros_like(place), (place - 1).clamp(min=0)], 1)
+    if mode == "full":
+        return place.expand(frames, frames)
+    raise ValueError(f"unknown frame attention {mode!r}; expected one of {', '.join(MODES)}")
+
+
+class FrameAttention:
+    """An attention processor of diffusers for self-attention layers; one object serves every layer of a network.
+
+    Keys and values are projected once a key frame, and never leave their video: rows of the batch do not mix. With a table
+    whose rows are all the same, the queries of all frames go through one call.
+
+    Attributes:
+        keys: the table [F, K], or None for plain self-attention.
+    """
+
+    def __init__(self, keys: Tensor | None = None):
+        self.keys = keys
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        **unused: Any,
+    ) -> Tensor:
+        if encoder_hidden_states is not None or attention_mask is not None:
+            raise ValueError("frames look at each other in self-attention only, without a mask")
+        rows, tokens, _ = hidden_states.shape
+        heads = attn.heads
+        frames = 1 if self.keys is None else len(self.keys)
+        if rows % frames:
+            raise ValueError(f"a batch of {rows} rows is no whole number of videos of {frames} frames")
+        query = attn.to_q(hidden_states)
+        if self.keys is None:
+            key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
+        elif bool((self.keys == self.keys[:1]).all()):
+            video = hidden_states.unflatten(0, (-1, frames))
+            seen = video if self.keys.shape[1] == frames else video[:, self.keys[0]]
+            seen = seen.flatten(1, 2)
+            query, key, value = query.reshape(-1, frames * tokens, query.shape[-1]), attn.to_k(seen), attn.to_v(seen)
+        else:
+            key, value = (
+                projected.unflatten(0, (-1, frames))[:, self.keys].flatten(0, 1).flatten(1, 2)
+                for projected in (attn.to_k(hidden_states), attn.to_v(hidden_states))
+            )
+        query, key, value = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (query, key, value))
+        out = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        out = attn.to_out[1](attn.to_out[0](out.reshape(rows, tokens, -1)))
+        if attn.residual_connection:
+            out = out + hidden_states
+        scaled: Tensor = out / attn.rescale_output_factor
+        return scaled
+
+
+def put_on(network: nn.Module, attention: FrameAttention) -> dict[str, Any]:
+    """Give every self-attention layer (attn1) of a U-Net or ControlNet this processor; returns the former ones."""
+    former: dict[str, Any] = dict(network.attn_processors)  # type: ignore[arg-type]
+    own = {name: attention if name.endswith("attn1.processor") else old for name, old in former.items()}
+    network.set_attn_processor(own)  # type: ignore[operator]
+    return former
+
+
+@contextmanager
+def looking(attention: FrameAttention, keys: Tensor | None) -> Iterator[None]:
+    """Use a key table within a block of code."""
+    former, attention.keys = attention.keys, keys
+    try:
+        yield
+    finally:
+        attention.keys = former
