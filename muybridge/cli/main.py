@@ -7,10 +7,12 @@ import typer
 from muybridge.cli import (
     curate_commands,
     data_commands,
+    edit_commands,
     model_commands,
     picture_commands,
     sample_commands,
     train_commands,
+    zero_commands,
 )
 
 app = typer.Typer(
@@ -23,6 +25,8 @@ app = typer.Typer(
 )
 sample_commands.register(app)
 picture_commands.register(app)
+zero_commands.register(app)
+edit_commands.register(app)
 train_commands.register(app)
 app.add_typer(model_commands.app, name="models")
 app.add_typer(data_commands.app, name="data")

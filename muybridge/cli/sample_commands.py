@@ -65,7 +65,7 @@ def generate(
     With --prompts FILE --output-dir DIR, video i has seed SEED + i; files that are already there with the same recipe are
     kept, so an interrupted run goes on.
     """
-    settings = _settings(
+    settings = given_settings(
         num_frames=num_frames,
         height=height,
         width=width,
@@ -130,7 +130,7 @@ def extend(
     [bold]muybridge extend star.mp4 --prompt "a blue star moving up" --add-frames 12 -o longer.mp4[/bold]
     """
     options = {"add_frames": add_frames, "context_frames": context_frames, "method": method, "weight": weight}
-    settings = _settings(num_inference_steps=steps, sampler=sampler, guidance_scale=guidance_scale)
+    settings = given_settings(num_inference_steps=steps, sampler=sampler, guidance_scale=guidance_scale)
     _continue("extend", video, output, prompt, seed, options, settings, model, upscale)
 
 
@@ -154,7 +154,7 @@ def interpolate(
     [bold]muybridge interpolate star.mp4 --prompt "a blue star moving up" --factor 2 -o smooth.mp4[/bold]
     """
     options = {"factor": factor, "method": method, "weight": weight}
-    settings = _settings(num_inference_steps=steps, sampler=sampler, guidance_scale=guidance_scale)
+    settings = given_settings(num_inference_steps=steps, sampler=sampler, guidance_scale=guidance_scale)
     _continue("interpolate", video, output, prompt, seed, options, settings, model, upscale)
 
 
@@ -176,12 +176,20 @@ def replay(
 
     from muybridge.evaluation.motion import psnr
     from muybridge.systems.loading import load_pipeline
-    from muybridge.systems.recipes_in_files import frames_hash
+    from muybridge.systems.recipes_in_files import check_model, frames_hash
     from muybridge.systems.recipes_in_files import replay as make_again
+    from muybridge.systems.recipes_of_edits import EDITS, open_editor
+    from muybridge.systems.recipes_of_edits import make_again as edit_again
 
-    pipeline = load_pipeline(model or recipe["model"])
+    name = model or recipe["model"]
     with steps_bar("sampling", recipe["sampling"]["num_inference_steps"]) as advance:
-        frames = make_again(recipe, pipeline, lambda path: _read_source(path, recipe), model, advance)
+        if recipe["command"] in EDITS:
+            pipeline = open_editor(name, recipe["command"])
+            check_model(recipe, name)
+            frames = edit_again(recipe, pipeline, lambda path: _read_source(path, recipe), name, advance)
+        else:
+            pipeline = load_pipeline(name)
+            frames = make_again(recipe, pipeline, lambda path: _read_source(path, recipe), model, advance)
     exact = frames_hash(frames) == recipe["frames_sha256"]
     shown = enlarge(frames, recipe.get("upscale", 1))
     count, height, width = shown.shape[:3]
@@ -202,7 +210,8 @@ def _read_source(path: str, recipe: dict[str, Any]) -> np.ndarray:
     from muybridge.data.video_io import read_video
 
     if recipe["command"] != "animate":
-        return read_video(path).frames
+        name, _, most = path.partition("#")  # "file#16" is its first 16 frames
+        return read_video(name, int(most) if most else None).frames
     return fit_frames(read_video(path, 1).frames[:1], recipe["sampling"]["height"], recipe["sampling"]["width"])
 
 
@@ -214,7 +223,7 @@ def enlarge(frames: np.ndarray, factor: int) -> np.ndarray:
     return frames if factor == 1 else frames.repeat(factor, 1).repeat(factor, 2)
 
 
-def _settings(**values: Any) -> dict[str, Any]:
+def given_settings(**values: Any) -> dict[str, Any]:
     """The settings that were given."""
     return {k: v for k, v in values.items() if v is not None}
 

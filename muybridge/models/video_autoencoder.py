@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from muybridge.errors import UserError
+from muybridge.models.compact import read_weights
 from muybridge.models.latents import batch_to_frames, frames_to_batch
 from muybridge.models.packaged import WEIGHTS
 from muybridge.nn.temporal import Call, Mix, Site, SiteHook, TemporalPlugin, TemporalResBlock, spatial_sites
@@ -131,7 +132,7 @@ def load_decoder(folder: Path, vae: AutoencoderKL) -> VideoAutoencoder:
     if not (folder / DECODER).is_file():
         raise UserError(f"{folder}: {DECODER} is missing")
     model = VideoAutoencoder.from_image_model(vae)
-    wrong = model.load_state_dict({k: v.float() for k, v in load_file(folder / DECODER).items()}, strict=False)
+    wrong = model.load_state_dict({k: v.float() for k, v in read_weights(folder / DECODER).items()}, strict=False)
     if wrong.unexpected_keys or any(not k.startswith(ENCODER) for k in wrong.missing_keys):
         raise UserError(f"{folder}: its decoder is of another build than the picture autoencoder's")
     return model.eval().requires_grad_(False)

@@ -119,6 +119,11 @@ def smoothing_steps(share: float | None, steps: int) -> tuple[int, ...]:
     return (first, first + 1)
 
 
+def control_video_steps(steps: int) -> int:
+    """Steps that a run reports, for a progress bar."""
+    return steps
+
+
 # --- the smoother ---------------------------------------------------------------------------------------------------
 
 

@@ -48,7 +48,7 @@ def redraw(
     noise = Noise([seed], pipeline.device)
     x = pipeline.to_samples(video)
     z = diffuse(x, noise(x.shape[1:], "start").to(x), lams[0])
-    condition = pipeline.condition([prompt], settings)
+    condition = pipeline.condition_on_video(prompt, video, settings)
     denoise = thresholded(pipeline.denoiser(condition, settings, settings.guidance_scale), settings.threshold)
     with torch.no_grad():
         for state in sampler_named(settings.sampler)(denoise, z, lams, noise):

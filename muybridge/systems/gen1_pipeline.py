@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from muybridge.diffusion.guidance import Scale, content_and_time
 from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.tables import DiscreteSchedule
+from muybridge.diffusion.windows import windowed
 from muybridge.errors import UserError
 from muybridge.models.content_prior import ContentPrior
 from muybridge.models.image_text import ImageTextScorer
@@ -127,15 +128,23 @@ class Gen1Pipeline(VideoPipeline):
         return out
 
     def denoiser(self, text: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
-        def branch(condition: Any, images_only: bool = False) -> Denoise:
+        """Guided by content and time; longer videos than the network's in windows that share half of their frames."""
+        assert isinstance(scale, int | float)
+
+        def branch(condition: Any, place: slice, images_only: bool = False) -> Denoise:
             def denoise(z: Tensor, lam: Tensor) -> Tensor:
-                return to_x(self.predict(z, lam, condition, images_only), z, lam, self.prediction_type)
+                here = VideoCondition(condition.text, {k: v[:, :, place] for k, v in condition.tensors.items()})
+                return to_x(self.predict(z, lam, here, images_only), z, lam, self.prediction_type)
 
             return denoise
 
-        assert isinstance(scale, int | float)
-        null = self.null_text(text)
-        return content_and_time(branch(text), branch(null), branch(null, True), float(scale), self._temporal_scale)
+        def guided(place: slice) -> Denoise:
+            null = self.null_text(text)
+            parts = branch(text, place), branch(null, place), branch(null, place, True)
+            return content_and_time(*parts, float(scale), self._temporal_scale)
+
+        size = int(self.network.temporal.max_frames)
+        return windowed(guided, settings.num_frames, size, size // 2)
 
     def null_text(self, text: Any) -> Any:
         """No content; the structure stays, it is never dropped."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from torch import nn
 
+    from muybridge.models.inflated_unet import InflatedUNet
     from muybridge.systems.latent_pipeline import LatentPipeline
 
 DEFAULT_MODEL = "world-vdm"
@@ -139,8 +140,7 @@ def scheduler_of(image: str) -> dict[str, Any]:
 
 
 def _open_inflated(folder: Path) -> VideoPipeline:
-    from safetensors.torch import load_file
-
+    from muybridge.models.compact import read_weights
     from muybridge.models.inflated_unet import InflatedUNet
     from muybridge.models.latents import LatentSpace
     from muybridge.models.video_autoencoder import load_decoder
@@ -150,9 +150,9 @@ def _open_inflated(folder: Path) -> VideoPipeline:
     picture = load_picture_unet(settings["image"])
     temporal = json.loads((folder / "temporal" / "config.json").read_text(encoding="utf-8"))
     network = InflatedUNet.from_image_model(picture, temporal)
-    network.temporal.load_state_dict(load_file(folder / "temporal" / WEIGHTS))
+    network.temporal.load_state_dict(read_weights(folder / "temporal" / WEIGHTS))
     if (folder / "image" / WEIGHTS).is_file():
-        unknown = network.image.load_state_dict(load_file(folder / "image" / WEIGHTS), strict=False).unexpected_keys
+        unknown = network.image.load_state_dict(read_weights(folder / "image" / WEIGHTS), strict=False).unexpected_keys
         if unknown:
             raise UserError(f"{folder}: its picture weights do not fit {settings['image']}: {unknown[0]}")
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
@@ -164,26 +164,34 @@ def _open_inflated(folder: Path) -> VideoPipeline:
 
 def _open_image_to_video(folder: Path) -> VideoPipeline:
     from muybridge.models.image_text import open_scorer
-    from muybridge.models.inflated_unet import InflatedUNet
     from muybridge.models.latents import LatentSpace
     from muybridge.systems.stable_video_pipeline import ImageToVideoPipeline
 
     settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
-    network = InflatedUNet.from_pretrained(str(folder / "network"), local_files_only=True, torch_dtype=torch.float32)
+    network = _whole_network(folder / "network")
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
     scorer = open_scorer(find_part(settings["scorer"]))
     return ImageToVideoPipeline(network, vae, scorer, settings["sampling"])
 
 
+def _whole_network(folder: Path) -> InflatedUNet:
+    """A network saved whole, its weights packed or not."""
+    from muybridge.models.compact import read_weights
+    from muybridge.models.inflated_unet import InflatedUNet
+
+    network = InflatedUNet.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    network.load_state_dict(read_weights(folder / WEIGHTS))
+    return network.float()
+
+
 def _open_gen1(folder: Path) -> VideoPipeline:
     from muybridge.models.content_prior import ContentPrior
     from muybridge.models.image_text import open_scorer
-    from muybridge.models.inflated_unet import InflatedUNet
     from muybridge.models.latents import LatentSpace
     from muybridge.systems.gen1_pipeline import Gen1Pipeline
 
     settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
-    network = InflatedUNet.from_pretrained(str(folder / "network"), local_files_only=True, torch_dtype=torch.float32)
+    network = _whole_network(folder / "network")
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
     scorer = open_scorer(find_part(settings["scorer"]))
     where = str(find_part(settings["prior"]))
@@ -197,14 +205,14 @@ def load_network_weights(network: nn.Module, name: str) -> None:
     Raises:
         UserError: an unknown model, or weights that do not fit.
     """
-    from safetensors.torch import load_file
+    from muybridge.models.compact import read_weights
 
     folder = find_model(name)
     check_weights(folder, _index(folder))
     part = next(p for p in ("network", "unet", "temporal") if (folder / p / WEIGHTS).is_file())
     target = network.get_submodule("temporal") if part == "temporal" else network
     try:
-        target.load_state_dict(load_file(folder / part / WEIGHTS))
+        target.load_state_dict(read_weights(folder / part / WEIGHTS))
     except RuntimeError as error:
         raise UserError(f"{name}: its weights do not fit this recipe's network: {str(error)[:500]}") from error
 

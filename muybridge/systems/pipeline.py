@@ -210,6 +210,10 @@ class VideoPipeline(DiffusionPipeline):
         """What every network call of a run is told, one row a video."""
         return self._embed(prompts)
 
+    def condition_on_video(self, prompt: str | None, video: Tensor, settings: SamplingConfig) -> Any:
+        """What the network is told when a given video [1, 3, F, H, W] is drawn anew."""
+        return self.condition([prompt], settings)
+
     @property
     def prediction_type(self) -> str:
         """What the network predicts: "epsilon", "sample" or "v_prediction"."""

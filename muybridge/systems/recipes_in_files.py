@@ -148,6 +148,16 @@ def recipe_base(pipeline: VideoPipeline, model: str, command: str, settings: dic
     } | ({"lora": pipeline.loras} if pipeline.loras else {})
 
 
+def check_model(recipe: dict[str, Any], name: str) -> None:
+    """Refuse a model that is not the one a recipe was made with.
+
+    Raises:
+        UserError: another hash.
+    """
+    if model_hash(find_model(name)) != recipe["model_hash"]:
+        raise UserError(f"{name} is not the model this video was made with (its hash was {recipe['model_hash']})")
+
+
 def replay(
     recipe: dict[str, Any],
     pipeline: VideoPipeline,
@@ -165,8 +175,7 @@ def replay(
         UserError: the model or the source is not the one the recipe was made with.
     """
     name = model or recipe["model"]
-    if model_hash(find_model(name)) != recipe["model_hash"]:
-        raise UserError(f"{name} is not the model this video was made with (its hash was {recipe['model_hash']})")
+    check_model(recipe, name)
     for entry in recipe.get("lora", []):
         if pipeline.use_lora(entry["file"], entry["scale"])["sha256"] != entry["sha256"]:
             raise UserError(f"{entry['file']} has changed since this video was made with it")

@@ -98,14 +98,7 @@ class ImageToVideoPipeline(VideoPipeline):
             )
         count = len(pictures)
         seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
-        first = pictures[:, :, None]
-        grain = Noise(seeds)(first.shape[1:], "picture").to(first)
-        latents = self.space.encode(first + noise_augmentation * grain)[0] / self.space.scale
-        values = {"fps": settings.fps, "motion_bucket": motion_bucket, "noise_augmentation": noise_augmentation}
-        tensors = {name: torch.full((count,), float(value)) for name, value in values.items()}
-        context = context_of(self.scorer, first, int(self.network.image.config.cross_attention_dim))
-        text = TextCondition(context[:, 0], context, torch.ones(context.shape[:2], dtype=torch.bool))
-        self._told = VideoCondition(text, {**tensors, "picture": latents})
+        self._told = self._condition(pictures, seeds, settings.fps, motion_bucket, noise_augmentation)
         scale = linear_frame_scale(settings.num_frames, first_guidance, settings.guidance_scale)
         if first_guidance == settings.guidance_scale:
             scale = settings.guidance_scale  # type: ignore[assignment]
@@ -113,6 +106,24 @@ class ImageToVideoPipeline(VideoPipeline):
             return super().__call__([""] * count, seeds, batch_size=batch_size, guidance=scale, **options)
         finally:
             self._told = None
+
+    def _condition(
+        self, pictures: Tensor, seeds: Sequence[int], fps: float, motion_bucket: float, noise_augmentation: float
+    ) -> VideoCondition:
+        """The pictures' embeddings, their noised latents, and the scalars."""
+        assert self.scorer is not None
+        count, first = len(pictures), pictures[:, :, None]
+        grain = Noise(seeds)(first.shape[1:], "picture").to(first)
+        latents = self.space.encode(first + noise_augmentation * grain)[0] / self.space.scale
+        values = {"fps": fps, "motion_bucket": motion_bucket, "noise_augmentation": noise_augmentation}
+        tensors = {name: torch.full((count,), float(value)) for name, value in values.items()}
+        context = context_of(self.scorer, first, int(self.network.image.config.cross_attention_dim))
+        text = TextCondition(context[:, 0], context, torch.ones(context.shape[:2], dtype=torch.bool))
+        return VideoCondition(text, {**tensors, "picture": latents})
+
+    def condition_on_video(self, prompt: str | None, video: Tensor, settings: SamplingConfig) -> Any:
+        """The video's first frame is the picture; there are no words."""
+        return self._condition(video[:, :, 0], [0], settings.fps, 127.0, 0.02)
 
     def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> Any:
         assert self._told is not None

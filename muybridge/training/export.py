@@ -11,12 +11,17 @@ from safetensors.torch import load_file
 
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
+from muybridge.models.compact import pack_file
 from muybridge.training.checkpoint import CheckpointFolder
 from muybridge.training.recipe import Recipe, make_system
 
 
-def export_run(run: Path, target: Path, half: bool = True) -> Path:
+def export_run(run: Path, target: Path, half: bool = True, packed: bool = False) -> Path:
     """Write the EMA weights as a pipeline folder; an existing one is replaced only when the new one is whole.
+
+    Args:
+        half: in half precision.
+        packed: matrices in 8 bits (models.compact), for folders that only muybridge opens.
 
     Raises:
         UserError: no run or no checkpoint there.
@@ -40,6 +45,8 @@ def export_run(run: Path, target: Path, half: bool = True) -> Path:
     system.save(model, unfinished, recipe.sampling)
     for path in unfinished.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors writes for the owner alone
+        if packed:
+            pack_file(path)
     if target.is_dir():
         for extra in target.iterdir():  # a model card and the like stay
             if extra.is_file() and not (unfinished / extra.name).exists():

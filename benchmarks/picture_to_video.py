@@ -1,0 +1,126 @@
+"""What stands on emoji-image beside emoji-video: `python -m benchmarks.picture_to_video decoder|animate|between`.
+
+decoder: flicker of reconstructions, as the motion distance of the round trip to the clips themselves, by the picture decoder and by
+the one tuned on video. animate: is the first frame the picture, and does more motion asked for give more motion. between: seams of
+29 frames from 8, and the error of the frames in between against the truth, beside the mean of their neighbours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.world_vdm import RECIPE
+from muybridge.data.registry import make_source
+from muybridge.evaluation.frechet import clip_features, frechet_distance
+from muybridge.evaluation.motion import mean_frame_difference, seam_ratio
+from muybridge.models.latents import LatentSpace
+from muybridge.models.picture_features import PictureFeatures
+from muybridge.systems.loading import find_part, load_pipeline, zoo_folder
+from muybridge.systems.long_video import interpolate_latents
+from muybridge.systems.pipeline import from_uint8, to_uint8
+from muybridge.training.recipe import load_recipe
+
+
+def clips_of(recipe: str, split: str, count: int) -> list[np.ndarray]:
+    """Evenly chosen clips of a recipe's data."""
+    source = make_source(load_recipe(RECIPE.with_name(f"{recipe}.yaml")).data, split)
+    return [source.clip(int(i)).frames for i in np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)]
+
+
+def decoder(count: int) -> dict[str, Any]:
+    clips = clips_of("emoji-video", "train", count) + clips_of("emoji-video", "validation", count)
+    tuned: Any = load_pipeline("emoji-video")
+    plain = LatentSpace.open(find_part("emoji-image/vae"))
+    network = PictureFeatures()
+    truth = clip_features(network, clips)
+    latents = [plain.encode(from_uint8(c)[None])[0] for c in clips]
+    half = len(clips) // 2
+    figures: dict[str, Any] = {
+        "clips": len(clips),
+        "two halves of the clips": frechet_distance(truth.motion[:half], truth.motion[half:]),
+        "encoder the same": tuned.space.identity() == plain.identity(),
+    }
+    for name, space in (("picture decoder", plain), ("tuned decoder", tuned.space)):
+        back = [to_uint8(space.decode(z))[0] for z in latents]
+        found = clip_features(network, back)
+        flicker = [
+            np.abs(np.diff(b.astype(float), axis=0) - np.diff(c.astype(float), axis=0)).mean()
+            for b, c in zip(back, clips, strict=True)
+        ]
+        figures[name] = {
+            "motion distance": frechet_distance(truth.motion, found.motion),
+            "appearance distance": frechet_distance(truth.appearance, found.appearance),
+            "error of frame differences, grey levels": float(np.mean(flicker)),
+            "error, grey levels": float(
+                np.mean([np.abs(b.astype(float) - c).mean() for b, c in zip(back, clips, strict=True)])
+            ),
+        }
+    old, new = (figures[n]["motion distance"] for n in ("picture decoder", "tuned decoder"))
+    figures["flicker lowered by"] = 1 - new / old
+    return figures
+
+
+def animate(count: int, buckets: tuple[float, ...] = (20.0, 127.0, 235.0)) -> dict[str, Any]:
+    pipeline: Any = load_pipeline("emoji-animate")
+    clips = clips_of("emoji-animate", "validation", count)
+    pictures = torch.stack([from_uint8(c[:1])[:, 0] for c in clips])
+    rows: dict[str, Any] = {
+        "clips": len(clips),
+        "real motion": float(np.mean([mean_frame_difference(c) for c in clips])),
+    }
+    for bucket in buckets:
+        made = pipeline(pictures, seed=0, motion_bucket=bucket, batch_size=4).samples.clamp(-1, 1)
+        frames = to_uint8(made)
+        rows[f"bucket {bucket:g}"] = {
+            "motion, grey levels": float(np.mean([mean_frame_difference(f) for f in frames])),
+            "first frame's mean absolute error, of 1": float((made[:, :, 0] - pictures).abs().mean() / 2),
+        }
+    return rows
+
+
+def between(count: int) -> dict[str, Any]:
+    pipeline: Any = load_pipeline("emoji-between")
+    source_clips = clips_of("emoji-between", "validation", count)
+    seams, ours, means = [], [], []
+    for number, clip in enumerate(source_clips):
+        keys = from_uint8(clip[::4][:8])[None]
+        truth = from_uint8(clip[:29])
+        latents = interpolate_latents(pipeline, pipeline.space.encode(keys)[0], "", number)
+        made = pipeline.to_pixels(latents)[0]
+        frames = to_uint8(made[None])[0]
+        # a seam would lie where a window's inner frames meet its given ends
+        seams.append(seam_ratio(frames, [i for i in range(28) if i % 4 in (0, 3)]))
+        back = pipeline.to_pixels(pipeline.space.encode(truth[None])[0])[0]
+        inner = [i for i in range(29) if i % 4]
+        ours.append(float((made - back)[:, inner].abs().mean() / 2))
+        blended = torch.stack(
+            [back[:, i - i % 4] * (1 - i % 4 / 4) + back[:, i - i % 4 + 4] * (i % 4 / 4) for i in inner], 1
+        )
+        means.append(float((blended - back[:, inner]).abs().mean() / 2))
+    return {
+        "clips": len(source_clips),
+        "seam ratio of 29 frames": float(np.mean(seams)),
+        "inner frames' error, of 1": float(np.mean(ours)),
+        "of a linear blend": float(np.mean(means)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["decoder", "animate", "between"])
+    parser.add_argument("--count", type=int, default=12)
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    figures = {"decoder": decoder, "animate": animate, "between": between}[arguments.what](arguments.count)
+    target = {"decoder": "emoji-video/decoder", "animate": "emoji-animate", "between": "emoji-between"}[arguments.what]
+    (zoo_folder() / target / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,323 @@
+"""Video without training, measured: `python -m benchmarks.zero_shot flicker|speed|memory|tune|restyle`.
+
+flicker: flow-warped error with exact flow and frame consistency (emoji-clip) on drawn scenes, for independent frames, Text2Video-Zero
+and ControlVideo under the same ControlNet. speed: Text2Video-Zero against diffusers' deprecated pipeline on the same random weights of
+Stable Diffusion 1.5's width, each alternately in a process of its own. memory: ControlVideo's peak at 20 and at 100 frames. tune:
+Tune-A-Video on real loops. restyle: Gen-1's levels and omega_t.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.emoji import Judge
+from muybridge.data.emoji import EmojiConfig, EmojiSource, group_of
+from muybridge.data.world import WorldConfig, WorldSource
+from muybridge.evaluation.consistency import frame_consistency, warped_error
+from muybridge.evaluation.motion import psnr
+from muybridge.models.control import Control, open_control_net
+from muybridge.models.image_text import open_scorer
+from muybridge.models.optical_flow import flow_between
+from muybridge.models.structure import control_pictures, estimator_named
+from muybridge.systems.control_video import ControlVideoConfig, control_video
+from muybridge.systems.loading import find_part
+from muybridge.systems.pipeline import from_uint8
+from muybridge.systems.text2video_zero import ZeroConfig, text_to_video_zero
+from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
+
+RESULTS = Path(__file__).with_name("zero_shot.json")
+FRAMES = 8
+
+
+def flicker(count: int) -> dict[str, Any]:
+    pipeline = ZeroShotPipeline.open("emoji-image")
+    net, scorer = open_control_net(find_part("emoji-edges")), open_scorer(find_part("emoji-clip"))
+    source = WorldSource(WorldConfig(num_frames=FRAMES, num_clips=400, sizes=("large",), two_things=0.0))
+    methods: dict[str, Any] = {
+        "independent frames": "own-noise",
+        "Text2Video-Zero": "zero",
+        "ControlVideo": ControlVideoConfig(),
+        "ControlVideo, no smoother": ControlVideoConfig(smooth_at=None),
+        "ControlVideo, first-frame attention, no smoother": ControlVideoConfig(attention="first", smooth_at=None),
+        "ControlVideo, own-frame attention, no smoother": ControlVideoConfig(attention="own", smooth_at=None),
+        "ControlVideo, linear smoother": ControlVideoConfig(interpolator="linear"),
+    }
+    scores: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
+    size = {"num_frames": FRAMES, "height": 64, "width": 64, "num_inference_steps": 20}
+    for i in range(count):
+        scene, _ = source.scene(i)
+        flow, shown = scene.flow(), control_pictures(estimator_named("edges")(scene.frames()))
+        prompt = ["red apple, fluent style", "soccer ball, fluent style", "gem stone, fluent style", "sun, noto style"][
+            i % 4
+        ]
+        control = Control(net, shown)
+        for name, method in methods.items():
+            if isinstance(method, str):
+                mode = "own" if method == "own-noise" else "first"
+                config = ZeroConfig(attention=mode, motion_field=False)
+                with pipeline.controlled([control]):
+                    if method == "own-noise":
+                        frames = np.concatenate([
+                            _alone(pipeline, Control(net, shown[k : k + 1]), prompt, 100 * i + k) for k in range(FRAMES)
+                        ])  # fmt: skip
+                    else:
+                        frames = text_to_video_zero(pipeline, prompt, i, config, **size).frames[0]
+            else:
+                frames = control_video(pipeline, prompt, [control], i, method, **size).frames[0]
+            scores[name].append((warped_error(frames, flow), frame_consistency(scorer, frames)))
+    return {
+        name: {
+            "warped error": float(np.mean([r[0] for r in rows])),
+            "consistency": float(np.mean([r[1] for r in rows])),
+        }
+        for name, rows in scores.items()
+    } | {"scenes": count}
+
+
+def _alone(pipeline: ZeroShotPipeline, control: Control, prompt: str, seed: int) -> np.ndarray:
+    with pipeline.controlled([control]):
+        made: np.ndarray = pipeline(prompt, seed=seed, num_frames=1, num_inference_steps=20).frames[0]
+    return made
+
+
+# --- against diffusers ----------------------------------------------------------------------------------------------
+
+SIDE, STEPS = 256, 4
+
+
+def one_run(whose: str, folder: Path) -> dict[str, float]:
+    """Text2Video-Zero once, in this process: seconds of sampling and decoding, and peak memory beyond the start."""
+    torch.set_num_threads(2)
+    options = {"num_inference_steps": STEPS, "height": SIDE, "width": SIDE, "guidance_scale": 7.5}
+    if whose == "ours":
+        pipeline = ZeroShotPipeline.open(folder)
+        pipeline.condition(["", "a"], pipeline.settings())
+        before = peak()
+        begin = time.perf_counter()
+        text_to_video_zero(pipeline, "a", 0, ZeroConfig(moved_at=0.5, joined_at=0.25), num_frames=FRAMES, **options)
+    else:
+        from diffusers import TextToVideoZeroPipeline
+
+        theirs = TextToVideoZeroPipeline.from_pretrained(str(folder), local_files_only=True)
+        theirs.set_progress_bar_config(disable=True)
+        before = peak()
+        begin = time.perf_counter()
+        # the same steps: to step 2, joined at step 1
+        theirs("a", video_length=FRAMES, t0=STEPS - 3, t1=STEPS - 2, **options)
+    return {"seconds": time.perf_counter() - begin, "peak": peak(), "before": before}
+
+
+def peak() -> float:
+    """Peak resident memory of this process, GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def speed(count: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = make_sd15(Path(scratch) / "sd15")
+        runs: dict[str, list[dict[str, float]]] = {"ours": [], "diffusers": []}
+        for _ in range(count):
+            for whose, rows in runs.items():
+                done = subprocess.run(
+                    [sys.executable, "-W", "ignore", "-m", "benchmarks.zero_shot", "one", "--whose", whose, "--folder", str(folder)],
+                    capture_output=True, text=True, check=True,
+                )  # fmt: skip
+                rows.append(json.loads(done.stdout.splitlines()[-1]))
+                print(whose, rows[-1], flush=True)
+    middle = {w: {k: float(np.median([r[k] for r in rows])) for k in rows[0]} for w, rows in runs.items()}
+    return {
+        "frames": FRAMES, "side": SIDE, "steps": STEPS, "runs": count, **middle,
+        "times as fast": middle["diffusers"]["seconds"] / middle["ours"]["seconds"],
+        "share of the peak memory": middle["ours"]["peak"] / middle["diffusers"]["peak"],
+    }  # fmt: skip
+
+
+def make_sd15(folder: Path) -> Path:
+    """Random weights in the layout and widths of Stable Diffusion 1.5, with a tiny text encoder of its width."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    folder.mkdir(parents=True)
+    words = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "a": 3}
+    (folder / "vocab.json").write_text(json.dumps(words))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
+    text = CLIPTextConfig(
+        vocab_size=4, hidden_size=768, num_hidden_layers=2, num_attention_heads=12, intermediate_size=768,
+        bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=768,
+    )  # fmt: skip
+    widths = (128, 256, 512, 512)
+    vae = AutoencoderKL(
+        block_out_channels=widths, layers_per_block=2, latent_channels=4, sample_size=512,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    scheduler = DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1,
+    )  # fmt: skip
+    made = StableDiffusionPipeline(
+        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    made.save_pretrained(str(folder))
+    return folder
+
+
+# --- memory of long videos ------------------------------------------------------------------------------------------
+
+
+def memory_run(frames: int) -> dict[str, float]:
+    torch.set_num_threads(2)
+    pipeline = ZeroShotPipeline.open("emoji-image")
+    control = Control(open_control_net(find_part("emoji-edges")), torch.zeros(frames, 3, 64, 64))
+    control_video(
+        pipeline, "fox, fluent style", [control], 0, ControlVideoConfig(hierarchical=True), num_frames=frames,
+        num_inference_steps=4,
+    )  # fmt: skip
+    return {"peak": peak()}
+
+
+def memory(count: int) -> dict[str, Any]:
+    found = {}
+    for frames in (20, 100):
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.zero_shot", "long", "--frames", str(frames)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[f"{frames} frames, GB"] = json.loads(done.stdout.splitlines()[-1])["peak"]
+    return found | {"ratio": found["100 frames, GB"] / found["20 frames, GB"]}
+
+
+# --- one-shot tuning ------------------------------------------------------------------------------------------------
+
+#: Loops (captions of the data) and the three things each becomes.
+EDITS = {
+    "fox": ("cat face", "panda", "lion"),
+    "red heart": ("blue heart", "green heart", "purple heart"),
+    "basketball": ("soccer ball", "tennis", "globe showing americas"),
+    "rocket": ("airplane", "sailboat", "bus"),
+    "smiling face with sunglasses": ("robot", "clown face", "jack-o-lantern"),
+}
+
+
+def tune(count: int, steps: int = 200) -> dict[str, Any]:
+    from muybridge.data.video_io import write_video
+    from muybridge.systems.editing import invert, sample_from
+    from muybridge.systems.loading import load_pipeline
+
+    loops = EmojiSource(EmojiConfig("animations", 16, split="all"))
+    captions = [e.caption for e in loops.entries]
+    stills = [EmojiSource(EmojiConfig("stills", 1, styles=("fluent",), split=s)) for s in ("train", "validation")]
+    judge, scratch = Judge(stills), Path(tempfile.mkdtemp())
+    rows = []
+    for name, edits in list(EDITS.items())[:count]:
+        clip = loops.clip(captions.index(name))
+        write_video(clip.frames, scratch / f"{name}.npy", clip.fps)
+        folder = scratch / name
+        command = [
+            "tune", str(scratch / f"{name}.npy"), "--caption", f"{name}, fluent style", "--folder", str(folder),
+            "--train-steps", str(steps), "--learning-rate", "3e-4", "--num-frames", "16", "--steps", "25",
+        ]  # fmt: skip
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "muybridge.cli.main", *command], check=True, capture_output=True
+        )
+        pipeline: Any = load_pipeline(str(folder / "model"))
+        samples = pipeline.to_samples(from_uint8(clip.frames)[None])
+        noise = invert(pipeline, samples, 5)
+        same = sample_from(pipeline, noise, "", guidance_scale=1.0).frames[0]
+        back = pipeline.to_pixels(samples)
+        truth = ((back[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).numpy()
+        flow = _flows(clip.frames)
+        for edit in edits:
+            made = sample_from(pipeline, noise, f"{edit}, fluent style").frames[0]
+            write_video(made, scratch / f"{name}-{edit}.gif", clip.fps)
+            rows.append(
+                {
+                    "loop": name, "edit": edit, "round trip, dB": psnr(same, truth),
+                    "flow correlation": float(np.corrcoef(flow.ravel(), _flows(made).ravel())[0, 1]),
+                    "rank of the new": judge.rank(made, group_of(edit)), "rank of the old": judge.rank(made, group_of(name)),
+                }
+            )  # fmt: skip
+            print(json.dumps(rows[-1]), flush=True)
+    return {
+        "rows": rows,
+        "round trip, dB, lowest": min(r["round trip, dB"] for r in rows),
+        "flow correlation, mean": float(np.mean([r["flow correlation"] for r in rows])),
+        "new subject first": float(np.mean([r["rank of the new"] < 1 for r in rows])),
+        "new subject first five": float(np.mean([r["rank of the new"] < 5 for r in rows])),
+        "old subject first": float(np.mean([r["rank of the old"] < 1 for r in rows])),
+        "pictures in": str(scratch),
+    }
+
+
+def _flows(frames: np.ndarray) -> np.ndarray:
+    greys = frames.mean(-1).astype(np.uint8)
+    return np.stack([flow_between(a, b) for a, b in zip(greys, greys[1:], strict=False)])
+
+
+# --- structure and content ------------------------------------------------------------------------------------------
+
+
+def restyle(count: int) -> dict[str, Any]:
+    from muybridge.systems.gen1_pipeline import depth_video
+    from muybridge.systems.loading import load_pipeline
+
+    pipeline: Any = load_pipeline("emoji-restyle")
+    scorer, estimator = open_scorer(find_part("emoji-clip")), estimator_named("depth")
+    loops = EmojiSource(EmojiConfig("animations", 8, split="validation"))
+    chosen = np.linspace(0, len(loops) - 1, count).astype(int)
+    levels: dict[int, list[float]] = {level: [] for level in (0, 2, 4, 6)}
+    scales: dict[float, list[float]] = {scale: [] for scale in (0.5, 1.0, 1.5)}
+    contents = ["robot, fluent style", "tiger face, fluent style", "red apple, fluent style", "alien, fluent style"]
+    for number, index in enumerate(chosen):
+        frames = loops.clip(int(index)).frames
+        depth, words = depth_video(estimator(frames)), contents[number % len(contents)]
+        for level in levels:
+            made = pipeline(depth, words, number, level=level).frames[0]
+            levels[level].append(float((depth_video(estimator(made)) - depth).abs().mean() / 2))
+        for scale in scales:
+            made = pipeline(depth, words, number, level=2, temporal_scale=scale).frames[0]
+            scales[scale].append(frame_consistency(scorer, made))
+    return {
+        "clips": count,
+        "depth error by level": {str(k): float(np.mean(v)) for k, v in levels.items()},
+        "frame consistency by omega_t": {str(k): float(np.mean(v)) for k, v in scales.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["flicker", "speed", "memory", "tune", "restyle", "one", "long"])
+    parser.add_argument("--count", type=int, default=4)
+    parser.add_argument("--whose", default="ours")
+    parser.add_argument("--folder", type=Path, default=Path())
+    parser.add_argument("--frames", type=int, default=20)
+    arguments = parser.parse_args()
+    if arguments.what == "one":
+        print(json.dumps(one_run(arguments.whose, arguments.folder)))
+        return
+    if arguments.what == "long":
+        print(json.dumps(memory_run(arguments.frames)))
+        return
+    torch.set_num_threads(2)
+    measure = {"flicker": flicker, "speed": speed, "memory": memory, "tune": tune, "restyle": restyle}[arguments.what]
+    figures = measure(arguments.count)
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    known[arguments.what] = figures
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

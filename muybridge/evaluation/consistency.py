@@ -1,0 +1,37 @@
+"""How well the frames of a video belong together: by features, and along a known motion."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from muybridge.models.image_text import ImageTextScorer
+from muybridge.models.optical_flow import warp
+from muybridge.systems.pipeline import from_uint8
+
+
+def frame_consistency(scorer: ImageTextScorer, frames: np.ndarray) -> float:
+    """Mean cosine of consecutive frames' embeddings; frames uint8 [F, H, W, 3]. Source: 2302.03011 section 4."""
+    rows = scorer.embed_pictures(from_uint8(frames).transpose(0, 1))
+    return float((rows[:-1] * rows[1:]).sum(1).mean())
+
+
+def warped_error(frames: np.ndarray, flow: np.ndarray) -> float:
+    """Mean squared error, of 1, between each frame and the next one brought back along the flow.
+
+    Pixels whose way leads out of the picture are left out. Source: 1808.00449 (with estimated flow and occlusion masks).
+
+    Args:
+        frames: uint8 [F, H, W, 3].
+        flow: forward, pixels, [F - 1, H, W, 2]: a pixel of frame f is at p + flow in frame f + 1.
+    """
+    video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
+    way: Tensor = torch.from_numpy(np.ascontiguousarray(flow)).permute(0, 3, 1, 2).float()
+    back = warp(video[1:], way)
+    height, width = frames.shape[1:3]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = torch.stack([x, y])[None] + way
+    inside = (place[:, 0] >= 0) & (place[:, 0] <= width - 1) & (place[:, 1] >= 0) & (place[:, 1] <= height - 1)
+    error = (back - video[:-1]).square().mean(1)
+    return float(error[inside].mean())

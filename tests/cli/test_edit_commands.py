@@ -1,0 +1,150 @@
+"""zero, control, tune, edit, restyle: as a user runs them, on a tiny picture model; and what they say of bad input."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import ControlNetModel
+from typer.testing import CliRunner
+
+from muybridge.cli.main import app
+from muybridge.data.video_io import read_recipe, read_video, write_video
+from muybridge.systems.loading import load_picture_unet
+from tests.conftest import randomise
+from tests.systems.conftest import latent_space, picture_model  # noqa: F401
+
+run = CliRunner().invoke
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MUYBRIDGE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A video of an odd size at an unusual rate."""
+    frames = np.random.default_rng(0).integers(0, 255, (5, 19, 30, 3), dtype=np.uint8)
+    return write_video(frames, tmp_path / "clip.npy", 8.0, {}), frames
+
+
+@pytest.fixture
+def control_folder(tmp_path, picture_model):  # noqa: F811
+    torch.manual_seed(4)
+    network = ControlNetModel.from_unet(
+        load_picture_unet(str(picture_model)), conditioning_embedding_out_channels=(8, 16)
+    )
+    randomise(network, 0.05).save_pretrained(tmp_path / "net")
+    return tmp_path / "net"
+
+
+def ok(*arguments):
+    done = run(app, [str(a) for a in arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def refused(words, *arguments):
+    done = run(app, [str(a) for a in arguments])
+    assert done.exit_code == 2 and words in done.output, done.output
+
+
+def test_zero_makes_a_video_that_replays(tmp_path, picture_model):  # noqa: F811
+    out = tmp_path / "zero.npy"
+    ok(
+        "zero",
+        "a red circle",
+        "-o",
+        out,
+        "--model",
+        picture_model,
+        "--num-frames",
+        3,
+        "--steps",
+        10,
+        "--height",
+        16,
+        "--width",
+        16,
+    )
+    assert read_video(out).frames.shape == (3, 16, 16, 3)
+    assert read_recipe(out)["options"]["motion"] == [12.0, 12.0]
+    assert "the same" in ok("replay", out)
+    refused("unknown frame attention", "zero", "a", "-o", out, "--model", picture_model, "--attention", "second")
+    refused("not an image model", "zero", "a", "-o", out, "--model", "world-vdm")
+
+
+@pytest.mark.parametrize("method", ["control-video", "zero"])
+def test_control_keeps_size_length_and_replays(tmp_path, picture_model, clip, control_folder, method):  # noqa: F811
+    out = tmp_path / "controlled.npy"
+    ok(
+        "control", clip[0], "a red circle", "-o", out, "--model", picture_model, "--control", "edges:0.5", "--control-net",
+        control_folder, "--method", method, "--smooth", "linear", "--steps", 4,
+    )  # fmt: skip
+    assert read_video(out).frames.shape == clip[1].shape
+    assert read_recipe(out)["options"]["controls"][0]["scale"] == 0.5
+    assert "the same" in ok("replay", out)
+
+
+def test_control_refuses_what_it_cannot_do(tmp_path, picture_model, clip, control_folder):  # noqa: F811
+    base = ("control", clip[0], "a", "-o", tmp_path / "o.npy", "--model", picture_model)
+    refused("unknown 'edge'", *base, "--control", "edge")
+    refused("NAME:SCALE", *base, "--control", "edges:much")
+    refused("no ControlNet for it is bundled", *base, "--control", "pose")
+    refused("give one for each", *base, "--control", "edges", "--control", "depth", "--control-net", control_folder)
+    refused("no part of a model", *base, "--control-net", tmp_path / "nowhere")
+    refused("unknown method", *base, "--control-net", control_folder, "--method", "magic")
+    (tmp_path / "sound.mp4").write_bytes(b"no video")
+    refused("sound.mp4", "control", tmp_path / "sound.mp4", "a", "-o", tmp_path / "o.npy", "--model", picture_model)
+    assert not (tmp_path / "o.npy").exists()
+
+
+def test_a_single_frame_and_another_script_pass(tmp_path, picture_model, control_folder):  # noqa: F811
+    one = write_video(np.zeros((1, 16, 16, 3), np.uint8), tmp_path / "one.npy", 8.0, {})
+    out = tmp_path / "o.npy"
+    ok(
+        "control",
+        one,
+        "красная лиса",
+        "-o",
+        out,
+        "--model",
+        picture_model,
+        "--control-net",
+        control_folder,
+        "--steps",
+        3,
+    )
+    assert len(read_video(out).frames) == 1
+
+
+def test_tune_then_edit_several_times(tmp_path, picture_model, clip):  # noqa: F811
+    folder = tmp_path / "tuned"
+    tune = ("tune", clip[0], "--caption", "a red circle", "--folder", folder, "--model", picture_model)
+    tune = (*tune, "--train-steps", 2, "--steps", 4, "--num-frames", 4, "--stride", 2)
+    ok(*tune)
+    assert (folder / "model" / "inversion.safetensors").is_file()
+    made = []
+    for words in ("a blue star", "a white ring"):
+        ok("edit", folder / "model", words, "-o", tmp_path / "edit.npy", "--steps", 4)
+        made.append(read_video(tmp_path / "edit.npy").frames)
+        assert "the same" in ok("replay", tmp_path / "edit.npy")
+    assert made[0].shape == (3, 16, 16, 3)  # of 5 frames every second
+    assert not np.array_equal(*made)
+    ok(*tune)  # nothing is left to do
+    refused("caption", "tune", clip[0], "--caption", " ", "--folder", tmp_path / "other", "--model", picture_model)
+    refused("not tuned on a video", "edit", picture_model, "a")
+
+
+def test_redrawing_keeps_size_and_replays(tmp_path, picture_model, clip):  # noqa: F811
+    out = tmp_path / "redrawn.npy"
+    base = ("restyle", clip[0], "-o", out, "--model", picture_model, "--content", "a red circle", "--steps", 4)
+    ok(*base, "--strength", 0.5)
+    assert read_video(out).frames.shape == clip[1].shape
+    assert "the same" in ok("replay", out)
+    refused("strength must be in 0..1", *base, "--strength", 2)
+    refused("give --strength", *base)
+    refused("--content", "restyle", clip[0], "-o", out, "--model", picture_model, "--strength", 0.5)
+    recipe = json.loads(out.with_name("redrawn.npy.json").read_text())
+    assert recipe["options"] == {"strength": 0.5}
