@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.against_diffusers import in_turn, peak, stable_diffusion_folder
 from benchmarks.emoji import Judge
 from muybridge.data.emoji import EmojiConfig, EmojiSource, group_of
 from muybridge.data.world import WorldConfig, WorldSource
@@ -118,62 +118,10 @@ def one_run(whose: str, folder: Path) -> dict[str, float]:
     return {"seconds": time.perf_counter() - begin, "peak": peak(), "before": before}
 
 
-def peak() -> float:
-    """Peak resident memory of this process, GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-
-
 def speed(count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
-        folder = make_sd15(Path(scratch) / "sd15")
-        runs: dict[str, list[dict[str, float]]] = {"ours": [], "diffusers": []}
-        for _ in range(count):
-            for whose, rows in runs.items():
-                done = subprocess.run(
-                    [sys.executable, "-W", "ignore", "-m", "benchmarks.zero_shot", "one", "--whose", whose, "--folder", str(folder)],
-                    capture_output=True, text=True, check=True,
-                )  # fmt: skip
-                rows.append(json.loads(done.stdout.splitlines()[-1]))
-                print(whose, rows[-1], flush=True)
-    middle = {w: {k: float(np.median([r[k] for r in rows])) for k in rows[0]} for w, rows in runs.items()}
-    return {
-        "frames": FRAMES, "side": SIDE, "steps": STEPS, "runs": count, **middle,
-        "times as fast": middle["diffusers"]["seconds"] / middle["ours"]["seconds"],
-        "share of the peak memory": middle["ours"]["peak"] / middle["diffusers"]["peak"],
-    }  # fmt: skip
-
-
-def make_sd15(folder: Path) -> Path:
-    """Random weights in the layout and widths of Stable Diffusion 1.5, with a tiny text encoder of its width."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    torch.manual_seed(0)
-    folder.mkdir(parents=True)
-    words = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "a": 3}
-    (folder / "vocab.json").write_text(json.dumps(words))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
-    text = CLIPTextConfig(
-        vocab_size=4, hidden_size=768, num_hidden_layers=2, num_attention_heads=12, intermediate_size=768,
-        bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=768,
-    )  # fmt: skip
-    widths = (128, 256, 512, 512)
-    vae = AutoencoderKL(
-        block_out_channels=widths, layers_per_block=2, latent_channels=4, sample_size=512,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-    )  # fmt: skip
-    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-    scheduler = DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1,
-    )  # fmt: skip
-    made = StableDiffusionPipeline(
-        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
-    made.save_pretrained(str(folder))
-    return folder
+        folder = stable_diffusion_folder(Path(scratch) / "sd15")
+        return {"frames": FRAMES, "side": SIDE, "steps": STEPS} | in_turn("benchmarks.zero_shot", folder, count)
 
 
 # --- memory of long videos ------------------------------------------------------------------------------------------

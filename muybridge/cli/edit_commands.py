@@ -41,9 +41,8 @@ def tune(
     [bold]muybridge tune fox.mp4 --caption "fox, fluent style" && muybridge edit runs/tune-fox/model "cat, fluent style"[/bold]
     """
     folder = folder or Path("runs") / f"tune-{video.stem}"
-    from muybridge.models.text_encoder import check_prompt
-
-    check_prompt(caption)
+    if not caption.strip():
+        raise UserError('--caption: say what the video shows, as in --caption "fox, fluent style"')
     from muybridge.systems.loading import load_pipeline
     from muybridge.systems.tune_a_video import TUNING, tuning_data
     from muybridge.training.recipe import Recipe, TextConfig, TrainingConfig

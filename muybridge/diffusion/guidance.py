@@ -53,11 +53,29 @@ def classifier_free(
             return uncond
 
     def denoise(z: Tensor, lam: Tensor) -> Tensor:
-        conditional = cond(z, lam)
-        guided = guide(conditional, uncond(z, lam), _shape_scale(scale, lam, z))
-        return _rescaled(guided, conditional, z, lam, rescale, kind) if rescale > 0 else guided
+        return _combined(cond(z, lam), uncond(z, lam), z, lam, scale, rescale, kind)
 
     return denoise
+
+
+def classifier_free_joined(both: Denoise, scale: Scale, rescale: float = 0.0, kind: str = "sample") -> Denoise:
+    """Classifier-free guidance with both branches in one call: `both` is told the condition in its first half of rows.
+
+    Small networks spend their time on starting operations: one call of twice the rows is faster than two.
+    """
+
+    def denoise(z: Tensor, lam: Tensor) -> Tensor:
+        conditional, unconditional = both(torch.cat([z, z]), torch.cat([lam, lam])).chunk(2)
+        return _combined(conditional, unconditional, z, lam, scale, rescale, kind)
+
+    return denoise
+
+
+def _combined(
+    conditional: Tensor, unconditional: Tensor, z: Tensor, lam: Tensor, scale: Scale, rescale: float, kind: str
+) -> Tensor:
+    guided = guide(conditional, unconditional, _shape_scale(scale, lam, z))
+    return _rescaled(guided, conditional, z, lam, rescale, kind) if rescale > 0 else guided
 
 
 def _rescaled(guided: Tensor, conditional: Tensor, z: Tensor, lam: Tensor, phi: float, kind: str) -> Tensor:

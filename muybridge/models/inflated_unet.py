@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from muybridge.errors import UserError, nearest
 from muybridge.models.latents import batch_to_frames, frames_to_batch
 from muybridge.models.temporal_layers import PLUGINS
+from muybridge.nn.frame_attention import SharedText, put_on
 from muybridge.nn.temporal import Call, SiteHook, TemporalPlugin, spatial_sites
 
 
@@ -72,6 +73,8 @@ class InflatedUNet(ModelMixin, ConfigMixin):
         except (TypeError, ValueError) as error:
             raise UserError(f"temporal: {error}") from error
         self.temporal.prepare_image(self.image)
+        self.shared_text = SharedText()
+        put_on(self.image, self.shared_text)
         self.call: Call | None = None
         for site in sites:
             self.image.get_submodule(site.path).register_forward_hook(SiteHook(self, site), with_kwargs=True)
@@ -127,6 +130,8 @@ class InflatedUNet(ModelMixin, ConfigMixin):
         batch, frames = sample.shape[0], sample.shape[2]
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
         text = encoder_hidden_states
+        # frames that stand alone stay the picture network's to the last bit
+        self.shared_text.frames = frames if text.ndim == 3 and not images_only else 1
         text = text.flatten(0, 1) if text.ndim == 4 else text.repeat_interleave(frames, 0)
         added = {k: v.repeat_interleave(frames, 0) for k, v in (added_cond_kwargs or {}).items()}
         self.call = Call(frames, images_only, dict(conditions or {}))

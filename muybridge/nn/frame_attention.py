@@ -65,7 +65,6 @@ class FrameAttention:
         if encoder_hidden_states is not None or attention_mask is not None:
             raise ValueError("frames look at each other in self-attention only, without a mask")
         rows, tokens, _ = hidden_states.shape
-        heads = attn.heads
         frames = 1 if self.keys is None else len(self.keys)
         if rows % frames:
             raise ValueError(f"a batch of {rows} rows is no whole number of videos of {frames} frames")
@@ -82,19 +81,60 @@ class FrameAttention:
                 projected.unflatten(0, (-1, frames))[:, self.keys].flatten(0, 1).flatten(1, 2)
                 for projected in (attn.to_k(hidden_states), attn.to_v(hidden_states))
             )
-        query, key, value = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (query, key, value))
-        out = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        out = attn.to_out[1](attn.to_out[0](out.reshape(rows, tokens, -1)))
-        if attn.residual_connection:
-            out = out + hidden_states
-        scaled: Tensor = out / attn.rescale_output_factor
-        return scaled
+        return _attended(attn, query, key, value, hidden_states)
 
 
-def put_on(network: nn.Module, attention: FrameAttention) -> dict[str, Any]:
-    """Give every self-attention layer (attn1) of a U-Net or ControlNet this processor; returns the former ones."""
+class SharedText:
+    """An attention processor for cross-attention layers when all frames of a video are told the same text.
+
+    Keys and values are projected once a video in place of once a frame; the result is the same.
+
+    Attributes:
+        frames: F; rows of the batch are told the text of their video's first frame.
+    """
+
+    def __init__(self, frames: int = 1):
+        self.frames = frames
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        **unused: Any,
+    ) -> Tensor:
+        if encoder_hidden_states is None or attention_mask is not None:
+            raise ValueError("shared text is for cross-attention without a mask")
+        told = encoder_hidden_states[:: self.frames]
+        if attn.norm_cross:
+            told = attn.norm_encoder_hidden_states(told)
+        query = attn.to_q(hidden_states)
+        query = query.reshape(len(told), -1, query.shape[-1])
+        return _attended(attn, query, attn.to_k(told), attn.to_v(told), hidden_states)
+
+
+def _attended(attn: Attention, query: Tensor, key: Tensor, value: Tensor, hidden_states: Tensor) -> Tensor:
+    """Attention and the layer's output projection; queries may be folded in any way that keeps their order."""
+    query, key, value = (t.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for t in (query, key, value))
+    out = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    out = attn.to_out[1](attn.to_out[0](out.reshape(*hidden_states.shape[:2], -1)))
+    if attn.residual_connection:
+        out = out + hidden_states
+    scaled: Tensor = out / attn.rescale_output_factor
+    return scaled
+
+
+def put_on(network: nn.Module, attention: FrameAttention | SharedText) -> dict[str, Any]:
+    """Give every self- or cross-attention layer (attn1, attn2) of a U-Net or ControlNet this processor.
+
+    Returns:
+        The former processors of all layers.
+    """
+    ending = "attn1.processor" if isinstance(attention, FrameAttention) else "attn2.processor"
     former: dict[str, Any] = dict(network.attn_processors)  # type: ignore[arg-type]
-    own = {name: attention if name.endswith("attn1.processor") else old for name, old in former.items()}
+    own = {name: attention if name.endswith(ending) else old for name, old in former.items()}
     network.set_attn_processor(own)  # type: ignore[operator]
     return former
 

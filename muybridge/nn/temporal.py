@@ -209,7 +209,9 @@ class TemporalTransformerBlock(nn.Module):
         h = h + self.attn1(self.norm1(h), attention_mask=bias)
         if self.text_channels:
             assert text is not None
-            h = h + self.attn2(self.norm2(h), encoder_hidden_states=text.repeat_interleave(places, 0))
+            # every place is told the same: all queries of a video in one call
+            told = self.attn2(self.norm2(h).reshape(batch, -1, channels), encoder_hidden_states=text)
+            h = h + told.reshape(h.shape)
         h = h + self.ff(self.norm3(h))
         return h.reshape(batch, places, frames, channels).transpose(1, 2)
 

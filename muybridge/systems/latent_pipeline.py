@@ -61,6 +61,7 @@ class LatentPipeline(VideoPipeline):
     """
 
     allow_empty = True
+    joins_branches = True
     #: the caption of guidance's other branch: what the video shall not show
     negative_prompt = ""
 
@@ -151,6 +152,13 @@ class VideoCondition:
 
     def to(self, device: torch.device | str) -> VideoCondition:
         return VideoCondition(self.text.to(device), {k: v.to(device) for k, v in self.tensors.items()})
+
+    @staticmethod
+    def stack(parts: Sequence[VideoCondition]) -> VideoCondition:
+        """Several batches as one, all told the same kinds of things."""
+        names = parts[0].tensors
+        text = TextCondition.stack([p.text for p in parts])
+        return VideoCondition(text, {k: torch.cat([p.tensors[k] for p in parts]) for k in names})
 
     def without_context(self) -> VideoCondition:
         return replace(self, tensors={k: v for k, v in self.tensors.items() if not k.startswith("known")})

@@ -15,7 +15,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from muybridge.diffusion.conditioning import Known, Measurement, reconstruction_guidance
-from muybridge.diffusion.guidance import Scale, classifier_free, thresholded
+from muybridge.diffusion.guidance import Scale, classifier_free, classifier_free_joined, thresholded
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.samplers import SAMPLERS, SamplerState, sampler_named
@@ -26,6 +26,8 @@ from muybridge.nn.text_conditioning import TextCondition
 
 MAX_STEPS = 1000
 MAX_VALUES = 2**31
+#: Positions (rows x frames x height x width) up to which both branches go through the network in one call.
+JOINED_UP_TO = 2048
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ class VideoPipeline(DiffusionPipeline):
         self.loras.append(entry)
         return entry
 
+    #: whether guidance's two branches may share a network call (their conditions are plain rows)
+    joins_branches = False
     #: whether "" is a prompt (the null caption of Stable Diffusion's layout)
     allow_empty = False
 
@@ -202,7 +206,16 @@ class VideoPipeline(DiffusionPipeline):
         if text is None:
             return branch(self.null_text(None))
         text = text.to(self.device)
-        return classifier_free(branch(text), branch(self.null_text(text)), scale, settings.guidance_rescale, kind)
+        null, rescale = self.null_text(text), settings.guidance_rescale
+        apart = classifier_free(branch(text), branch(null), scale, rescale, kind)
+        if not self.joins_branches or (not callable(scale) and not isinstance(scale, Tensor) and scale in (0.0, 1.0)):
+            return apart
+        joined = classifier_free_joined(branch(type(text).stack([text, null])), scale, rescale, kind)
+
+        def denoise(z: Tensor, lam: Tensor) -> Tensor:
+            return (joined if z.numel() // z.shape[1] <= JOINED_UP_TO else apart)(z, lam.expand(len(z)))
+
+        return denoise
 
     # --- what differs between pixels and latents ------------------------------------------------------------------
 

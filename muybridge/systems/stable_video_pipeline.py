@@ -51,6 +51,8 @@ class ImageToVideoPipeline(VideoPipeline):
         sampling: default values of SamplingConfig; guidance_scale is that of the last frame.
     """
 
+    joins_branches = True
+
     def __init__(
         self, network: nn.Module, vae: AutoencoderKL, scorer: Any = None, sampling: dict[str, Any] | None = None
     ):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.models.control import Control, residuals_of
-from muybridge.nn.frame_attention import FrameAttention, key_frames, put_on
+from muybridge.nn.frame_attention import FrameAttention, SharedText, key_frames, put_on
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.systems.latent_pipeline import LatentPipeline, predict_frames
 from muybridge.systems.loading import load_pipeline
@@ -37,7 +37,9 @@ class ZeroShotPipeline(LatentPipeline):
     ):
         super().__init__(network, vae, scheduler, text_encoder, text_max_length, sampling)
         self.attention, self.control_attention = FrameAttention(), FrameAttention()
+        self.text_attention = SharedText()
         put_on(network, self.attention)
+        put_on(network, self.text_attention)
         self.controls: list[Control] = []
         self._frames: Tensor | None = None
         self._beside: Tensor | None = None
@@ -84,6 +86,7 @@ class ZeroShotPipeline(LatentPipeline):
         for control in controls:
             self._check(control.network)
             put_on(control.network, self.control_attention)
+            put_on(control.network, self.text_attention)
         self.controls = list(controls)
         try:
             yield
@@ -108,6 +111,7 @@ class ZeroShotPipeline(LatentPipeline):
     def predict(self, z: Tensor, lam: Tensor, text: TextCondition | None) -> Tensor:
         assert text is not None
         index, tokens = self.table.index_of(lam).to(z.device, torch.float32), text.tokens.to(z)
+        self.text_attention.frames = z.shape[2]
         if self._beside is not None:
             more = self._beside if self._frames is None else self._beside[:, :, self._frames]
             z = torch.cat([z, more.to(z).expand(len(z), -1, -1, -1, -1)], 1)

@@ -141,3 +141,16 @@ def test_threshold_names():
     assert thresholded(denoise, "none")(z, lam).max() == 3
     with pytest.raises(ValueError, match="unknown threshold"):
         thresholded(denoise, "soft")
+
+
+def test_both_branches_in_one_call_are_the_same():
+    from muybridge.diffusion.guidance import classifier_free_joined
+
+    z, lam = torch.randn(3, 2, 4, 5, 5), torch.linspace(-2, 2, 3)
+
+    def both(z, lam):
+        told = torch.arange(len(z)).reshape(-1, 1, 1, 1, 1) < len(z) // 2
+        return torch.where(told, z * 2 + lam.reshape(-1, 1, 1, 1, 1), z - 1)
+
+    apart = classifier_free(lambda z, lam: z * 2 + lam.reshape(-1, 1, 1, 1, 1), lambda z, lam: z - 1, 4.0, 0.5)
+    assert torch.allclose(classifier_free_joined(both, 4.0, 0.5)(z, lam), apart(z, lam))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
-from muybridge.nn.frame_attention import FrameAttention, key_frames, looking
+from muybridge.nn.frame_attention import FrameAttention, SharedText, key_frames, looking
 from muybridge.nn.frame_norm import PooledGroupNorm
 
 B, F, N, C = 2, 4, 6, 16
@@ -104,3 +104,16 @@ def test_pooled_statistics_are_those_of_the_whole_clip():
     norm.frames = 3
     video = x.unflatten(0, (2, 3)).transpose(1, 2)
     torch.testing.assert_close(norm(x).unflatten(0, (2, 3)).transpose(1, 2), plain(video))
+
+
+@torch.no_grad()
+def test_text_shared_by_the_frames_of_a_video_is_projected_once_and_gives_the_same():
+    attn = Attention(C, cross_attention_dim=12, heads=2, dim_head=8).eval()
+    x, text = torch.randn(B * F, N, C), torch.randn(B, 5, 12)
+    calls = []
+    attn.to_k.register_forward_hook(lambda m, a, o: calls.append(len(a[0])))
+    expected = AttnProcessor2_0()(attn, x, text.repeat_interleave(F, 0))
+    torch.testing.assert_close(SharedText(F)(attn, x, text.repeat_interleave(F, 0)), expected, atol=1e-6, rtol=1e-5)
+    assert calls == [B * F, B]
+    with pytest.raises(ValueError, match="cross-attention"):
+        SharedText(F)(attn, x)
