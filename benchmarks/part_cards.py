@@ -1,0 +1,147 @@
+"""Cards of the models and small networks that stand beside emoji-video: `python -m benchmarks.part_cards`. No number is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from benchmarks.cards import read_log, training_of
+from benchmarks.world_vdm import RECIPE
+from muybridge.systems.loading import zoo_folder
+from muybridge.training.recipe import load_recipe
+
+FLUENT = "Animated and still Fluent emoji (MIT, Microsoft)"
+STILLS = (
+    "Captioned stills in five styles and frames of the Fluent loops: Fluent (MIT, Microsoft), Noto (Apache-2.0, Google), Twemoji (CC-BY-4.0,\n"
+    "Twitter and contributors), EmojiOne (CC-BY-4.0); captions from emojibase (MIT)"
+)
+#: name -> what it is, how it is used, its data, what one should know.
+WHAT: dict[str, tuple[str, str, str, str]] = {
+    "emoji-animate": (
+        "A picture brought to life: Stable Video Diffusion's image-to-video stage at small size, 16 frames of 64x64 pixels; the whole inflated\n"
+        "`emoji-image` trains.",
+        "muybridge animate fox.png -o fox.mp4 --motion 180",
+        f"{FLUENT}, 16 of 32 frames of each loop; a twentieth of the captions is never shown, and is what is measured.",
+        "It knows emoji and nothing of photographs.",
+    ),
+    "emoji-between": (
+        "Three frames between two: Video LDM's interpolation layers behind the frozen `emoji-image`, convolutions over time alone.",
+        "muybridge upsample-fps fox.mp4 -o smooth.mp4",
+        f"{FLUENT}, windows of five frames at two rates.",
+        "Its frames join without a seam but are less exact than a blend of the neighbours on these slow loops: take `interpolate` or the\n"
+        "interpolator of `control` where exactness counts.",
+    ),
+    "emoji-restyle": (
+        "A video's depth with another look: Gen-1 at small size, 8 frames of 64x64 pixels, longer videos in windows.",
+        'muybridge restyle walk.mp4 --content "robot, fluent style" -o robot.mp4',
+        f"{FLUENT} and drawn scenes (`world`), 8 frames each.",
+        "Its content space is `emoji-clip`'s: words that are no emoji lead nowhere.",
+    ),
+    "depth": (
+        "Inverse depth of a picture, up to scale: a small network with skips.",
+        'muybridge control walk.mp4 "robot, fluent style" --control depth',
+        "Composites of emoji cut-outs on a drawn ground, with exact depth (`data/composites.py`); styles and licences as on `emoji-image`'s card.",
+        "It has never seen a photograph: give a MiDaS or DPT folder for real footage (`models.structure.Depth`).",
+    ),
+    "interpolator": (
+        "The frame between two frames: RIFE's IFNet at width 32.",
+        'muybridge control walk.mp4 "robot, fluent style" --smooth learned',
+        f"{FLUENT} and drawn scenes (`world`), triples of neighbouring frames.",
+        "A user's own RIFE weights (HDv3) load in its place.",
+    ),
+    "emoji-prior": (
+        "Words to the embedding of a picture, in `emoji-clip`'s space: a diffusion prior as a small MLP.",
+        'muybridge restyle walk.mp4 --content "robot, fluent style"',
+        f"{STILLS}.",
+        "",
+    ),
+    "emoji-edges": (
+        "A ControlNet of `emoji-image` that reads outlines (Canny), in diffusers' layout with packed weights.",
+        'muybridge control walk.mp4 "robot, fluent style" --control edges',
+        f"{STILLS}.",
+        "",
+    ),
+    "emoji-depth": (
+        "A ControlNet of `emoji-image` that reads depth (by the bundled network), in diffusers' layout with packed weights.",
+        'muybridge control walk.mp4 "robot, fluent style" --control depth',
+        f"{STILLS}.",
+        "",
+    ),
+}
+
+
+def parameters_in(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a dict)
+                if not name.endswith(":scale"):
+                    size = 1
+                    for side in tensors.get_slice(name).get_shape():
+                        size *= side
+                    total += size
+    return total
+
+
+def rows(figures: dict[str, Any], before: str = "") -> list[str]:
+    """A table's lines from nested figures."""
+    out = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            out += rows(value, f"{before}{name}: ")
+        elif isinstance(value, int | float | bool):
+            out.append(
+                f"| {before}{name} | {value:.3f} |" if isinstance(value, float) else f"| {before}{name} | {value} |"
+            )
+    return out
+
+
+def card(name: str) -> str:
+    folder = zoo_folder() / name
+    what, use, data, limits = WHAT[name]
+    recipe, figures = load_recipe(RECIPE.with_name(f"{name}.yaml")), json.loads((folder / "figures.json").read_text())
+    steps, hours, errors = training_of(read_log(folder / "log.jsonl"))
+    table = "\n".join(rows(figures))
+    how = {"emoji-animate": "picture_to_video animate", "emoji-between": "picture_to_video between"}
+    how |= {"emoji-restyle": "zero_shot restyle"}
+    return f"""# {name}
+
+{what} {parameters_in(folder) / 1e6:.1f} million parameters in this folder.
+
+    {use}
+
+## Data
+
+{data}
+
+## Training
+
+`recipes/{name}.yaml`: {steps:,} steps of {recipe.training.batch_size}, {recipe.training.optimizer} at {recipe.training.learning_rate:g}, about {60 * hours:.0f} minutes of two shared CPU cores (`log.jsonl`). Held-out
+error {errors["validation_error"]:.3f}.
+
+## Measured
+
+`python -m benchmarks.{how.get(name, "parts")}`, on data it was not trained on unless a line says otherwise:
+
+| | |
+|---|---|
+{table}
+
+{limits}
+
+Licence of the weights: Apache-2.0.
+"""
+
+
+def main() -> None:
+    for name in WHAT:
+        if (zoo_folder() / name / "figures.json").is_file():
+            (zoo_folder() / name / "README.md").write_text(card(name).replace("\n\n\n\n", "\n\n"), encoding="utf-8")
+            print(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The small networks beside the models, on data they were not trained on: `python -m benchmarks.parts`.
+
+depth: error on composites, against their mean depth. interpolator: error of middle frames, against the mean of both neighbours and optical
+flow. prior: likeness to the pictures' embeddings, of its answers and of the bare words'. edges, depth ControlNets: does the drawn picture
+have the structure it was shown, beside the same words without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.world_vdm import RECIPE
+from muybridge.data.emoji import EmojiConfig, EmojiSource
+from muybridge.data.registry import make_source
+from muybridge.models.content_prior import ContentPrior
+from muybridge.models.control import Control, open_control_net
+from muybridge.models.frame_interpolation import along_flow, interpolator_named, linear
+from muybridge.models.image_text import SmallScorer, open_scorer
+from muybridge.models.structure import control_pictures, estimator_named
+from muybridge.systems.content_prior import likeness
+from muybridge.systems.loading import find_part, zoo_folder
+from muybridge.systems.pipeline import from_uint8
+from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
+from muybridge.training.recipe import load_recipe
+
+
+def held_out(recipe: str, count: int) -> torch.Tensor:
+    """Clips [N, 3, F, H, W] in [0, 1] of a recipe's validation split."""
+    source = make_source(load_recipe(RECIPE.with_name(f"{recipe}.yaml")).data, "validation")
+    chosen = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
+    return torch.stack([from_uint8(source.clip(int(i)).frames) for i in chosen]) / 2 + 0.5
+
+
+@torch.no_grad()
+def depth(count: int) -> dict[str, Any]:
+    clips = held_out("depth", count)
+    network: Any = estimator_named("depth")
+    said = network.network(clips[:, :, 0] * 2 - 1)[:, 0]
+    right = clips[:, 0, 1]
+    return {
+        "pictures": len(clips),
+        "error of inverse depth, of 1": float((said - right).abs().mean()),
+        "of the mean depth": float((right.mean(0) - right).abs().mean()),
+        "correlation": float(torch.corrcoef(torch.stack([said.flatten(), right.flatten()]))[0, 1]),
+    }
+
+
+@torch.no_grad()
+def interpolator(count: int) -> dict[str, Any]:
+    clips = held_out("interpolator", count)
+    first, middle, last = clips.unbind(2)
+    methods = {"learned": interpolator_named("learned"), "mean of both": linear, "optical flow": along_flow}
+    return {"triples": len(clips)} | {
+        f"error, of 1: {name}": float((made(first, last) - middle).abs().mean()) for name, made in methods.items()
+    }
+
+
+def prior(count: int) -> dict[str, Any]:
+    network = ContentPrior.from_pretrained(str(find_part("emoji-prior")), local_files_only=True).float().eval()
+    scorer = open_scorer(find_part("emoji-clip"))
+    assert isinstance(scorer, SmallScorer)
+    out: dict[str, Any] = {}
+    for name, split in (("seen", "train"), ("unseen", "validation")):
+        source = EmojiSource(EmojiConfig("stills", 1, styles=("fluent",), split=split))
+        chosen = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
+        pictures = torch.stack([from_uint8(source.clip(int(i)).frames)[:, 0] for i in chosen])
+        made, bare = likeness(network, scorer, [source.caption_of(int(i)) for i in chosen], pictures)
+        out[name] = {"captions": len(chosen), "prior's answer": made, "the words themselves": bare}
+    return out
+
+
+def control(structure: str, count: int) -> dict[str, Any]:
+    pipeline, estimator = ZeroShotPipeline.open("emoji-image"), estimator_named(structure)
+    network = open_control_net(find_part(f"emoji-{structure}"))
+    source = EmojiSource(EmojiConfig("stills", 1, styles=("fluent",), split="validation"))
+    chosen = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
+    found: dict[str, list[float]] = {"with it": [], "without it": []}
+    for number, index in enumerate(chosen):
+        clip = source.clip(int(index))
+        given = estimator(clip.frames)
+        with pipeline.controlled([Control(network, control_pictures(given))]):
+            under = pipeline(clip.caption, seed=number, num_frames=1).frames[0]
+        free = pipeline(clip.caption, seed=number, num_frames=1).frames[0]
+        for name, made in (("with it", under), ("without it", free)):
+            found[name].append(_likeness(structure, given[0], estimator(made)[0]))
+    what = "overlap of outlines, within a pixel" if structure == "edges" else "correlation of depth"
+    return {"pictures": len(chosen)} | {f"{what}: {name}": float(np.mean(rows)) for name, rows in found.items()}
+
+
+def _likeness(structure: str, given: np.ndarray, made: np.ndarray) -> float:
+    """F1 of outlines, a pixel off allowed; or the correlation of two depth maps."""
+    if structure == "depth":
+        return float(np.corrcoef(given.ravel(), made.ravel())[0, 1]) if made.std() > 0 and given.std() > 0 else 0.0
+    a, b = (torch.from_numpy(p)[None, None] > 0.5 for p in (given, made))
+    wide_a, wide_b = (torch.nn.functional.max_pool2d(p.float(), 3, 1, 1) > 0.5 for p in (a, b))
+    hit = float((b & wide_a).sum()) / max(1, int(b.sum())), float((a & wide_b).sum()) / max(1, int(a.sum()))
+    return 2 * hit[0] * hit[1] / max(1e-9, sum(hit))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=40)
+    count = parser.parse_args().count
+    torch.set_num_threads(2)
+    measured = {
+        "depth": depth(8 * count),
+        "interpolator": interpolator(8 * count),
+        "emoji-prior": prior(4 * count),
+        "emoji-edges": control("edges", count),
+        "emoji-depth": control("depth", count),
+    }
+    for name, figures in measured.items():
+        (zoo_folder() / name / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(measured, indent=1))
+
+
+if __name__ == "__main__":
+    main()
