@@ -17,8 +17,10 @@ PARENT = Path(__file__).parent.parent
 
 def test_bundled_models_are_small_and_have_cards():
     models = bundled_models()
-    assert {"world-vdm", "emoji-image", "emoji-video"} <= set(models)
-    for folder in models.values():
+    assert {"world-vdm", "emoji-image", "emoji-video", "emoji-animate", "emoji-between", "emoji-restyle"} <= set(models)
+    parts = {p.parent for p in zoo_folder().glob("*/config.json")}
+    assert {"emoji-edges", "emoji-depth", "depth", "interpolator"} <= {p.name for p in parts}
+    for folder in [*models.values(), *parts]:
         card = (folder / "README.md").read_text(encoding="utf-8")
         for section in ("## Data", "## Training", "## Measured"):
             assert section in card
@@ -73,3 +75,62 @@ def test_diffusers_draws_what_emoji_image_draws(tmp_path):
     picture = ours(prompt, seed=7, num_inference_steps=steps, guidance_scale=3.0).samples[:, :, 0]
     assert torch.allclose(picture.clamp(-1, 1) / 2 + 0.5, drawn, atol=1e-4)
     assert float(picture.std()) > 0.1  # not a blank one
+
+
+def drawn(prompt="fox, fluent style"):
+    """A picture of the image model's, float [1, 3, 64, 64] and uint8 [1, 64, 64, 3]."""
+    made = load_pipeline("emoji-image")(prompt, seed=0)
+    return made.samples[:, :, 0].clamp(-1, 1), made.frames[0]
+
+
+def test_emoji_animate_keeps_its_picture_and_moves_as_it_is_told():
+    """The card's bars on one picture that the model has never seen."""
+    from muybridge.evaluation.motion import mean_frame_difference
+
+    picture, _ = drawn()
+    pipeline = load_pipeline("emoji-animate")
+    motion = []
+    for bucket in (10.0, 245.0):
+        made = pipeline(picture, seed=0, motion_bucket=bucket, num_inference_steps=12)
+        assert (made.samples[:, :, 0].clamp(-1, 1) - picture).abs().mean() / 2 < 0.05
+        motion.append(mean_frame_difference(made.frames[0]))
+    assert motion[0] < motion[1]
+
+
+def test_the_bundled_control_nets_draw_what_they_are_shown():
+    """Outlines and depth of a drawn ring: the picture under them has them, the free one has not."""
+    import torch
+
+    from benchmarks.parts import _likeness
+    from muybridge.data.world import WorldConfig, WorldSource
+    from muybridge.models.control import Control, open_control_net
+    from muybridge.models.structure import control_pictures, estimator_named
+    from muybridge.systems.loading import find_part
+    from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
+
+    config = WorldConfig(num_frames=1, num_clips=4, two_things=0.0, sizes=("large",), backgrounds=("light",))
+    frames = WorldSource(config).scene(1)[0].frames()
+    pipeline = ZeroShotPipeline.open("emoji-image")
+    for name in ("edges", "depth"):
+        estimator = estimator_named(name)
+        shown = estimator(frames)
+        free = pipeline("red apple, fluent style", seed=0, num_frames=1).frames[0]
+        with pipeline.controlled([Control(open_control_net(find_part(f"emoji-{name}")), control_pictures(shown))]):
+            under = pipeline("red apple, fluent style", seed=0, num_frames=1).frames[0]
+        likeness = [_likeness(name, shown[0], estimator(f)[0]) for f in (free, under)]
+        assert likeness[1] > likeness[0], (name, likeness)
+        assert torch.isfinite(torch.tensor(likeness)).all()
+
+
+def test_emoji_restyle_follows_the_depth_it_is_given():
+    from muybridge.models.structure import estimator_named
+    from muybridge.systems.gen1_pipeline import depth_video
+
+    _, frames = drawn("red apple, fluent style")
+    depth = depth_video(estimator_named("depth")(frames.repeat(4, 0)))
+    pipeline = load_pipeline("emoji-restyle")
+    errors = []
+    for level in (0, 7):
+        made = pipeline(depth, "robot, fluent style", seed=0, level=level, num_inference_steps=12).frames[0]
+        errors.append(float((depth_video(estimator_named("depth")(made)) - depth).abs().mean()))
+    assert errors[0] < errors[1]
