@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from torch import nn
 
-    from muybridge.models.inflated_unet import InflatedUNet
     from muybridge.systems.latent_pipeline import LatentPipeline
 
 DEFAULT_MODEL = "world-vdm"
@@ -121,7 +120,10 @@ def _open(folder: Path, kind: str, image_class: type[LatentPipeline] | None) -> 
         return _open_gen1(folder)
     if kind != "TextToVideoPipeline":
         raise UserError(f"{folder}: a {kind}; expected a pipeline of muybridge or a StableDiffusionPipeline")
-    return TextToVideoPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, local_files_only=True)
+    module, cls = _index(folder)["network"]
+    network = _whole_network(folder / "network", getattr(importlib.import_module(module), cls))
+    options = {"torch_dtype": torch.float32, "local_files_only": True}
+    return TextToVideoPipeline.from_pretrained(str(folder), network=network, **options)
 
 
 def load_picture_unet(image: str) -> UNet2DConditionModel:
@@ -164,22 +166,22 @@ def _open_inflated(folder: Path) -> VideoPipeline:
 
 def _open_image_to_video(folder: Path) -> VideoPipeline:
     from muybridge.models.image_text import open_scorer
+    from muybridge.models.inflated_unet import InflatedUNet
     from muybridge.models.latents import LatentSpace
     from muybridge.systems.stable_video_pipeline import ImageToVideoPipeline
 
     settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
-    network = _whole_network(folder / "network")
+    network = _whole_network(folder / "network", InflatedUNet)
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
     scorer = open_scorer(find_part(settings["scorer"]))
     return ImageToVideoPipeline(network, vae, scorer, settings["sampling"])
 
 
-def _whole_network(folder: Path) -> InflatedUNet:
-    """A network saved whole, its weights packed or not."""
+def _whole_network(folder: Path, network_class: Any) -> Any:
+    """A network saved whole, its weights packed or not, float32."""
     from muybridge.models.compact import read_weights
-    from muybridge.models.inflated_unet import InflatedUNet
 
-    network = InflatedUNet.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    network = network_class.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     network.load_state_dict(read_weights(folder / WEIGHTS))
     return network.float()
 
@@ -187,11 +189,12 @@ def _whole_network(folder: Path) -> InflatedUNet:
 def _open_gen1(folder: Path) -> VideoPipeline:
     from muybridge.models.content_prior import ContentPrior
     from muybridge.models.image_text import open_scorer
+    from muybridge.models.inflated_unet import InflatedUNet
     from muybridge.models.latents import LatentSpace
     from muybridge.systems.gen1_pipeline import Gen1Pipeline
 
     settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
-    network = _whole_network(folder / "network")
+    network = _whole_network(folder / "network", InflatedUNet)
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
     scorer = open_scorer(find_part(settings["scorer"]))
     where = str(find_part(settings["prior"]))
