@@ -109,7 +109,9 @@ def one_run(whose: str, folder: Path) -> dict[str, float]:
     else:
         from diffusers import TextToVideoZeroPipeline
 
-        theirs = TextToVideoZeroPipeline.from_pretrained(str(folder), local_files_only=True)
+        theirs = TextToVideoZeroPipeline.from_pretrained(
+            str(folder), local_files_only=True, safety_checker=None, feature_extractor=None
+        )
         theirs.set_progress_bar_config(disable=True)
         before = peak()
         begin = time.perf_counter()
@@ -153,9 +155,9 @@ def memory(count: int) -> dict[str, Any]:
 EDITS = {
     "fox": ("cat face", "panda", "lion"),
     "red heart": ("blue heart", "green heart", "purple heart"),
-    "basketball": ("soccer ball", "tennis", "globe showing americas"),
     "rocket": ("airplane", "sailboat", "bus"),
-    "smiling face with sunglasses": ("robot", "clown face", "jack-o-lantern"),
+    "ghost": ("alien", "robot", "jack-o-lantern"),
+    "smiling face with sunglasses": ("robot", "clown face", "alien"),
 }
 
 

@@ -99,7 +99,7 @@ def load_pipeline(
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
         raise UserError(f"{folder}: the model cannot be opened: {error}") from error
     left = [n for n, p in pipeline.network.named_parameters() if p.is_meta]
-    if left:
+    if left:  # what diffusers' own loader left empty, in an image model's folder
         raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
     pipeline.network.requires_grad_(False).eval()
     to_channels_last(pipeline.network)
@@ -178,11 +178,18 @@ def _open_image_to_video(folder: Path) -> VideoPipeline:
 
 
 def _whole_network(folder: Path, network_class: Any) -> Any:
-    """A network saved whole, its weights packed or not, float32."""
+    """A network saved whole, its weights packed or not, float32.
+
+    Raises:
+        UserError: tensors missing from its weights, or left over.
+    """
     from muybridge.models.compact import read_weights
 
     network = network_class.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    network.load_state_dict(read_weights(folder / WEIGHTS))
+    wrong = network.load_state_dict(read_weights(folder / WEIGHTS), strict=False)
+    for names, what in ((wrong.missing_keys, "are missing from"), (wrong.unexpected_keys, "are not known but stand in")):
+        if names:
+            raise UserError(f"{folder}: {len(names)} tensors {what} its weights, the first is {names[0]}")
     return network.float()
 
 
