@@ -187,7 +187,10 @@ def _whole_network(folder: Path, network_class: Any) -> Any:
 
     network = network_class.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     wrong = network.load_state_dict(read_weights(folder / WEIGHTS), strict=False)
-    for names, what in ((wrong.missing_keys, "are missing from"), (wrong.unexpected_keys, "are not known but stand in")):
+    for names, what in (
+        (wrong.missing_keys, "are missing from"),
+        (wrong.unexpected_keys, "are not known but stand in"),
+    ):
         if names:
             raise UserError(f"{folder}: {len(names)} tensors {what} its weights, the first is {names[0]}")
     return network.float()
