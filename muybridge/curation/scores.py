@@ -12,6 +12,9 @@ import numpy as np
 
 from muybridge.errors import UserError
 
+#: A line is text if it is read with at least this confidence.
+READABLE = 0.6
+
 
 def sharpness(picture: np.ndarray) -> float:
     """Standard deviation of the Laplacian of the grey picture, grey levels. uint8 [h, w, 3]."""
@@ -40,16 +43,22 @@ def _reader() -> Any:
     except ImportError:
         raise UserError(
             "text detection needs rapidocr: pip install --no-deps rapidocr-onnxruntime==1.4.4 and "
-            "pip install onnxruntime pyclipper shapely; or leave it out with --no-text"
+            "pip install onnxruntime pyclipper shapely; or leave --text out"
         ) from None
     return RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)
 
 
 def text_area(picture: np.ndarray) -> float:
-    """Share of the picture under detected lines of text (shoelace areas, added up), at most 1."""
-    boxes, _ = _reader()(np.ascontiguousarray(picture[..., ::-1]), use_rec=False, use_cls=False)
+    """Share of the picture under lines of text (shoelace areas, added up), at most 1.
+
+    A detected line counts once it has been read: stripes and chequers look like lines, but nothing of two letters or digits
+    is read out of them.
+    """
+    lines, _ = _reader()(np.ascontiguousarray(picture[..., ::-1]), use_cls=False, text_score=READABLE)
     total = 0.0
-    for box in boxes or []:
+    for box, words, _ in lines or []:
+        if sum(c.isalnum() for c in words) < 2:
+            continue
         x, y = np.asarray(box, np.float64).T
         total += 0.5 * abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1)))
     return min(1.0, total / (picture.shape[0] * picture.shape[1]))

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.curation.scores import fingerprint_distance
 from muybridge.errors import UserError, nearest
 
 #: Every score that can filter: whether low or high is bad, and the share dropped by default where it is measured.
@@ -34,6 +33,7 @@ class SelectSettings:
         limits: score -> the least (for text: the greatest) that stays, in place of a share.
         keep: a target share of all clips; the default shares are scaled together until about that many stay. 0 for none.
         duplicates: clips whose fingerprints differ in at most this share of bits are the same; 0 keeps all.
+        alike: clips whose embeddings (of a scorer) have at least this cosine are the same too; 0 for none.
         unscored: "drop" or "keep" clips without a score that filters.
     """
 
@@ -41,6 +41,7 @@ class SelectSettings:
     limits: dict[str, float] = field(default_factory=dict)
     keep: float = 0.0
     duplicates: float = 0.08
+    alike: float = 0.0
     unscored: str = "drop"
 
     def __post_init__(self) -> None:
@@ -52,6 +53,8 @@ class SelectSettings:
                 raise UserError(f"drop.{name}: a share in [0, 1), got {share}")
         if not 0 <= self.keep <= 1:
             raise UserError(f"keep must be a share in 0..1, got {self.keep}")
+        if not 0 <= self.alike <= 1:
+            raise UserError(f"alike must be a cosine in 0..1, got {self.alike}")
         if self.unscored not in ("drop", "keep"):
             raise UserError(f"unscored: 'drop' or 'keep', got {self.unscored!r}")
 
@@ -119,35 +122,36 @@ def select(clips: list[dict[str, Any]], settings: SelectSettings) -> dict[str, f
     thresholds = thresholds_of(candidates, settings)
     for clip in candidates:
         clip["reasons"] += _against(clip, thresholds, settings.unscored)
-    if settings.duplicates:
-        _mark_duplicates([c for c in candidates if not c["reasons"]], settings.duplicates)
+    if settings.duplicates or settings.alike:
+        _mark_duplicates([c for c in candidates if not c["reasons"]], settings)
     for clip in candidates:
         clip["keep"] = not clip["reasons"]
     return thresholds
 
 
-def _mark_duplicates(clips: list[dict[str, Any]], limit: float) -> None:
-    """Of clips that look the same, the sharpest and largest stays."""
-    hashed = [c for c in clips if c["fingerprint"]]
-    if not hashed:
+def _mark_duplicates(clips: list[dict[str, Any]], settings: SelectSettings) -> None:
+    """Of clips that look the same, by fingerprints or by embeddings, the largest and sharpest stays."""
+    clips = [c for c in clips if c["fingerprint"]]
+    clips.sort(key=lambda c: (-c["width"] * c["height"], -(c["scores"].get("sharpness") or 0), c["clip_id"]))
+    if not clips:
         return
-    bits = np.array([[int(h, 16) for h in c["fingerprint"]] for c in hashed], dtype=np.uint64)
-    order = sorted(
-        range(len(hashed)),
-        key=lambda i: (
-            -hashed[i]["width"] * hashed[i]["height"],
-            -(hashed[i]["scores"].get("sharpness") or 0),
-            hashed[i]["clip_id"],
-        ),
-    )
+    bits = np.array([[int(h, 16) for h in c["fingerprint"]] for c in clips], dtype=np.uint64)
+    rows = None
+    if settings.alike and all(c.get("embedding") for c in clips):
+        rows = np.array([c["embedding"] for c in clips])
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     kept: list[int] = []
-    for i in order:
-        if kept:
+    for i, clip in enumerate(clips):
+        if kept and settings.duplicates:
             apart = np.bitwise_count(bits[kept] ^ bits[i]).sum(1) / (64 * bits.shape[1])
-            close = int(apart.argmin())
-            if apart[close] <= limit:
-                twin = hashed[kept[close]]
-                share = fingerprint_distance(hashed[i]["fingerprint"], twin["fingerprint"])
-                hashed[i]["reasons"].append(f"duplicate of {twin['clip_id']} ({100 * share:.0f} % of the bits differ)")
+            if apart.min() <= settings.duplicates:
+                twin = clips[kept[int(apart.argmin())]]["clip_id"]
+                clip["reasons"].append(f"duplicate of {twin} ({100 * apart.min():.0f} % of the bits differ)")
+                continue
+        if kept and rows is not None:
+            cosines = rows[kept] @ rows[i]
+            if cosines.max() >= settings.alike:
+                twin = clips[kept[int(cosines.argmax())]]["clip_id"]
+                clip["reasons"].append(f"duplicate of {twin} (embeddings' cosine {cosines.max():.3f})")
                 continue
         kept.append(i)

@@ -7,8 +7,9 @@ leaves its own columns empty, with a line in the clip's problems.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,9 @@ from muybridge.curation.scores import colourfulness, exposure, fingerprint, shar
 from muybridge.errors import UserError, nearest
 from muybridge.models.optical_flow import METHODS
 
-VERSION = 1
+VERSION = 2
+#: How often each kind of caption stands for its clip (2311.15127: CoCa, VideoBLIP, the merged one); others count as the first.
+SHARES = {"picture": 0.5, "clip": 0.25, "merged": 0.25}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class ScoreSettings:
         aesthetic_head: a safetensors file with a linear head ("weight" [1, D], "bias" [1]) on the scorer's embeddings.
         captions: "none", "sidecar" (NAME.txt beside the footage), or "retrieval" (the nearest of `vocabulary` by the scorer).
         vocabulary: a text file, one caption a line, for retrieval.
+        picture_captioner, clip_captioner: folders of models that describe the middle picture and the whole clip.
+        merger: a folder with a language model that merges both, or "join"; "" for none.
     """
 
     flow: str = "dis"
@@ -43,6 +48,9 @@ class ScoreSettings:
     aesthetic_head: str = ""
     captions: str = "sidecar"
     vocabulary: str = ""
+    picture_captioner: str = ""
+    clip_captioner: str = ""
+    merger: str = ""
 
     def __post_init__(self) -> None:
         if self.flow not in METHODS:
@@ -52,6 +60,8 @@ class ScoreSettings:
             raise UserError(f"unknown kind of captions {self.captions!r}; {nearest(self.captions, kinds)}")
         if self.captions == "retrieval" and not (self.scorer and self.vocabulary):
             raise UserError("captions by retrieval need a scorer and a vocabulary file")
+        if self.merger and not (self.captions == "retrieval" or (self.picture_captioner and self.clip_captioner)):
+            raise UserError("a merger merges a picture's and a clip's caption: name both captioners, or captions by retrieval")
         if self.aesthetic_head and not self.scorer:
             raise UserError("an aesthetic head reads a scorer's embeddings: name the scorer too")
 
@@ -60,7 +70,7 @@ class ScoreSettings:
 
 
 class Captioner(Protocol):
-    """Describes a clip from some of its pictures."""
+    """Describes a clip from the pictures that were looked at, two a second."""
 
     name: str
 
@@ -82,11 +92,27 @@ class Scoring:
         self.captioners = list(captioners)
         self.pictures = None
         if settings.scorer:
-            from muybridge.curation.models import EmbeddingScores, RetrievalCaptioner
+            from muybridge.curation.models import EmbeddingScores
 
             self.pictures = EmbeddingScores(settings.scorer, settings.aesthetic_head)
             if settings.captions == "retrieval":
-                self.captioners.append(RetrievalCaptioner(self.pictures.scorer, settings.vocabulary))
+                from muybridge.curation.captioners import RetrievalCaptioner
+
+                self.captioners += [
+                    RetrievalCaptioner(self.pictures.scorer, settings.vocabulary, name) for name in ("picture", "clip")
+                ]
+        if settings.picture_captioner or settings.clip_captioner:
+            from muybridge.curation.captioners import ClipCaptioner, PictureCaptioner
+
+            if settings.picture_captioner:
+                self.captioners.append(PictureCaptioner(settings.picture_captioner))
+            if settings.clip_captioner:
+                self.captioners.append(ClipCaptioner(settings.clip_captioner))
+        self.merger = None
+        if settings.merger:
+            from muybridge.curation.captioners import Merger
+
+            self.merger = Merger(settings.merger)
         if settings.captions == "sidecar":
             self.captioners.append(Sidecar())
 
@@ -127,25 +153,18 @@ class Scoring:
                 with_problem({"stage": "text", "kind": "failed", "message": f"{type(error).__name__}: {error}"})
         clip["fingerprint"] = [fingerprint(p) for p in chosen]
         clip["scores"] = scores
-        self._describe(clip, chosen)
+        self._describe(clip, pictures, chosen)
 
-    def _describe(self, clip: dict[str, Any], chosen: list[np.ndarray]) -> None:
+    def _describe(self, clip: dict[str, Any], pictures: list[np.ndarray], chosen: list[np.ndarray]) -> None:
         for captioner in self.captioners:
-            try:
-                text = captioner.caption(chosen, clip["path"])
-            except Exception as error:
-                clip["problems"].append(
-                    {
-                        "stage": "caption",
-                        "kind": "failed",
-                        "message": f"{captioner.name}: {type(error).__name__}: {error}",
-                    }
-                )
-                continue
-            if text:
-                clip["captions"].append({"name": captioner.name, "text": text})
-        for caption in clip["captions"]:
-            caption["share"] = round(1 / len(clip["captions"]), 4)
+            self._add_caption(clip, captioner.name, partial(captioner.caption, pictures, clip["path"]))
+        told = {c["name"]: c["text"] for c in clip["captions"]}
+        if self.merger is not None and "picture" in told and "clip" in told:
+            self._add_caption(clip, self.merger.name, partial(self.merger.merge, told["picture"], told["clip"]))
+        if clip["captions"]:
+            weights = [SHARES.get(c["name"], SHARES["picture"]) for c in clip["captions"]]
+            for caption, weight in zip(clip["captions"], weights, strict=True):
+                caption["share"] = round(weight / sum(weights), 4)
         if self.pictures is not None:
             try:
                 self.pictures.add(clip, chosen)
@@ -153,6 +172,16 @@ class Scoring:
                 clip["problems"].append(
                     {"stage": "embedding", "kind": "failed", "message": f"{type(error).__name__}: {error}"}
                 )
+
+    def _add_caption(self, clip: dict[str, Any], name: str, make: Callable[[], str]) -> None:
+        try:
+            text = make()
+        except Exception as error:
+            told = f"{name}: {type(error).__name__}: {error}"
+            clip["problems"].append({"stage": "caption", "kind": "failed", "message": told})
+            return
+        if text:
+            clip["captions"].append({"name": name, "text": text})
 
 
 class Sidecar:

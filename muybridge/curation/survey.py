@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -12,10 +13,14 @@ from PIL import Image
 from muybridge.curation.cuts import CutSettings, CutWatcher, Zone
 from muybridge.curation.footage import FootageError, describe, frames_of, open_footage, uneven
 from muybridge.curation.records import Clip, Source, clip_identity, plain, settings_hash
-from muybridge.errors import UserError
+from muybridge.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from muybridge.curation.transnet import TransNetWatcher
 
 #: Frames are looked for cuts at this short side, pixels.
 CUT_SIDE = 72
+DETECTORS = ("cascade", "transnet")
 
 
 @dataclass(frozen=True)
@@ -23,11 +28,13 @@ class SurveySettings:
     """How footage is looked at and cut.
 
     Attributes:
-        cuts: thresholds of the cut detection.
+        detector: "cascade" (cuts.py) or "transnet" (TransNetV2 from its package).
+        cuts: thresholds of the cascade; the margin holds for both.
         min_seconds, max_seconds: shots shorter are dropped (with a line), longer ones are divided evenly.
         look_fps, look_side: the small pictures kept for the scores: frames a second, short side in pixels.
     """
 
+    detector: str = "cascade"
     cuts: CutSettings = field(default_factory=CutSettings)
     min_seconds: float = 2.0
     max_seconds: float = 10.0
@@ -35,6 +42,8 @@ class SurveySettings:
     look_side: int = 180
 
     def __post_init__(self) -> None:
+        if self.detector not in DETECTORS:
+            raise UserError(f"detector: unknown {self.detector!r}; {nearest(self.detector, DETECTORS)}")
         if not 0 < self.min_seconds <= self.max_seconds:
             raise UserError(f"clips need 0 < min_seconds <= max_seconds, got {self.min_seconds} and {self.max_seconds}")
         if not 0 < self.look_fps <= 30 or self.look_side < 32:
@@ -55,7 +64,7 @@ def survey(path: Path, name: str, source_id: str, settings: SurveySettings) -> t
         FootageError: nothing in it can be used.
     """
     source = Source(source_id, name)
-    watcher = CutWatcher(settings.cuts)
+    watcher = watcher_of(settings)
     times: list[float] = []
     keys: list[float] = []
     looked: list[float] = []
@@ -95,6 +104,15 @@ def survey(path: Path, name: str, source_id: str, settings: SurveySettings) -> t
     source.clips = [plain(c) for c in _clips(source, zones, times, end, settings)]
     source.stages = {"survey": settings.version()}
     return plain(source), pictures
+
+
+def watcher_of(settings: SurveySettings) -> CutWatcher | TransNetWatcher:
+    """What finds the transitions: fed every frame in order, it gives them at the end."""
+    if settings.detector == "cascade":
+        return CutWatcher(settings.cuts)
+    from muybridge.curation.transnet import TransNetWatcher
+
+    return TransNetWatcher()
 
 
 def _jpeg(picture: np.ndarray) -> bytes:

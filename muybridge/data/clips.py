@@ -46,32 +46,55 @@ class ClipSource(Protocol):
         ...
 
 
-class FirstClips:
-    """The first clips of a source."""
+def buckets_of(source: ClipSource) -> list[np.ndarray]:
+    """The clips' numbers by shape, for sources whose clips differ in it (they list `shapes`); all of them for others."""
+    shapes = list(getattr(source, "shapes", []))
+    if not shapes:
+        return [np.arange(len(source))]
+    return [np.flatnonzero([s == shape for s in shapes]) for shape in sorted(set(shapes), reverse=True)]
 
-    def __init__(self, source: ClipSource, count: int):
-        self.source, self.count = source, min(count, len(source))
+
+class FirstClips:
+    """The first clips of a source; with `largest`, of those with the most pixels (a probe of what training needs)."""
+
+    def __init__(self, source: ClipSource, count: int, largest: bool = False):
+        shapes = list(getattr(source, "shapes", []))
+        order = list(range(len(source)))
+        if largest and shapes:
+            order.sort(key=lambda i: -int(np.prod(shapes[i])))
+        self.source, self.order = source, order[:count]
+        self.shapes = [shapes[i] for i in self.order] if shapes else []
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.order)
 
     def clip(self, index: int) -> Clip:
-        return self.source.clip(index)
+        return self.source.clip(self.order[index])
 
     def still(self, index: int, frame: int) -> Clip:
-        return self.source.still(index, frame)
+        return self.source.still(self.order[index], frame)
 
     def captions(self) -> list[str]:
-        return [self.source.clip(i).caption for i in range(self.count)]
+        return [self.clip(i).caption for i in range(len(self))]
 
 
 class MixedClips:
-    """Several sources, one after another; all clips have the same frames and size."""
+    """Several sources, one after another; all clips have the same frames and size.
 
-    def __init__(self, sources: Sequence[ClipSource]):
+    Args:
+        times: how often an epoch shows each source's clips; once by default.
+    """
+
+    def __init__(self, sources: Sequence[ClipSource], times: Sequence[int] | None = None):
         self.sources = sources
+        times = times or [1] * len(sources)
+        if len(times) != len(sources) or any(not isinstance(n, int) or n < 1 for n in times):
+            raise UserError(f"data: `times` of a mix's sources must be whole numbers from 1, got {list(times)}")
         self.loops = all(getattr(s, "loops", False) for s in sources)
         self._ends = np.cumsum([len(s) for s in sources])
+        places = np.split(np.arange(int(self._ends[-1])), self._ends[:-1])
+        #: the clips of an epoch, by number; training shuffles these
+        self.deck = np.concatenate([np.tile(p, n) for p, n in zip(places, times, strict=True)])
         shapes = {s.clip(0).frames.shape for s in sources}
         if len(shapes) > 1:
             raise UserError(f"data: the sources of a mix differ in frames or size: {sorted(shapes)}")

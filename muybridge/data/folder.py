@@ -4,18 +4,20 @@ The rules: every file is either used or has a line in the report. A clip is `NAM
 pictures, or a picture (a clip of one frame). Its caption is `NAME.txt` beside it, or the line of captions.jsonl with
 {"file": "NAME.mp4", "caption": "..."}. A WebDataset shard (.tar) holds both; of a folder that `muybridge curate` wrote, the
 shards are read and nothing else. Clips are resampled to the wanted frame rate, cut into pieces of the wanted length, and
-resized to cover the wanted size, then cropped in the middle.
+resized to cover the wanted size, then cropped in the middle. With `buckets`, each piece goes to the bucket nearest to its shape, and every
+batch comes out of one bucket.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ class FolderConfig:
         height, width, num_frames: of every clip.
         fps: the rate clips are resampled to; 0 keeps each clip's own.
         short: clips shorter than num_frames are "drop"ped, "hold" their last frame, or "loop".
+        buckets: [frames, height, width] each, in place of the one size: a clip goes to the bucket of the nearest aspect ratio,
+            among these to the longest that it fills.
         max_pieces: pieces of num_frames taken from one clip; 0 takes all.
         store: where the decoded clips are kept; a cache folder by default.
     """
@@ -51,6 +55,7 @@ class FolderConfig:
     num_frames: int = 16
     fps: float = 8.0
     short: str = "drop"
+    buckets: tuple[tuple[int, ...], ...] = ()
     max_pieces: int = 0
     store: str = ""
     split: str = "train"
@@ -58,6 +63,9 @@ class FolderConfig:
     def __post_init__(self) -> None:
         if self.short not in ("drop", "hold", "loop"):
             raise UserError(f"data.short: unknown {self.short!r}; Known: drop, hold, loop")
+        for bucket in self.buckets:
+            if len(bucket) != 3 or min(bucket) < 1:
+                raise UserError(f"data.buckets: [frames, height, width] each, got {list(bucket)}")
         if min(self.height, self.width, self.num_frames) < 1:
             raise UserError(
                 f"data: size and num_frames must be at least 1, got {self.height}x{self.width}x{self.num_frames}"
@@ -69,7 +77,7 @@ class FolderSource(PackedSource):
 
     def __init__(self, config: FolderConfig):
         store = build_folder(config)
-        super().__init__(store, config.split, config.num_frames, loops=False)
+        super().__init__(store, config.split, 0 if config.buckets else config.num_frames, loops=False)
 
 
 def cache_folder() -> Path:
@@ -138,8 +146,7 @@ def _shard(
                 key, _, ending = member.rpartition(".")
                 if f".{ending.lower()}" not in VIDEOS:
                     continue
-                words = tar.extractfile(members[f"{key}.txt"]) if f"{key}.txt" in members else None
-                caption = words.read().decode("utf-8").strip() if words else ""
+                caption = _shard_caption(tar, members, key)
                 if not caption:
                     report.append({"file": f"{name}/{member}", "action": "dropped", "reason": f"no caption: {key}.txt"})
                     continue
@@ -157,6 +164,27 @@ def _shard(
         report.append({"file": name, "action": "dropped", "reason": f"not a readable tar: {error}"})
 
 
+def _shard_caption(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], key: str) -> str:
+    """Of the captions that KEY.json lists with their shares, one drawn by the key, so that the set holds them in these shares; else KEY.txt's."""
+
+    def read(ending: str) -> str:
+        found = tar.extractfile(members[f"{key}.{ending}"]) if f"{key}.{ending}" in members else None
+        return found.read().decode("utf-8").strip() if found else ""
+
+    try:
+        listed = [(str(c["text"]), float(c["share"])) for c in json.loads(read("json") or "{}").get("captions", [])]
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
+        listed = []
+    if not listed:
+        return read("txt")
+    drawn = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) / 16**12 * sum(share for _, share in listed)
+    for text, share in listed:
+        drawn -= share
+        if drawn < 0:
+            break
+    return text
+
+
 def _cut(
     clip: Clip, name: str, caption: str, config: FolderConfig, report: list[dict[str, str]]
 ) -> Iterator[tuple[PackedClip, np.ndarray]]:
@@ -165,6 +193,8 @@ def _cut(
     if config.fps and len(frames) > 1 and abs(clip.fps - config.fps) > 1e-3:
         wanted = max(1, round(len(frames) / clip.fps * config.fps))
         frames = frames[np.minimum((np.arange(wanted) * clip.fps / config.fps).astype(int), len(frames) - 1)]
+    if config.buckets:
+        config = _bucket(frames, config)
     if (len(frames) < config.num_frames and len(frames) > 1) or (config.num_frames > 1 and len(frames) == 1):
         told = f"{len(frames)} frames at {fps:g} fps, fewer than {config.num_frames}"
         if config.short == "drop":
@@ -195,6 +225,16 @@ def _cut(
         fitted = fit_frames(part, config.height, config.width)
         shape = (config.num_frames, config.height, config.width, 3)
         yield PackedClip(caption, caption.lower().strip(), shape, fps, name), fitted
+
+
+def _bucket(frames: np.ndarray, config: FolderConfig) -> FolderConfig:
+    """The settings with the size and length of a clip's bucket."""
+    aspect = math.log(frames.shape[2] / frames.shape[1])
+    nearest = min(abs(math.log(w / h) - aspect) for _, h, w in config.buckets)
+    fitting = [b for b in config.buckets if abs(math.log(b[2] / b[1]) - aspect) < nearest + 1e-9]
+    filled = [b for b in fitting if b[0] <= len(frames)]
+    count, height, width = max(filled) if filled else min(fitting)
+    return replace(config, num_frames=count, height=height, width=width)
 
 
 def _clip_paths(root: Path, report: list[dict[str, str]]) -> Iterator[Path]:

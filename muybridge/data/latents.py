@@ -42,11 +42,17 @@ class ClipLatents:
         if not self.path.exists():
             self._build(source, space, progress)
         table = load_file(self.path)
-        self.mean, self.std, self.fps = table["mean"], table["std"], table["fps"]
+        self.fps = table["fps"]
+        self.mean, self.std = (self._rows(table, name) for name in ("mean", "std"))
         ranks = table["motion"].argsort().argsort().float()
         #: the motion score's quantile in this data set, 0 .. 255 (how Stable Video Diffusion's buckets come from scores
         #: was not published)
         self.motion_bucket = 255 * ranks / max(1, len(ranks) - 1)
+
+    @staticmethod
+    def _rows(table: dict[str, Tensor], name: str) -> Tensor | list[Tensor]:
+        """One tensor, or one a clip where their shapes differ."""
+        return table[name] if name in table else [table[f"{name}.{i}"] for i in range(len(table["fps"]))]
 
     def _build(self, source: ClipSource, space: LatentSpace, progress: Callable[[int, int], None] | None) -> None:
         means, stds, rates, motions = [], [], [], []
@@ -61,7 +67,10 @@ class ClipLatents:
                 progress(i + 1, len(source))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(".tmp")
-        table = {"mean": torch.stack(means), "std": torch.stack(stds)}
+        table = {}
+        for name, rows in (("mean", means), ("std", stds)):
+            same = len({r.shape for r in rows}) == 1
+            table |= {name: torch.stack(rows)} if same else {f"{name}.{i}": r.contiguous() for i, r in enumerate(rows)}
         table |= {"fps": torch.tensor(rates), "motion": torch.tensor(motions)}
         save_file(table, unfinished)
         unfinished.replace(self.path)

@@ -99,7 +99,8 @@ class PackedSource:
     Args:
         store: a folder `build_pack` wrote.
         split: "train", "validation" or "all".
-        num_frames: frames of every clip, evenly spaced over it (`loops`) or its first ones; stills are repeated.
+        num_frames: frames of every clip, evenly spaced over it (`loops`) or its first ones; stills are repeated; 0 takes every
+            clip as it is stored.
         background: RGB behind clips with alpha.
         loops: clips are seamless loops: sample them without repeating the first frame at the end.
         with_style: append ", STYLE style" to captions of clips that have a style.
@@ -143,6 +144,8 @@ class PackedSource:
         ]
         self.store, self.num_frames, self.loops, self.with_style = store, num_frames, loops, with_style
         self.background = np.asarray(background, dtype=np.float32)
+        #: (frames, height, width) of each clip, where they may differ
+        self.shapes = [] if num_frames else [self.entries[i].shape[:3] for i, _ in self.clips]
         self._frames = lru_cache(maxsize=64)(self._read)
 
     def __len__(self) -> int:
@@ -164,6 +167,8 @@ class PackedSource:
         return (frames[..., :3] * alpha + self.background * (1 - alpha) + 0.5).astype(np.uint8)
 
     def _places(self, available: int) -> np.ndarray:
+        if not self.num_frames:
+            return np.arange(available)
         if self.loops:
             return np.linspace(0, available, self.num_frames, endpoint=False).astype(int)
         return np.linspace(0, available - 1, self.num_frames).round().astype(int)
@@ -176,7 +181,7 @@ class PackedSource:
         entry, frame = self.clips[index]
         frames = self._frames(entry)
         places = self._places(len(frames)) if frame is None else np.array([frame])
-        fps = self.entries[entry].fps * self.num_frames / len(frames)
+        fps = self.entries[entry].fps * (self.num_frames or len(frames)) / len(frames)
         return Clip(frames[places], self.caption_of(index), fps)
 
     def still(self, index: int, frame: int) -> Clip:

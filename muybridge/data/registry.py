@@ -31,8 +31,10 @@ def make_source(settings: Mapping[str, Any], split: str = "train") -> ClipSource
     if name == "mix":
         parts = values.pop("of", None)
         if values or not isinstance(parts, list) or not parts:
-            raise UserError("data: a mix has one setting, `of`: a list of sources with their settings")
-        return MixedClips([make_source(part, split) for part in parts])
+            raise UserError("data: a mix has one setting, `of`: a list of sources with their settings (and `times`)")
+        times = [part.get("times", 1) for part in parts]
+        sources = [make_source({k: v for k, v in part.items() if k != "times"}, split) for part in parts]
+        return MixedClips(sources, times)
     if name == "emoji":
         from muybridge.data.emoji import EmojiConfig, EmojiSource
 

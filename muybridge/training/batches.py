@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from muybridge.data.clips import ClipSource
+from muybridge.data.clips import ClipSource, buckets_of
 from muybridge.data.embeddings import NULL_CAPTION, CaptionEmbeddings
 from muybridge.data.latents import ClipLatents
 from muybridge.diffusion.noise import derive_seed, generator_for
@@ -22,6 +22,9 @@ from muybridge.systems.pipeline import from_uint8
 
 class BatchMaker:
     """Draws clips epoch by epoch in shuffled order; loops start anywhere (a stored loop has no first frame).
+
+    Clips of different shapes never meet in a batch: each shape's clips fill batches of their own, the last one with
+    clips that it has shown already, and the batches are shuffled.
 
     Args:
         source: the clips.
@@ -46,6 +49,11 @@ class BatchMaker:
         if latents is not None and images_per_video:
             raise UserError("diffusion.images_per_video: stills are not joined to clips in a latent space")
         self.source, self.embeddings = source, embeddings
+        self.deck = np.asarray(getattr(source, "deck", np.arange(len(source))))
+        self.buckets = buckets_of(source)
+        whole = sum(-(-len(b) // total) * total for b in self.buckets)
+        #: clips of an epoch
+        self.epoch = len(self.deck) if len(self.buckets) == 1 else whole
         self.images_per_video, self.total = images_per_video, total
         self.seed, self.purpose, self.latents = seed, purpose, latents
         self.pixels = pixels
@@ -54,11 +62,15 @@ class BatchMaker:
         self._order = lru_cache(maxsize=2)(self._shuffle)
 
     def _shuffle(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng(derive_seed(self.seed, self.purpose, epoch)).permutation(len(self.source))
+        rng = np.random.default_rng(derive_seed(self.seed, self.purpose, epoch))
+        if len(self.buckets) == 1:
+            return rng.permutation(self.deck)
+        batches = [np.resize(rng.permutation(b), (-(-len(b) // self.total), self.total)) for b in self.buckets]
+        return rng.permutation(np.concatenate(batches)).ravel()
 
     def index_of(self, step: int, place: int) -> int:
         """Which clip stands at a place of a step's global batch."""
-        epoch, position = divmod(step * self.total + place, len(self.source))
+        epoch, position = divmod(step * self.total + place, self.epoch)
         return int(self._order(epoch)[position])
 
     def __call__(self, step: int, places: Sequence[int], device: torch.device | str = "cpu") -> TrainingBatch:
@@ -112,12 +124,14 @@ class BatchMaker:
     def _pixels(self, step: int, places: Sequence[int]) -> tuple[Tensor, list[list[str]]]:
         rows, captions = [], []
         for place in places:
-            clip = self.source.clip(self.index_of(step, place))
+            index = self.index_of(step, place)
+            clip = self.source.clip(index)
+            alike = next(b for b in self.buckets if len(self.buckets) == 1 or index in b)
             shift = self._roll(len(clip.frames), step, place)
             frames, words = [np.roll(clip.frames, shift, 0)], [clip.caption]
             rng = np.random.default_rng(derive_seed(self.seed, f"{self.purpose}-stills", step, place))
             for _ in range(self.images_per_video):
-                other = int(rng.integers(len(self.source)))
+                other = int(alike[rng.integers(len(alike))])
                 still = self.source.still(other, int(rng.integers(len(clip.frames))))
                 frames.append(still.frames)
                 words.append(still.caption)
@@ -152,7 +166,12 @@ class HeldOutClips:
 
     def __call__(self, share: int, accelerator: Accelerator) -> Iterator[TrainingBatch]:
         rank, processes = accelerator.process_index, accelerator.num_processes
-        usable = self.count - self.count % processes
-        mine = list(range(rank, usable, processes))
-        for start in range(0, len(mine), share):
-            yield self.maker(0, mine[start : start + share], accelerator.device)
+        for bucket in self.maker.buckets:
+            usable = len(bucket) - len(bucket) % processes
+            mine = bucket[rank:usable:processes].tolist()
+            for start in range(0, len(mine), share):
+                yield self.maker(0, mine[start : start + share], accelerator.device)
+
+    def first(self, count: int, device: torch.device | str) -> TrainingBatch:
+        """The first clips of one shape."""
+        return self.maker(0, self.maker.buckets[0][:count].tolist(), device)

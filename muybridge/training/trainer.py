@@ -81,7 +81,7 @@ class Trainer:
         source, held_out = make_source(self.recipe.data), make_source(self.recipe.data, "validation")
         held_out = FirstClips(held_out, min(config.validation_clips, limit or config.validation_clips))
         if limit:
-            source = FirstClips(source, limit)
+            source = FirstClips(source, limit, largest=True)
         self.data_motion = float(
             np.mean([mean_frame_difference(source.clip(i).frames) for i in range(min(8, len(source)))])
         )
@@ -269,7 +269,7 @@ class Trainer:
         """Save what the system shows of itself as a strip."""
         self.model.eval()
         bare = self.accelerator.unwrap_model(self.model)
-        clips = self.held_out.maker(0, range(min(PREVIEWED, self.held_out.count)), self.accelerator.device).video
+        clips = self.held_out.first(PREVIEWED, self.accelerator.device).video
         with self.ema.applied():
             frames = self.system.preview(bare, list(self.config.sample_prompts), self.recipe.sampling, clips)
         if self.main:

@@ -237,6 +237,16 @@ def test_of_duplicates_the_best_stays():
     assert [c["keep"] for c in clips] == [False, True, True] and "duplicate of 0001" in clips[0]["reasons"][0]
 
 
+def test_clips_with_like_embeddings_are_duplicates():
+    clips = clips_with(sharpness=[1.0, 5.0, 3.0])
+    for clip, row in zip(clips, ([1.0, 0.0], [0.99, 0.05], [0.0, 1.0]), strict=True):
+        clip["fingerprint"], clip["embedding"] = [f"{hash(clip['clip_id']) & (2**64 - 1):016x}"], row
+    select(clips, SelectSettings(drop={"sharpness": 0.0}, duplicates=0.0, alike=0.98))
+    assert [c["keep"] for c in clips] == [False, True, True] and "duplicate of 0001 (emb" in clips[0]["reasons"][0]
+    with pytest.raises(UserError, match="cosine"):
+        SelectSettings(alike=2)
+
+
 def test_errors(tmp_path, footage):
     with pytest.raises(UserError, match="motion"):
         SelectSettings(drop={"motoin": 0.2})

@@ -285,3 +285,19 @@ def test_loops_start_anywhere_in_training_and_at_their_start_in_validation(tmp_p
     validation = BatchMaker(source, None, 0, 8, 1, "validation")
     starts = ((validation(0, range(8)).video[:, 0, 0, 0, 0] + 1) * 127.5).round() % 10
     assert starts.unique().tolist() == [0.0]
+
+
+def test_a_mix_shows_parts_as_often_as_it_says():
+    from collections import Counter
+
+    from muybridge.training.batches import BatchMaker
+
+    world = {"source": "world", "height": 16, "width": 16, "num_frames": 2}
+    parts = [{**world, "num_clips": 3, "times": 4}, {**world, "num_clips": 8, "seed": 9}]
+    mixed = make_source({"source": "mix", "of": parts})
+    maker = BatchMaker(mixed, None, 0, 5, seed=1)
+    drawn = [maker.index_of(step, place) for step in range(4) for place in range(5)]
+    assert Counter(drawn) == {**{i: 4 for i in range(3)}, **{i: 1 for i in range(3, 11)}}
+    for wrong in (0, 1.5):
+        with pytest.raises(UserError, match="times"):
+            make_source({"source": "mix", "of": [{**world, "num_clips": 3, "times": wrong}]})
