@@ -13,7 +13,10 @@ from torch import Tensor
 from muybridge.errors import UserError
 from muybridge.models.packaged import WEIGHTS
 
-CHUNK = 16
+#: Pixels of one call: 16 frames of 64 x 64, one of 256 x 256. What an autoencoder makes of them on the way is hundreds of times as much.
+CHUNK_PIXELS = 16 * 64 * 64
+#: Frames that a decoder with time sees together.
+DECODED_TOGETHER = 16
 
 
 def frames_to_batch(video: Tensor) -> Tensor:
@@ -48,12 +51,12 @@ class LatentSpace:
 
     Args:
         vae: diffusers' autoencoder; frozen here.
-        chunk: frames of one call; memory grows with it. Results do not depend on it beyond rounding, but for a decoder that
-            knows time: its frames see the others of their piece.
+        chunk: frames of one call, by default as many as have CHUNK_PIXELS; memory grows with it. Results do not depend on it beyond
+            rounding, but for a decoder that knows time: its frames see the others of their piece (DECODED_TOGETHER by default).
         decoder: takes the place of the picture decoder.
     """
 
-    def __init__(self, vae: AutoencoderKL, chunk: int = CHUNK, decoder: VideoDecoder | None = None):
+    def __init__(self, vae: AutoencoderKL, chunk: int = 0, decoder: VideoDecoder | None = None):
         self.vae, self.chunk = vae.eval().requires_grad_(False), chunk
         self.decoder = decoder
         self.scale = float(vae.config.scaling_factor)
@@ -93,11 +96,15 @@ class LatentSpace:
             raise UserError(f"{height}x{width} pixels: this model takes multiples of {self.shrink}")
         return (self.channels, frames, height // self.shrink, width // self.shrink)
 
+    def _chunk(self, height: int, width: int) -> int:
+        return self.chunk or max(1, CHUNK_PIXELS // (height * width))
+
     @torch.no_grad()
     def encode(self, video: Tensor) -> tuple[Tensor, Tensor]:
         """[B, 3, F, H, W] in [-1, 1] -> mean and standard deviation of the latents, [B, C, F, h, w] each."""
         self.vae.to(video.device)
-        parts = [self.vae.encode(p).latent_dist for p in frames_to_batch(video).split(self.chunk)]
+        pictures = frames_to_batch(video)
+        parts = [self.vae.encode(p).latent_dist for p in pictures.split(self._chunk(*pictures.shape[2:]))]
         mean, std = (torch.cat([getattr(p, n) for p in parts]) * self.scale for n in ("mean", "std"))
         return batch_to_frames(mean, len(video)), batch_to_frames(std, len(video))
 
@@ -106,8 +113,9 @@ class LatentSpace:
         """[B, C, F, h, w] -> [B, 3, F, H, W] in [-1, 1] or a little beyond."""
         if self.decoder is not None:
             self.decoder.to(latents.device)
-            pieces = (latents / self.scale).split(self.chunk, 2)
+            pieces = (latents / self.scale).split(self.chunk or DECODED_TOGETHER, 2)
             return torch.cat([self.decoder.decode(piece) for piece in pieces], 2)
         self.vae.to(latents.device)
-        pictures: Any = [self.vae.decode(p).sample for p in frames_to_batch(latents / self.scale).split(self.chunk)]
+        chunk = self._chunk(latents.shape[-2] * self.shrink, latents.shape[-1] * self.shrink)
+        pictures: Any = [self.vae.decode(p).sample for p in frames_to_batch(latents / self.scale).split(chunk)]
         return batch_to_frames(torch.cat(pictures), len(latents))

@@ -1,17 +1,52 @@
-"""Memory layout of weights."""
+"""How weights lie in memory and which kernels multiply them: what makes networks fast on CPUs, and changes no result beyond rounding."""
 
 from __future__ import annotations
 
+import platform
+from functools import lru_cache
+from pathlib import Path
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear
+
+#: Below so many multiplications a call's overhead decides, and a linear layer stays one.
+WORTH_IT = 2**20
 
 
-def to_channels_last(model: nn.Module, only_trainable: bool = False) -> None:
-    """Lay out 2D convolutions channels-last, which is faster on CPUs. 3D ones have five axes and stay.
+def suit_cpu(model: nn.Module, only_trainable: bool = False) -> None:
+    """Lay a network out for the CPU: channels-last convolutions, and linear layers by the faster library.
 
     Args:
-        only_trainable: leave frozen ones alone: torch 2.13's backward pass through a frozen channels-last one crashes.
+        only_trainable: leave frozen convolutions alone: torch 2.13's backward pass through a frozen channels-last one crashes.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and (module.weight.requires_grad or not only_trainable):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        elif type(module) is nn.Linear and linears_by_convolution():
+            module.__class__ = ConvolvedLinear
+
+
+class ConvolvedLinear(nn.Linear):
+    """A linear layer computed as a 1 x 1 convolution: the same parameters and the same function.
+
+    torch multiplies float32 matrices with MKL, which leaves half of an AMD processor's speed unused, but convolves with oneDNN, which
+    does not (measured on Zen 5, forward and backward: 335 against 148 GFLOP/s, `benchmarks/run.py`).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.dtype == torch.float64 or x.numel() * self.out_features < WORTH_IT:
+            return linear(x, self.weight, self.bias)
+        rows = x.reshape(1, -1, 1, self.in_features).permute(0, 3, 1, 2)
+        out = conv2d(rows, self.weight[:, :, None, None], self.bias)
+        return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
+
+
+@lru_cache(maxsize=1)
+def linears_by_convolution() -> bool:
+    """Whether this machine's linear layers are better convolved: torch with MKL and oneDNN on an AMD processor."""
+    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+        return False
+    info = Path("/proc/cpuinfo")
+    maker = info.read_text(encoding="utf-8", errors="replace") if info.is_file() else platform.processor()
+    return "AuthenticAMD" in maker

@@ -22,6 +22,8 @@ from muybridge.errors import UserError
 from muybridge.models.control import Residuals
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latents import LatentSpace, batch_to_frames, frames_to_batch
+from muybridge.models.opening import open_network
+from muybridge.models.packaged import WEIGHTS
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.systems.pipeline import SamplingConfig, VideoOutput, VideoPipeline
 
@@ -117,7 +119,7 @@ class LatentPipeline(VideoPipeline):
         """Open a Stable Diffusion folder (unet/, vae/, scheduler/, and the text encoder's own or our default one)."""
         from diffusers import UNet2DConditionModel
 
-        network = UNet2DConditionModel.from_pretrained(str(folder / "unet"), local_files_only=True, torch_dtype=dtype)
+        network = open_network(UNet2DConditionModel, folder / "unet", WEIGHTS, dtype)
         space = LatentSpace.open(folder / "vae")
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
         extra = folder / "muybridge.json"

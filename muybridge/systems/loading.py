@@ -14,7 +14,7 @@ import torch
 from muybridge.errors import UserError, nearest
 from muybridge.models import NETWORKS
 from muybridge.models.packaged import WEIGHTS
-from muybridge.nn.layout import to_channels_last
+from muybridge.nn.layout import suit_cpu
 from muybridge.systems.pipeline import VideoPipeline
 from muybridge.systems.pixel_pipeline import TextToVideoPipeline
 
@@ -102,7 +102,9 @@ def load_pipeline(
     if left:  # what diffusers' own loader left empty, in an image model's folder
         raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
     pipeline.network.requires_grad_(False).eval()
-    to_channels_last(pipeline.network)
+    suit_cpu(pipeline.network)
+    if hasattr(pipeline, "vae"):
+        suit_cpu(pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 

@@ -25,7 +25,7 @@ from muybridge.data.video_io import write_strip
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
 from muybridge.evaluation.motion import mean_frame_difference
-from muybridge.nn.layout import to_channels_last
+from muybridge.nn.layout import suit_cpu
 from muybridge.systems.contract import Losses
 from muybridge.systems.loading import load_network_weights
 from muybridge.training.bands import by_band
@@ -105,7 +105,7 @@ class Trainer:
             parameter.requires_grad_(name in trainable)
         self.counts = count_parameters(model)
         if self.accelerator.device.type == "cpu":
-            to_channels_last(model, only_trainable=True)
+            suit_cpu(model, only_trainable=True)
         optimizer = make_optimizer(
             config.optimizer,
             model,
