@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from muybridge.cli.console import command, steps_bar
-from muybridge.cli.sample_commands import Fps, Guidance, NumFrames, Output, Seed, Steps, Upscale, check_outputs, enlarge
+from muybridge.cli.sample_commands import Fps, Guidance, Lora, NumFrames, Output, Seed, Steps, Upscale, check_outputs, enlarge, use_loras
 from muybridge.errors import UserError
 
 
@@ -34,6 +34,7 @@ def animate(
     guidance_scale: Guidance = None,
     fps: Fps = None,
     upscale: Upscale = 1,
+    lora: Lora = [],  # noqa: B006 (typer reads the default, nothing writes to it)
 ) -> None:
     """Bring a picture to life.
 
@@ -50,6 +51,7 @@ def animate(
 
     frame = read_video(image, max_frames=1).frames[:1]
     pipeline = load_pipeline(model)
+    use_loras(pipeline, lora)
     settings = {
         k: v
         for k, v in {

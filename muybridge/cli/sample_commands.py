@@ -24,7 +24,7 @@ Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 is o
 Fps = Annotated[float | None, typer.Option(help="Frames a second of the file.")]
 Height = Annotated[int | None, typer.Option(help="Pixels.")]
 Width = Annotated[int | None, typer.Option(help="Pixels.")]
-Lora = Annotated[list[str], typer.Option(help="An image LoRA, FILE or FILE:SCALE; may be repeated.")]
+Lora = Annotated[list[str], typer.Option(help="A LoRA: FILE or a bundled one, with :SCALE or without; may be repeated.")]
 Upscale = Annotated[int, typer.Option(help="Enlarge the written frames by a whole factor, without smoothing.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp or .npy.")]
 Method = Annotated[str, typer.Option(help="reconstruction (guidance) or replacement.")]
@@ -82,10 +82,7 @@ def generate(
         raise UserError(f"--batch-size must be at least 1, got {batch_size}")
     jobs = _jobs(prompt, prompts, output, output_dir, format, seed)
     pipeline = _open(model, settings, [path for path, _, _ in jobs], upscale)
-    for text in lora:
-        from muybridge.models.lora import parse_lora
-
-        pipeline.use_lora(*parse_lora(text))
+    use_loras(pipeline, lora)
 
     from muybridge.data.video_io import write_video
     from muybridge.systems.recipes_in_files import make_videos, recipe_base
@@ -105,6 +102,16 @@ def generate(
         typer.echo(f"{output}")
     else:
         typer.echo(f"{len(pending)} videos written to {output_dir}, {len(jobs) - len(pending)} were already there")
+
+
+def use_loras(pipeline: Any, loras: list[str]) -> None:
+    """Merge what `--lora` names, in order."""
+    for text in loras:
+        from muybridge.models.lora import parse_lora
+        from muybridge.systems.loading import find_lora
+
+        name, scale = parse_lora(text)
+        pipeline.use_lora(find_lora(name), scale)
 
 
 @command

@@ -10,7 +10,7 @@ from muybridge.configuration import from_mapping
 from muybridge.data.clips import ClipSource, MixedClips
 from muybridge.errors import UserError, nearest
 
-SOURCES = ("world", "emoji", "folder", "composites", "one_video", "mix")
+SOURCES = ("world", "emoji", "folder", "composites", "one_video", "camera", "mix")
 
 
 def make_source(settings: Mapping[str, Any], split: str = "train") -> ClipSource:
@@ -35,6 +35,10 @@ def make_source(settings: Mapping[str, Any], split: str = "train") -> ClipSource
         times = [part.get("times", 1) for part in parts]
         sources = [make_source({k: v for k, v in part.items() if k != "times"}, split) for part in parts]
         return MixedClips(sources, times)
+    if name == "camera":
+        from muybridge.data.camera import make_camera
+
+        return make_camera(values, split)
     if name == "emoji":
         from muybridge.data.emoji import EmojiConfig, EmojiSource
 

@@ -1,4 +1,4 @@
-"""Image LoRAs for picture networks, and inflated ones: read in the three formats in use, merged into the weights (spec 14, 7.2)."""
+"""LoRAs for picture networks and inflated ones, of pictures and of time: read in the three formats in use, merged into the weights (spec 14, 7.2)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def read_lora(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Te
             f"this LoRA is for another network: {len(strange)} of its layers are not in this one, such as {strange[0]}"
         )
     if not out:
-        raise UserError("no LoRA for a picture network in this file")
+        raise UserError("no LoRA for such a network in this file")
     return out
 
 
@@ -71,7 +71,7 @@ def _plain(stem: str) -> str:
 
 @torch.no_grad()
 def apply_lora(network: nn.Module, file: Path, scale: float = 1.0) -> dict[str, Any]:
-    """Merge a LoRA file into a picture network, or into the picture part of an inflated one.
+    """Merge a LoRA file into a picture network, or into an inflated one: its picture part, or the layers over time that it names.
 
     Returns:
         What a recipe records of it.
@@ -85,9 +85,11 @@ def apply_lora(network: nn.Module, file: Path, scale: float = 1.0) -> dict[str, 
         weights = load_file(file)
     except Exception as error:  # safetensors raises its own kinds
         raise UserError(f"{file}: not a readable safetensors file ({error})") from error
-    picture = network.image if isinstance(network, InflatedUNet) else network
-    for name, delta in read_lora(weights, picture).items():
-        parameter = picture.get_parameter(name)
+    # a picture's LoRA names layers of the picture part, one of time those of the whole
+    whole = not isinstance(network, InflatedUNet) or any(name.startswith("temporal.") for name in weights)
+    target = network if whole else network.image
+    for name, delta in read_lora(weights, target).items():
+        parameter = target.get_parameter(name)
         parameter.add_(scale * delta.to(parameter))
     return {"file": str(file.resolve()), "scale": scale, "sha256": sha256_of(file)}
 

@@ -37,12 +37,15 @@ class AutoencoderObjective:
 
     Attributes:
         perceptual: of the perceptual distance, against 1 for the mean absolute error.
+        motion: of the mean absolute error of frame differences, which is what flicker is; for a decoder with time. Our choice: the
+            paper names reconstruction and critic alone.
         kl: of the KL, mean over latent values.
         adversarial: of the critic's opinion, from step `critic_start` on; the critic itself learns from step 0.
         critic_width, critic_frames: channels of its first layer, and its kernel's extent in time (1 judges pictures).
     """
 
     perceptual: float = 0.5
+    motion: float = 0.0
     kl: float = 1e-4
     adversarial: float = 0.02
     critic_start: int = 500
@@ -102,6 +105,8 @@ class Autoencoder:
         error = (out.sample - x).abs().flatten(1).mean(1)
         look = self.perceptual.to(x.device)(frames_to_batch(out.sample), frames_to_batch(x))
         look = look.unflatten(0, (len(x), -1)).mean(1)
+        if weights.motion:
+            error = error + weights.motion * (out.sample - x).diff(dim=2).abs().flatten(1).mean(1)
         adversarial = weights.adversarial if batch.step >= weights.critic_start else 0.0
         total = error + weights.perceptual * look + weights.kl * out.kl + adversarial * out.maker + out.judge
         return Losses(total, (error + weights.perceptual * look).detach(), torch.full_like(error, torch.inf))

@@ -77,6 +77,20 @@ def find_part(name: str) -> Path:
     )
 
 
+def find_lora(name: str) -> Path:
+    """A LoRA's file: a path, a folder that holds one, or a bundled one's name.
+
+    Raises:
+        UserError: none of these.
+    """
+    given = Path(name).expanduser()
+    for path in (given, given / LORA, zoo_folder() / name / LORA):
+        if path.is_file():
+            return path
+    bundled = sorted(p.parent.name for p in zoo_folder().glob(f"*/{LORA}"))
+    raise UserError(f"no LoRA file at {name}; bundled are: {', '.join(bundled) or 'none'}")
+
+
 def load_pipeline(
     name: str = DEFAULT_MODEL, device: str = "cpu", image_class: type[LatentPipeline] | None = None
 ) -> VideoPipeline:
@@ -123,7 +137,7 @@ def _open(folder: Path, kind: str, image_class: type[LatentPipeline] | None) -> 
     if kind != "TextToVideoPipeline":
         raise UserError(f"{folder}: a {kind}; expected a pipeline of muybridge or a StableDiffusionPipeline")
     module, cls = _index(folder)["network"]
-    network = _whole_network(folder / "network", getattr(importlib.import_module(module), cls))
+    network = open_whole_network(folder / "network", getattr(importlib.import_module(module), cls))
     options = {"torch_dtype": torch.float32, "local_files_only": True}
     return TextToVideoPipeline.from_pretrained(str(folder), network=network, **options)
 
@@ -173,13 +187,13 @@ def _open_image_to_video(folder: Path) -> VideoPipeline:
     from muybridge.systems.stable_video_pipeline import ImageToVideoPipeline
 
     settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
-    network = _whole_network(folder / "network", InflatedUNet)
+    network = open_whole_network(folder / "network", InflatedUNet)
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
     scorer = open_scorer(find_part(settings["scorer"]))
     return ImageToVideoPipeline(network, vae, scorer, settings["sampling"])
 
 
-def _whole_network(folder: Path, network_class: Any) -> Any:
+def open_whole_network(folder: Path, network_class: Any) -> Any:
     """A network saved whole, its weights packed or not, float32.
 
     Raises:
@@ -206,7 +220,7 @@ def _open_gen1(folder: Path) -> VideoPipeline:
     from muybridge.systems.gen1_pipeline import Gen1Pipeline
 
     settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
-    network = _whole_network(folder / "network", InflatedUNet)
+    network = open_whole_network(folder / "network", InflatedUNet)
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
     scorer = open_scorer(find_part(settings["scorer"]))
     where = str(find_part(settings["prior"]))
@@ -276,6 +290,8 @@ def check_weights(folder: Path, index: dict[str, Any]) -> None:
             raise UserError(f"{weights}: damaged or cut short ({error}); copy it again") from error
 
 
+#: A LoRA's file name, as diffusers has it.
+LORA = "pytorch_lora_weights.safetensors"
 #: Folder classes of diffusers that are image models here.
 IMAGE_MODELS = ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline")
 INFLATED = ("muybridge.models.inflated_unet", "InflatedUNet")
