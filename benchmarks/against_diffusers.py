@@ -1,7 +1,7 @@
 """Our pipelines against diffusers' in turn, each run in a process of its own: `python -m benchmarks.against_diffusers` for AnimateDiff.
 
 emoji-video (16 frames of 64x64, its own 20 steps with guidance) against diffusers' AnimateDiffPipeline of the same U-Net widths with random
-weights, as many steps.
+weights and a text encoder of the same size, as many steps.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from muybridge.systems.loading import load_picture_unet, load_pipeline
+from muybridge.systems.loading import find_model, load_picture_unet, load_pipeline, sampling_of
+from muybridge.systems.pipeline import SamplingConfig
 
 RESULTS = Path(__file__).with_name("animatediff.json")
+#: Words and layers of the text encoder that ours opens; theirs gets a random one of the same size.
+MINILM = (30522, 6)
 PROMPT = "rocket, fluent style"
 
 
@@ -50,21 +53,25 @@ def in_turn(module: str, folder: Path, count: int) -> dict[str, Any]:
     }
 
 
-def stable_diffusion_folder(folder: Path, unet: Any = None, vae: Any = None) -> Path:
-    """Random weights in Stable Diffusion's layout, 1.5's widths unless networks are given, with a tiny text encoder."""
+def stable_diffusion_folder(folder: Path, unet: Any = None, vae: Any = None, words: int = 4, layers: int = 2) -> Path:
+    """Random weights in Stable Diffusion's layout, 1.5's widths unless networks are given.
+
+    Args:
+        words, layers: of the text encoder: its vocabulary and depth.
+    """
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(0)
     folder.mkdir(parents=True)
-    words = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "a": 3}
-    (folder / "vocab.json").write_text(json.dumps(words))
+    known = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "a": 3}
+    (folder / "vocab.json").write_text(json.dumps(known))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
     unet = unet or UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     width = int(unet.config.cross_attention_dim)
     text = CLIPTextConfig(
-        vocab_size=4, hidden_size=width, num_hidden_layers=2, num_attention_heads=12, intermediate_size=width,
+        vocab_size=words, hidden_size=width, num_hidden_layers=layers, num_attention_heads=12, intermediate_size=4 * width,
         bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=width,
     )  # fmt: skip
     vae = vae or AutoencoderKL(
@@ -86,10 +93,10 @@ def stable_diffusion_folder(folder: Path, unet: Any = None, vae: Any = None) -> 
 def one_clip(whose: str, folder: Path, repeats: int = 3) -> dict[str, float]:
     """A warm clip of 16 frames: seconds, peak memory of the process, network calls."""
     torch.set_num_threads(2)
-    video: Any = load_pipeline("emoji-video")
-    settings = video.settings()
+    settings = SamplingConfig(**sampling_of(find_model("emoji-video")))
     calls = [0]
     if whose == "ours":
+        video: Any = load_pipeline("emoji-video")
         forward = video.network.forward
         video.network.forward = lambda *a, **k: (calls.__setitem__(0, calls[0] + 1), forward(*a, **k))[1]
 
@@ -99,7 +106,6 @@ def one_clip(whose: str, folder: Path, repeats: int = 3) -> dict[str, float]:
     else:
         from diffusers import AnimateDiffPipeline, MotionAdapter, UNet2DConditionModel
 
-        del video
         config = UNet2DConditionModel.load_config(str(folder / "unet"))
         adapter = MotionAdapter(
             block_out_channels=config["block_out_channels"], motion_norm_num_groups=config["norm_num_groups"],
@@ -135,7 +141,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         image: Any = load_pipeline("emoji-image")
-        folder = stable_diffusion_folder(Path(scratch) / "model", load_picture_unet("emoji-image"), image.vae)
+        folder = stable_diffusion_folder(Path(scratch) / "model", load_picture_unet("emoji-image"), image.vae, *MINILM)
         figures = in_turn("benchmarks.against_diffusers", folder, arguments.count)
     RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))

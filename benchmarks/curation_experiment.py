@@ -88,9 +88,7 @@ def reference_clips(film: Path) -> list[np.ndarray]:
     for start, end in [*((z.start, z.end) for z in zones), (times[-1], times[-1])]:
         inside = [i for i, t in enumerate(times) if begin <= t < start]
         thinned = frames[inside[:: int(FPS / 8)]]
-        out += [
-            fit_frames(thinned[i : i + FRAMES], 32, 32) for i in range(0, len(thinned) - FRAMES + 1, FRAMES)
-        ]
+        out += [fit_frames(thinned[i : i + FRAMES], 32, 32) for i in range(0, len(thinned) - FRAMES + 1, FRAMES)]
         begin = end
     return [clip for clip in out if mean_frame_difference(clip) > 0.5]
 

@@ -25,7 +25,9 @@ Scorer = Annotated[str, typer.Option(help="An image-text scorer: emoji-clip or a
 Aesthetic = Annotated[str, typer.Option(help="A safetensors linear head on the scorer's embeddings.")]
 Captions = Annotated[str, typer.Option(help="none, sidecar (NAME.txt beside NAME.mp4) or retrieval.")]
 Vocabulary = Annotated[str, typer.Option(help="For retrieval: a text file, one caption a line.")]
-PictureCaptioner = Annotated[str, typer.Option(help="A folder of transformers that describes one picture (BLIP, GIT, ...).")]
+PictureCaptioner = Annotated[
+    str, typer.Option(help="A folder of transformers that describes one picture (BLIP, GIT, ...).")
+]
 ClipCaptioner = Annotated[str, typer.Option(help="A folder that describes several (GIT for video, LLaVA, ...).")]
 Merger = Annotated[str, typer.Option(help="A language model's folder that merges both descriptions, or join.")]
 Keep = Annotated[float, typer.Option(help="A target share of clips to keep, instead of each filter's own share.")]

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from muybridge.cli.console import command, steps_bar
-from muybridge.cli.sample_commands import Fps, Guidance, Lora, NumFrames, Output, Seed, Steps, Upscale, check_outputs, enlarge, use_loras
+from muybridge.cli.sample_commands import (
+    Fps,
+    Guidance,
+    Lora,
+    NumFrames,
+    Output,
+    Seed,
+    Steps,
+    Upscale,
+    check_outputs,
+    enlarge,
+    use_loras,
+)
 from muybridge.errors import UserError
 
 

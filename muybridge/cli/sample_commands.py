@@ -24,7 +24,9 @@ Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 is o
 Fps = Annotated[float | None, typer.Option(help="Frames a second of the file.")]
 Height = Annotated[int | None, typer.Option(help="Pixels.")]
 Width = Annotated[int | None, typer.Option(help="Pixels.")]
-Lora = Annotated[list[str], typer.Option(help="A LoRA: FILE or a bundled one, with :SCALE or without; may be repeated.")]
+Lora = Annotated[
+    list[str], typer.Option(help="A LoRA: FILE or a bundled one, with :SCALE or without; may be repeated.")
+]
 Upscale = Annotated[int, typer.Option(help="Enlarge the written frames by a whole factor, without smoothing.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp or .npy.")]
 Method = Annotated[str, typer.Option(help="reconstruction (guidance) or replacement.")]
@@ -51,6 +53,9 @@ def generate(
     fps: Fps = None,
     upscale: Upscale = 1,
     lora: Lora = [],  # noqa: B006 (typer reads the default, nothing writes to it)
+    picture_model: Annotated[
+        str, typer.Option(help="Put the model's temporal layers behind this picture model (of your style or subject).")
+    ] = "",
     prompts: Annotated[Path | None, typer.Option(help="A file with one prompt a line, instead of PROMPT.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="With --prompts: where 0000.mp4, 0001.mp4, ... go.")] = None,
     format: Annotated[str, typer.Option(help="With --prompts: mp4, gif, webp or npy (uint8 [F, H, W, 3]).")] = "mp4",
@@ -81,7 +86,7 @@ def generate(
     if batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, got {batch_size}")
     jobs = _jobs(prompt, prompts, output, output_dir, format, seed)
-    pipeline = _open(model, settings, [path for path, _, _ in jobs], upscale)
+    pipeline = _open(model, settings, [path for path, _, _ in jobs], upscale, picture_model)
     use_loras(pipeline, lora)
 
     from muybridge.data.video_io import write_video
@@ -195,7 +200,7 @@ def replay(
             check_model(recipe, name)
             frames = edit_again(recipe, pipeline, lambda path: _read_source(path, recipe), name, advance)
         else:
-            pipeline = load_pipeline(name)
+            pipeline = load_pipeline(name, picture=recipe.get("picture", ""))
             frames = make_again(recipe, pipeline, lambda path: _read_source(path, recipe), model, advance)
     exact = frames_hash(frames) == recipe["frames_sha256"]
     shown = enlarge(frames, recipe.get("upscale", 1))
@@ -273,13 +278,13 @@ def check_outputs(model: str, paths: list[Path], upscale: int) -> None:
     check_writable(paths[0])
 
 
-def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int) -> Any:
+def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int, picture: str = "") -> Any:
     """Check everything that can be checked cheaply, then open the model."""
     check_outputs(model, paths, upscale)
 
     from muybridge.systems.loading import load_pipeline
 
-    pipeline = load_pipeline(model)
+    pipeline = load_pipeline(model, picture=picture)
     pipeline.settings(**settings)
     return pipeline
 

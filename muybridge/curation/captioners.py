@@ -89,7 +89,9 @@ class ClipCaptioner(_FromFolder):
         super().__init__(folder)
         self.count = int(getattr(self.model.config, "num_image_with_embedding", None) or 0)
         if not self.count and not self.talks:
-            raise UserError(f"{folder}: describes one picture; give it as picture captioner, or one trained on video here")
+            raise UserError(
+                f"{folder}: describes one picture; give it as picture captioner, or one trained on video here"
+            )
 
     def caption(self, pictures: Sequence[np.ndarray], path: str) -> str:
         places = np.linspace(0, len(pictures) - 1, self.count or SHOWN).round().astype(int)
@@ -167,5 +169,7 @@ class Merger:
 
 def _existing(path: str) -> Path:
     if not Path(path).exists():
-        raise UserError(f"{path}: nothing there; models for captions are folders on this machine, vocabularies text files")
+        raise UserError(
+            f"{path}: nothing there; models for captions are folders on this machine, vocabularies text files"
+        )
     return Path(path)

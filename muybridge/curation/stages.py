@@ -61,7 +61,9 @@ class ScoreSettings:
         if self.captions == "retrieval" and not (self.scorer and self.vocabulary):
             raise UserError("captions by retrieval need a scorer and a vocabulary file")
         if self.merger and not (self.captions == "retrieval" or (self.picture_captioner and self.clip_captioner)):
-            raise UserError("a merger merges a picture's and a clip's caption: name both captioners, or captions by retrieval")
+            raise UserError(
+                "a merger merges a picture's and a clip's caption: name both captioners, or captions by retrieval"
+            )
         if self.aesthetic_head and not self.scorer:
             raise UserError("an aesthetic head reads a scorer's embeddings: name the scorer too")
 

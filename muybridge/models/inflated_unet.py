@@ -81,12 +81,14 @@ class InflatedUNet(ModelMixin, ConfigMixin):
         self.image.time_embedding.register_forward_hook(EmbeddingHook(self))
 
     @classmethod
-    def from_image_model(cls, unet: UNet2DConditionModel, temporal: Mapping[str, Any]) -> InflatedUNet:
-        """Inflate a picture U-Net; its weights are copied."""
+    def from_image_model(
+        cls, unet: UNet2DConditionModel, temporal: Mapping[str, Any], copied: bool = True
+    ) -> InflatedUNet:
+        """Inflate a picture U-Net; its weights are copied, or with `copied` False it becomes part of the new network."""
         with torch.device("meta"):
             made = cls(dict(unet.config), dict(temporal))
         made = made.to_empty(device=unet.device)
-        made.image = copy.deepcopy(unet)
+        made.image = copy.deepcopy(unet) if copied else unet
         # parameters of the plug-in were allocated without values: build it again for real
         made._attach(temporal)
         return made.to(unet.dtype)

@@ -68,7 +68,9 @@ def open_network(network_class: Any, folder: Path, weights: str, dtype: torch.dt
     for name, value in stream_weights(folder / weights):
         shape = wanted.pop(name, None)
         if shape is None:
-            raise UserError(f"{folder}: {name} stands in its weights but is not part of the network its config describes")
+            raise UserError(
+                f"{folder}: {name} stands in its weights but is not part of the network its config describes"
+            )
         if shape != value.shape:
             raise UserError(f"{folder}: {name} is {tuple(value.shape)} in its weights, {tuple(shape)} by its config")
         layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
@@ -80,5 +82,7 @@ def open_network(network_class: Any, folder: Path, weights: str, dtype: torch.dt
         else:
             module._buffers[leaf] = value
     if wanted:
-        raise UserError(f"{folder}: {len(wanted)} tensors are missing from its weights, the first is {next(iter(wanted))}")
+        raise UserError(
+            f"{folder}: {len(wanted)} tensors are missing from its weights, the first is {next(iter(wanted))}"
+        )
     return network.eval()

@@ -35,7 +35,9 @@ class CameraLoRA(StableVideo):
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
         values = dict(model)
         if "base" not in values:
-            raise UserError("model.base: name the image-to-video model that learns a camera motion (emoji-animate, or a folder)")
+            raise UserError(
+                "model.base: name the image-to-video model that learns a camera motion (emoji-animate, or a folder)"
+            )
         self.base, self.rank = str(values.pop("base")), int(values.pop("rank", 16))
         if values or self.rank < 1:
             raise UserError(f"model: known are base and rank (at least 1); got {dict(model)}")

@@ -92,13 +92,18 @@ def find_lora(name: str) -> Path:
 
 
 def load_pipeline(
-    name: str = DEFAULT_MODEL, device: str = "cpu", image_class: type[LatentPipeline] | None = None
+    name: str = DEFAULT_MODEL,
+    device: str = "cpu",
+    image_class: type[LatentPipeline] | None = None,
+    picture: str = "",
 ) -> VideoPipeline:
     """Open a model for sampling, float32, on a device.
 
     Args:
         name: a bundled model, or a folder: what `save_pretrained` or `muybridge train` wrote, or a Stable Diffusion model.
         image_class: which pipeline an image model becomes; LatentPipeline by default.
+        picture: for temporal layers behind a picture model: put them behind this one instead (2304.08818 section 4.2: a model tuned on
+            a subject or a style moves without further training).
 
     Raises:
         UserError: unknown, incomplete, damaged, or pickled weights.
@@ -107,7 +112,7 @@ def load_pipeline(
     index = _index(folder)
     check_weights(folder, index)
     try:
-        pipeline = _open(folder, str(index.get("_class_name")), image_class)
+        pipeline = _open(folder, str(index.get("_class_name")), image_class, picture)
     except UserError:
         raise
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
@@ -123,13 +128,17 @@ def load_pipeline(
     return pipeline.to(device)
 
 
-def _open(folder: Path, kind: str, image_class: type[LatentPipeline] | None) -> VideoPipeline:
+def _open(folder: Path, kind: str, image_class: type[LatentPipeline] | None, picture: str) -> VideoPipeline:
+    if picture and kind != "InflatedPipeline":
+        raise UserError(
+            f"{folder}: a {kind} is whole; only temporal layers behind a picture model take another picture model"
+        )
     if kind in IMAGE_MODELS:
         from muybridge.systems.latent_pipeline import LatentPipeline
 
         return (image_class or LatentPipeline).from_image_folder(folder)
     if kind == "InflatedPipeline":
-        return _open_inflated(folder)
+        return _open_inflated(folder, picture)
     if kind == "ImageToVideoPipeline":
         return _open_image_to_video(folder)
     if kind == "Gen1Pipeline":
@@ -157,24 +166,31 @@ def scheduler_of(image: str) -> dict[str, Any]:
     return {"prediction_type": "epsilon"} | {k: v for k, v in values.items() if not k.startswith("_")}
 
 
-def _open_inflated(folder: Path) -> VideoPipeline:
+def _open_inflated(folder: Path, picture_model: str = "") -> VideoPipeline:
+    from diffusers import UNet2DConditionModel
+
     from muybridge.models.compact import read_weights
     from muybridge.models.inflated_unet import InflatedUNet
     from muybridge.models.latents import LatentSpace
+    from muybridge.models.opening import open_network
     from muybridge.models.video_autoencoder import load_decoder
     from muybridge.systems.latent_pipeline import InflatedPipeline
 
     settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
-    picture = load_picture_unet(settings["image"])
+    if picture_model:
+        settings["image"] = picture_model
+    picture = open_network(UNet2DConditionModel, find_part(f"{settings['image']}/unet"), WEIGHTS)
     temporal = json.loads((folder / "temporal" / "config.json").read_text(encoding="utf-8"))
-    network = InflatedUNet.from_image_model(picture, temporal)
-    network.temporal.load_state_dict(read_weights(folder / "temporal" / WEIGHTS))
+    network = InflatedUNet.from_image_model(picture, temporal, copied=False)
+    weights = {k: v.float() for k, v in read_weights(folder / "temporal" / WEIGHTS).items()}
+    network.temporal.load_state_dict(weights, assign=True)
     if (folder / "image" / WEIGHTS).is_file():
         unknown = network.image.load_state_dict(read_weights(folder / "image" / WEIGHTS), strict=False).unexpected_keys
         if unknown:
             raise UserError(f"{folder}: its picture weights do not fit {settings['image']}: {unknown[0]}")
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
     pipeline = InflatedPipeline(network.float(), vae, **settings)
+    pipeline.swapped = picture_model
     if (folder / "decoder").is_dir():
         pipeline.space = LatentSpace(vae, decoder=load_decoder(folder / "decoder", vae))
     return pipeline
@@ -247,8 +263,12 @@ def load_network_weights(network: nn.Module, name: str) -> None:
 
 
 def model_hash(folder: Path) -> str:
-    """First 16 hex digits of the SHA-256 over a model's weights and configs; written into every video."""
+    """First 16 hex digits of the SHA-256 over a model's weights and configs, and of the picture model it names; written into every video."""
     digest = hashlib.sha256()
+    settings = folder / "muybridge.json"
+    named = json.loads(settings.read_text(encoding="utf-8")).get("image") if settings.is_file() else None
+    if named:
+        digest.update(model_hash(find_model(named)).encode())
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".safetensors", ".json") and path.is_file():
             digest.update(path.relative_to(folder).as_posix().encode())

@@ -106,6 +106,8 @@ class VideoPipeline(DiffusionPipeline):
         self._embedded: dict[str, TextCondition] = {}
         #: LoRAs merged into the network, as a recipe records them
         self.loras: list[dict[str, Any]] = []
+        #: the picture model that stands in for the one the temporal layers were trained behind
+        self.swapped = ""
 
     def use_lora(self, file: str | Path, scale: float = 1.0) -> dict[str, Any]:
         """Merge an image LoRA into the network; what was merged is recorded in recipes.

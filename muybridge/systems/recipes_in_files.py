@@ -139,13 +139,18 @@ def _with_source(
 
 def recipe_base(pipeline: VideoPipeline, model: str, command: str, settings: dict[str, Any]) -> dict[str, Any]:
     """What a recipe says of version, command, model and settings."""
-    return {
+    base = {
         "muybridge": __version__,
         "command": command,
         "model": model,
         "model_hash": model_hash(find_model(model)),
         "sampling": asdict(pipeline.settings(**settings)),
-    } | ({"lora": pipeline.loras} if pipeline.loras else {})
+    }
+    if pipeline.loras:
+        base["lora"] = pipeline.loras
+    if pipeline.swapped:
+        base |= {"picture": pipeline.swapped, "picture_hash": model_hash(find_model(pipeline.swapped))}
+    return base
 
 
 def check_model(recipe: dict[str, Any], name: str) -> None:
@@ -176,6 +181,9 @@ def replay(
     """
     name = model or recipe["model"]
     check_model(recipe, name)
+    swapped = recipe.get("picture", "")
+    if swapped and model_hash(find_model(swapped)) != recipe["picture_hash"]:
+        raise UserError(f"{swapped} is not the picture model this video was made with")
     for entry in recipe.get("lora", []):
         if pipeline.use_lora(entry["file"], entry["scale"])["sha256"] != entry["sha256"]:
             raise UserError(f"{entry['file']} has changed since this video was made with it")

@@ -297,7 +297,7 @@ def test_a_mix_shows_parts_as_often_as_it_says():
     mixed = make_source({"source": "mix", "of": parts})
     maker = BatchMaker(mixed, None, 0, 5, seed=1)
     drawn = [maker.index_of(step, place) for step in range(4) for place in range(5)]
-    assert Counter(drawn) == {**{i: 4 for i in range(3)}, **{i: 1 for i in range(3, 11)}}
+    assert Counter(drawn) == {**dict.fromkeys(range(3), 4), **dict.fromkeys(range(3, 11), 1)}
     for wrong in (0, 1.5):
         with pytest.raises(UserError, match="times"):
             make_source({"source": "mix", "of": [{**world, "num_clips": 3, "times": wrong}]})

@@ -49,7 +49,9 @@ def test_the_source_and_its_errors():
     source = make_source({"source": "camera", "move": "left", "of": world})
     assert len(source) == 4 and source.captions() == make_source(world).captions()
     assert not np.array_equal(source.clip(1).frames[2], make_source(world).clip(1).frames[2])
-    assert np.array_equal(make_source({"source": "camera", "of": world}).clip(1).frames, make_source(world).clip(1).frames)
+    assert np.array_equal(
+        make_source({"source": "camera", "of": world}).clip(1).frames, make_source(world).clip(1).frames
+    )
     for wrong, words in (({"move": "lft"}, "left"), ({"amount": 2.0}, "amount"), ({}, "data.of")):
         with pytest.raises(UserError, match=words):
             make_source({"source": "camera", **({"of": world} if wrong else {}), **wrong})
@@ -86,7 +88,9 @@ def test_adapters_start_as_nothing_and_merge_to_the_same(network, tmp_path):
                 p.copy_(torch.randn(p.shape) * 0.1)
         trained = adapted(*given).sample
     assert (trained - before).abs().max() > 1e-3
-    assert {n for n, p in adapted.named_parameters() if p.requires_grad} == {n for n, _ in adapted.named_parameters() if is_adapter(n)}
+    assert {n for n, p in adapted.named_parameters() if p.requires_grad} == {
+        n for n, _ in adapted.named_parameters() if is_adapter(n)
+    }
     save_file({n: p.detach() for n, p in adapted.named_parameters() if is_adapter(n)}, tmp_path / LORA)
     merged = copy.deepcopy(network)
     apply_lora(merged, tmp_path / LORA)
@@ -111,7 +115,11 @@ def test_only_adapters_train_and_the_file_is_taken_by_animate(tmp_path):
     frozen = {n: p.clone() for n, p in trainer.model.named_parameters() if not is_adapter(n)}
     folder = Trainer(recipe, tmp_path / "run").run()
     weights = load_file(folder / LORA)
-    assert weights and all(is_adapter(n) for n in weights) and any(v.abs().max() > 0 for n, v in weights.items() if "lora_B" in n)
+    assert (
+        weights
+        and all(is_adapter(n) for n in weights)
+        and any(v.abs().max() > 0 for n, v in weights.items() if "lora_B" in n)
+    )
     for _ in range(2):
         trainer.step(0)
     assert all(torch.equal(p, frozen[n]) for n, p in trainer.model.named_parameters() if n in frozen)
