@@ -1,26 +1,31 @@
-"""What stands on emoji-image beside emoji-video: `python -m benchmarks.picture_to_video decoder|animate|between`.
+"""What stands on emoji-image beside emoji-video: `python -m benchmarks.picture_to_video decoder|animate|between|long|camera`.
 
 decoder: flicker of reconstructions, as the motion distance of the round trip to the clips themselves, by the picture decoder and by
 the one tuned on video. animate: is the first frame the picture, and does more motion asked for give more motion. between: seams of
-29 frames from 8, and the error of the frames in between against the truth, beside the mean of their neighbours.
+29 frames from 8, and the error of the frames in between against the truth, beside the mean of their neighbours. long: peak memory of a video
+of 101 frames against one of 25, each in a process of its own. camera: how far the bundled camera LoRAs move the picture.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.against_diffusers import peak
 from benchmarks.world_vdm import RECIPE
 from muybridge.data.registry import make_source
 from muybridge.evaluation.frechet import clip_features, frechet_distance
 from muybridge.evaluation.motion import mean_frame_difference, seam_ratio
 from muybridge.models.latents import LatentSpace
 from muybridge.models.picture_features import PictureFeatures
-from muybridge.systems.loading import find_part, load_pipeline, zoo_folder
+from muybridge.systems.loading import find_lora, find_part, load_pipeline, zoo_folder
 from muybridge.systems.long_video import interpolate_latents
 from muybridge.systems.pipeline import from_uint8, to_uint8
 from muybridge.training.recipe import load_recipe
@@ -110,15 +115,70 @@ def between(count: int) -> dict[str, Any]:
     }
 
 
+def long_run(frames: int) -> dict[str, float]:
+    """Frames put between key frames and decoded, in this process: its peak memory."""
+    pipeline: Any = load_pipeline("emoji-between")
+    keys = torch.randn(1, *pipeline.space.shape(1 + (frames - 1) // 4, 64, 64), generator=torch.Generator().manual_seed(0))
+    made = pipeline.to_pixels(interpolate_latents(pipeline, keys, "fox, fluent style", num_inference_steps=4))
+    return {"frames": made.shape[2], "peak": peak()}
+
+
+def long(count: int) -> dict[str, Any]:
+    rows = []
+    for frames in (25, 101):
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.picture_to_video", "one", "--count", str(frames)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    return {"runs": rows, "ratio of the peaks": rows[1]["peak"] / rows[0]["peak"]}
+
+
+def camera(count: int) -> dict[str, Any]:
+    """Mean optical flow of videos of unseen pictures with and without a camera LoRA, beside that of the clips it was trained on."""
+    clips = clips_of("emoji-animate", "validation", count)
+    pictures = torch.stack([from_uint8(c[:1])[:, 0] for c in clips])
+    figures: dict[str, Any] = {"clips": len(clips)}
+    for name in ("none", "camera-left", "camera-in"):
+        pipeline: Any = load_pipeline("emoji-animate")
+        if name != "none":
+            pipeline.use_lora(find_lora(name))
+        made = pipeline(pictures, seed=0, batch_size=4).frames
+        figures[name] = _drift(list(made))
+        if name != "none":
+            seen = clips_of(name, "validation", count)
+            figures[f"{name}, clips it was trained on"] = _drift(seen)
+    return figures
+
+
+def _drift(videos: list[np.ndarray]) -> dict[str, float]:
+    """Of the thing in the picture (what is not white): how far its middle goes, and how much its area grows, first to last frame."""
+    shifts, growths = [], []
+    for frames in videos:
+        masks = [(f.min(-1) < 240) for f in (frames[0], frames[-1])]
+        if min(m.sum() for m in masks) < 30:
+            continue
+        xs = [np.nonzero(m)[1].mean() for m in masks]
+        shifts.append((xs[1] - xs[0]) / frames.shape[2])
+        growths.append(masks[1].sum() / masks[0].sum())
+    return {"drift to the right, of the width": float(np.mean(shifts)), "area, last frame over first": float(np.mean(growths))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["decoder", "animate", "between"])
+    parser.add_argument("what", choices=["decoder", "animate", "between", "long", "camera", "one"])
     parser.add_argument("--count", type=int, default=12)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
-    figures = {"decoder": decoder, "animate": animate, "between": between}[arguments.what](arguments.count)
-    target = {"decoder": "emoji-video/decoder", "animate": "emoji-animate", "between": "emoji-between"}[arguments.what]
-    (zoo_folder() / target / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if arguments.what == "one":
+        print(json.dumps(long_run(arguments.count)))
+        return
+    measures = {"decoder": decoder, "animate": animate, "between": between, "long": long, "camera": camera}
+    figures = measures[arguments.what](arguments.count)
+    zoo, here = zoo_folder(), Path(__file__).parent
+    target = {
+        "decoder": zoo / "emoji-video/decoder/figures.json", "animate": zoo / "emoji-animate/figures.json",
+        "between": zoo / "emoji-between/figures.json", "long": here / "long_video.json", "camera": here / "camera.json",
+    }[arguments.what]  # fmt: skip
+    target.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
 
 

@@ -181,8 +181,8 @@ def _shard_caption(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], ke
     for text, share in listed:
         drawn -= share
         if drawn < 0:
-            break
-    return text
+            return text
+    return listed[-1][0]
 
 
 def _cut(
