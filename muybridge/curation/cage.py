@@ -12,6 +12,8 @@ from typing import Any
 
 from muybridge.curation.footage import FootageError
 
+#: Seconds: a thread that comes back from decoding must not wait long for Python's lock while another works on small arrays.
+SWITCH = 2e-4
 CODE = "from muybridge.curation.cage import serve; serve()"
 
 
@@ -23,6 +25,7 @@ def serve() -> None:
     import cv2
 
     cv2.setNumThreads(1)
+    sys.setswitchinterval(SWITCH)
     while True:
         try:
             function, arguments = pickle.load(calls)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.curation.dissolves import LONGEST, SHORTEST, Look, dissolve_quality
+from muybridge.curation.dissolves import LONGEST, SHORTEST, Look, dissolve_quality, even_pairs
 
 THUMB = (24, 16)
 #: Seconds of thumbnails that are kept, and how long a suspicion waits for what follows it.
@@ -204,14 +204,19 @@ class CutWatcher:
         """Find a dissolve in a suspected span: the pair of ends between which frames are mixtures, changing evenly."""
         looks = [x for x in self._looks if span[0] - PATIENCE <= x.time <= span[1] + PATIENCE]
         hard = [c.time for c in self._pending] + [z.start for z in self.zones if z.detector in ("content", "adaptive")]
+        if looks:
+            hard = [t for t in hard if looks[0].time < t <= looks[-1].time]
         found: list[tuple[float, float, float]] = []
         looks = looks[:: max(1, len(looks) // 60)]
+        promising = even_pairs(looks) if len(looks) > 3 else None
         for i, first in enumerate(looks):
-            for last in looks[i + 3 :]:
+            for j, last in enumerate(looks[i + 3 :], i + 3):
                 length = last.time - first.time
                 if length > LONGEST or any(first.time < cut <= last.time for cut in hard):
                     break
-                quality = dissolve_quality(looks, first, last) if length >= SHORTEST else None
+                if length < SHORTEST or promising is None or not promising[i, j]:
+                    continue
+                quality = dissolve_quality(looks, first, last)
                 if quality is not None:
                     found.append((quality, first.time, last.time))
         taken: list[Zone] = []

@@ -35,6 +35,35 @@ class Look:
         return float(self.thumb.var((0, 1)).sum())
 
 
+#: How far a frame's share of the change may be from its share of the time.
+UNEVEN = 0.14
+
+
+def even_pairs(looks: Sequence[Look]) -> np.ndarray:
+    """Which pairs of looks might be the ends of a dissolve, bool [N, N]: much changes, in many places, and evenly between them.
+
+    What `dissolve_quality` asks first, for all pairs at once: with the Gram matrix G of the coarse pictures, the share of the change
+    from i to j that is done at k is (G_kj - G_ki - G_ij + G_ii) / |c_j - c_i|^2.
+    """
+    coarse = np.stack([x.coarse.ravel() for x in looks])
+    times = np.array([x.time - looks[0].time for x in looks], np.float32)
+    change = coarse[None] - coarse[:, None]
+    squares = np.square(change)
+    power = squares.sum(-1)
+    spread = power**2 >= SPREAD * coarse.shape[1] * np.square(squares).sum(-1)
+    good = spread & (power >= SMALLEST**2 * coarse.shape[1])
+    gram = coarse @ coarse.T
+    own = np.diag(gram)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        done = (gram[None] - gram[:, None, :] - gram[:, :, None] + own[:, None, None]) / power[:, :, None]
+        due = (times[None, None] - times[:, None, None]) / (times[None] - times[:, None])[:, :, None]
+    done -= due
+    wrong = np.abs(done) > UNEVEN + 1e-2
+    wrong &= (times[None, None] > times[:, None, None]) & (times[None, None] < times[None, :, None])
+    good &= ~wrong.any(-1)
+    return np.asarray(good)
+
+
 def dissolve_quality(looks: Sequence[Look], first: Look, last: Look) -> float | None:
     """How well the frames between are A + w (B - A) with w rising evenly; None if they are not.
 
@@ -57,7 +86,7 @@ def dissolve_quality(looks: Sequence[Look], first: Look, last: Look) -> float | 
         if not first.time < look.time < last.time:
             continue
         value, due = weight(look), (look.time - first.time) / length
-        if abs(value - due) > 0.14:
+        if abs(value - due) > UNEVEN:
             return None
         # the share of the change whose places follow the same rise; where things move, places change one after another
         own = np.abs((look.coarse - a).ravel() - value * change) < 0.22 * np.abs(change)

@@ -34,6 +34,8 @@ ENDINGS = (
 )
 #: A file whose frame times differ from an even rhythm by more than this share of a frame has a variable rate.
 UNEVEN = 0.5
+#: Twice as slow as the quickest, at a third of the size for one quality.
+PRESET = "veryfast"
 
 
 class FootageError(Exception):
@@ -223,6 +225,18 @@ def copy_clip(source: Path, target: Path, start: float, end: float) -> None:
             writer.mux(packet)
 
 
+def _to_encode(frame: Frame) -> Any:
+    """A frame upright, of even sides, in the encoder's own format: converted only where it has to be."""
+    import av
+
+    raw = frame.raw
+    if not int(raw.rotation) // 90 % 4 and raw.width % 2 == raw.height % 2 == 0:
+        return raw.reformat(format="yuv420p")
+    rgb = frame.rgb()
+    height, width = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:height, :width]), format="rgb24")
+
+
 def encode_clip(source: Path, target: Path, start: float, end: float, crf: int = 16) -> None:
     """Exactly the frames of [start, end), decoded, turned upright and encoded again with their own times."""
     import av
@@ -231,14 +245,12 @@ def encode_clip(source: Path, target: Path, start: float, end: float, crf: int =
         rate = reader.streams.video[0].average_rate or Fraction(25)
         out: Any = writer.add_stream("libx264", rate=rate)
         out.pix_fmt = "yuv420p"
-        out.options = {"crf": str(crf), "preset": "veryfast", **SAME_BYTES}
+        out.options = {"crf": str(crf), "preset": PRESET, **SAME_BYTES}
         out.time_base = out.codec_context.time_base = Fraction(1, 90000)
         for frame in frames_of(reader, start, end):
-            rgb = frame.rgb()
-            height, width = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2
+            picture = _to_encode(frame)
             if out.codec_context.is_open is False:
-                out.width, out.height = width, height
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:height, :width]), format="rgb24")
+                out.width, out.height = picture.width, picture.height
             picture.pts, picture.time_base = round((frame.time - start) * 90000), Fraction(1, 90000)
             for packet in out.encode(picture):
                 writer.mux(packet)

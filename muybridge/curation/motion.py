@@ -111,7 +111,7 @@ def measure_motion(pictures: list[np.ndarray], seconds: list[float], method: str
         changed, known = evidence(a, b)
         flow = flow_between(a, b, method) * changed[..., None]
         camera = camera_flow(flow, known) * known[..., None]
-        sizes = [float(np.linalg.norm(f, axis=-1).mean()) for f in (flow, camera, flow - camera)]
+        sizes = [float(cv2.magnitude(f[..., 0], f[..., 1]).mean()) for f in (flow, camera, flow - camera)]
         rows.append([sizes[0], *(v / short / (t - s) for v in sizes)])
     pixels, motion, camera_share, things = np.mean(rows, 0).tolist()
     return Motion(motion, pixels, camera_share, things)

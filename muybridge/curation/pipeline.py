@@ -78,15 +78,18 @@ class SourceWork:
         root, output: folders.
         settings: of the run.
         captioners: further captioners.
+        threads: clips scored at once.
     """
 
-    def __init__(self, root: str, output: str, settings: CurationSettings, captioners: Sequence[Captioner] = ()):
+    def __init__(
+        self, root: str, output: str, settings: CurationSettings, captioners: Sequence[Captioner] = (), threads: int = 1
+    ):
         import cv2
 
         cv2.setNumThreads(1)
         os.environ["OMP_NUM_THREADS"] = "1"
         self.settings, self.store, self.cage = settings, Store(Path(output)), Cage()
-        self.scoring = Scoring(settings.score, captioners)
+        self.scoring = Scoring(settings.score, captioners, threads)
         for captioner in self.scoring.captioners:
             if isinstance(captioner, Sidecar):
                 captioner.root = Path(root)
@@ -208,7 +211,7 @@ class Curation:
         done = (
             self._on_ray(rows, arguments, workers, ray_address)
             if ray_address or workers > 1
-            else map(SourceWork(*arguments), rows)
+            else map(SourceWork(*arguments, threads=os.cpu_count() or 1), rows)
         )
         for i, _ in enumerate(done):
             if tell:
@@ -282,7 +285,8 @@ class Curation:
         work = [(clip, source["probe"]) for source in outcome.sources for clip in source["clips"] if clip["keep"]]
 
         cages = queue.SimpleQueue[Cage]()
-        for _ in range(max(1, workers)):
+        at_once = max(workers, os.cpu_count() or 1)
+        for _ in range(at_once):
             cages.put(Cage())
 
         def cut(item: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -296,7 +300,7 @@ class Curation:
             finally:
                 cages.put(cage)
 
-        with ThreadPoolExecutor(max(1, workers)) as pool:
+        with ThreadPoolExecutor(at_once) as pool:
             for i, _ in enumerate(pool.map(cut, work)):
                 if tell:
                     tell("cutting", i + 1, len(work))

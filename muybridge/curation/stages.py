@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -87,11 +88,12 @@ class Scoring:
     Args:
         settings: which scores.
         captioners: further ones, beside what the settings say; each of their captions may be drawn in training.
+        threads: clips scored at once.
     """
 
-    def __init__(self, settings: ScoreSettings, captioners: Sequence[Captioner] = ()):
+    def __init__(self, settings: ScoreSettings, captioners: Sequence[Captioner] = (), threads: int = 1):
         self.settings = settings
-        self.captioners = list(captioners)
+        self.captioners, self.threads = list(captioners), threads
         self.pictures = None
         if settings.scorer:
             from muybridge.curation.models import EmbeddingScores
@@ -118,19 +120,31 @@ class Scoring:
         if settings.captions == "sidecar":
             self.captioners.append(Sidecar())
 
+    @property
+    def models(self) -> bool:
+        """Whether anything but picture measures runs; models are called by one thread."""
+        return bool(self.pictures or self.merger or self.settings.text or any(c.name != "sidecar" for c in self.captioners))
+
     def __call__(self, record: dict[str, Any], jpegs: list[bytes]) -> dict[str, Any]:
         """Score every clip of a source that is long enough to be one."""
         looked = np.asarray(record["probe"]["looked"])
-        for clip in record["clips"]:
+        def score(clip: dict[str, Any]) -> None:
             inside = np.flatnonzero((looked >= clip["start"] - 1e-6) & (looked < clip["end"] - 1e-6))
             pictures = [np.asarray(Image.open(io.BytesIO(jpegs[i])).convert("RGB")) for i in inside]
             clip["stages"]["score"] = self.settings.version()
             if not clip["keep"]:
-                continue
+                return
             if not pictures:
                 clip["problems"].append({"stage": "score", "kind": "unseen", "message": "no picture falls into it"})
-                continue
+                return
             self._score(clip, pictures, looked[inside].tolist())
+
+        if self.models:
+            for clip in record["clips"]:
+                score(clip)
+        else:  # OpenCV works outside Python's lock
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(score, record["clips"]))
         record["stages"]["score"] = self.settings.version()
         return record
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import queue
+import threading
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Frames are looked for cuts at this short side, pixels.
 CUT_SIDE = 72
+T = TypeVar("T")
 DETECTORS = ("cascade", "transnet")
 
 
@@ -69,19 +73,17 @@ def survey(path: Path, name: str, source_id: str, settings: SurveySettings) -> t
     keys: list[float] = []
     looked: list[float] = []
     pictures: list[bytes] = []
-    due = 0.0
     with open_footage(path) as container:
         probe = describe(container)
         try:
-            for frame in frames_of(container):
-                times.append(frame.time)
-                if frame.key:
-                    keys.append(frame.time)
-                watcher.feed(frame.time, frame.rgb(CUT_SIDE))
-                if frame.time >= due - 1e-6:
-                    looked.append(frame.time)
-                    pictures.append(_jpeg(frame.rgb(settings.look_side)))
-                    due = (np.floor(frame.time * settings.look_fps + 1e-6) + 1) / settings.look_fps
+            for time, key, small, picture in ahead(_looks(container, settings)):
+                times.append(time)
+                if key:
+                    keys.append(time)
+                watcher.feed(time, small)
+                if picture:
+                    looked.append(time)
+                    pictures.append(picture)
         except FootageError as error:
             source.problem = {"kind": error.kind, "message": error.message}
     if not times:
@@ -104,6 +106,56 @@ def survey(path: Path, name: str, source_id: str, settings: SurveySettings) -> t
     source.clips = [plain(c) for c in _clips(source, zones, times, end, settings)]
     source.stages = {"survey": settings.version()}
     return plain(source), pictures
+
+
+def _looks(container: Any, settings: SurveySettings) -> Iterator[tuple[float, bool, np.ndarray, bytes]]:
+    """Of every frame its time, whether it is a key frame, and a small picture for the cuts; of some a larger one, JPEG, for the scores."""
+    due = 0.0
+    for frame in frames_of(container):
+        picture = b""
+        if frame.time >= due - 1e-6:
+            picture = _jpeg(frame.rgb(settings.look_side))
+            due = (np.floor(frame.time * settings.look_fps + 1e-6) + 1) / settings.look_fps
+        yield frame.time, frame.key, frame.rgb(CUT_SIDE), picture
+
+
+def ahead(items: Iterator[T], depth: int = 64) -> Iterator[T]:
+    """The same items, made by a thread of its own up to `depth` ahead: decoding and scaling run outside Python's lock."""
+    made: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    done = threading.Event()
+
+    def put(entry: tuple[str, Any]) -> bool:
+        while not done.is_set():
+            try:
+                made.put(entry, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put(("item", item)):
+                    return
+            put(("end", None))
+        except BaseException as error:
+            put(("error", error))
+
+    worker = threading.Thread(target=make, daemon=True)
+    worker.start()
+    try:
+        while True:
+            kind, value = made.get()
+            if kind == "item":
+                yield value
+            elif kind == "error":
+                raise value
+            else:
+                return
+    finally:
+        done.set()
+        worker.join()
 
 
 def watcher_of(settings: SurveySettings) -> CutWatcher | TransNetWatcher:

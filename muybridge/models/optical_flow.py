@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from functools import lru_cache
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,15 @@ from torch.nn.functional import grid_sample
 METHODS = ("dis", "farneback")
 
 
-@lru_cache(maxsize=1)
+#: One estimator a thread: it keeps its pyramids inside.
+_own = threading.local()
+
+
 def _dis() -> Any:
-    cv2: Any = importlib.import_module("cv2")  # its type stubs lag behind it
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    if not hasattr(_own, "dis"):
+        cv2: Any = importlib.import_module("cv2")  # its type stubs lag behind it
+        _own.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return _own.dis
 
 
 def flow_between(first: np.ndarray, second: np.ndarray, method: str = "dis") -> np.ndarray:
