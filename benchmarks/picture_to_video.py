@@ -118,7 +118,9 @@ def between(count: int) -> dict[str, Any]:
 def long_run(frames: int) -> dict[str, float]:
     """Frames put between key frames and decoded, in this process: its peak memory."""
     pipeline: Any = load_pipeline("emoji-between")
-    keys = torch.randn(1, *pipeline.space.shape(1 + (frames - 1) // 4, 64, 64), generator=torch.Generator().manual_seed(0))
+    keys = torch.randn(
+        1, *pipeline.space.shape(1 + (frames - 1) // 4, 64, 64), generator=torch.Generator().manual_seed(0)
+    )
     made = pipeline.to_pixels(interpolate_latents(pipeline, keys, "fox, fluent style", num_inference_steps=4))
     return {"frames": made.shape[2], "peak": peak()}
 
@@ -159,7 +161,10 @@ def _drift(videos: list[np.ndarray]) -> dict[str, float]:
         xs = [np.nonzero(m)[1].mean() for m in masks]
         shifts.append((xs[1] - xs[0]) / frames.shape[2])
         growths.append(masks[1].sum() / masks[0].sum())
-    return {"drift to the right, of the width": float(np.mean(shifts)), "area, last frame over first": float(np.mean(growths))}
+    return {
+        "drift to the right, of the width": float(np.mean(shifts)),
+        "area, last frame over first": float(np.mean(growths)),
+    }
 
 
 def main() -> None:

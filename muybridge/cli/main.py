@@ -18,7 +18,7 @@ from muybridge.cli import (
 app = typer.Typer(
     name="muybridge",
     help="Video diffusion models from the same few parts: sample, extend, train, measure.",
-    epilog='Start with:  muybridge generate "a red circle moving left" -o circle.mp4',
+    epilog='Start with:  muybridge generate "fox, fluent style" -o fox.mp4',
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="What the video shows.")] = None,
     output: Output = Path("out.mp4"),
-    model: Model = "world-vdm",
+    model: Model = "emoji-video",
     seed: Seed = 0,
     num_frames: NumFrames = None,
     height: Height = None,
@@ -65,7 +65,7 @@ def generate(
 ) -> None:
     """Make a video from words.
 
-    [bold]muybridge generate "a blue star moving up" -o star.mp4 --seed 7 --upscale 8[/bold]
+    [bold]muybridge generate "fox, fluent style" -o fox.mp4 --seed 7 --upscale 4[/bold]
 
     With --prompts FILE --output-dir DIR, video i has seed SEED + i; files that are already there with the same recipe are
     kept, so an interrupted run goes on.
@@ -80,7 +80,7 @@ def generate(
         fps=fps,
     )
     if (prompt is None) == (prompts is None):
-        raise UserError('give either a PROMPT or --prompts FILE, as in: muybridge generate "a red circle moving left"')
+        raise UserError('give either a PROMPT or --prompts FILE, as in: muybridge generate "fox, fluent style"')
     if prompts is not None and output_dir is None:
         raise UserError("--prompts needs --output-dir")
     if batch_size < 1:

@@ -92,7 +92,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def write_manifest(sources: list[dict[str, Any]], output: Path) -> Path:
-    """manifest.parquet: a row for every clip of every source, and a row for every file without one. Same rows, same bytes."""
+    """manifest.parquet: a row for every clip of every source, for every file without one, and for every copy of a file. Same rows, same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -106,6 +106,9 @@ def write_manifest(sources: list[dict[str, Any]], output: Path) -> Path:
             kind = source["problem"].get("kind", "no clip")
             empty = {"clip_id": "", "keep": False, "reasons": [f"{kind}: {problem}" if problem else kind]}
             rows.append(_row({**told, **empty}) | {"source_problem": problem})
+        for twin in source["twins"]:
+            same = {"clip_id": "", "keep": False, "reasons": [f"the same bytes as {source['path']}"]}
+            rows.append(_row({**told, "path": twin, **same}) | {"source_problem": ""})
     target = output / "manifest.parquet"
     unfinished = output / ".manifest.tmp"
     table = pa.Table.from_pylist(rows, schema=_schema()).replace_schema_metadata({"schema": str(SCHEMA)})

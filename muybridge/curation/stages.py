@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -22,6 +22,7 @@ from muybridge.curation.scores import colourfulness, exposure, fingerprint, shar
 from muybridge.errors import UserError, nearest
 from muybridge.models.optical_flow import METHODS
 
+T = TypeVar("T")
 VERSION = 2
 #: How often each kind of caption stands for its clip (2311.15127: CoCa, VideoBLIP, the merged one); others count as the first.
 SHARES = {"picture": 0.5, "clip": 0.25, "merged": 0.25}
@@ -151,23 +152,23 @@ class Scoring:
     def _score(self, clip: dict[str, Any], pictures: list[np.ndarray], seconds: list[float]) -> None:
         chosen = [pictures[0], pictures[len(pictures) // 2], pictures[-1]]
         scores: dict[str, float | None] = {}
-        with_problem = clip["problems"].append
-        motion = measure_motion(pictures, seconds, self.settings.flow)
-        if motion is None:
-            with_problem({"stage": "motion", "kind": "too short", "message": "fewer than two looked-at pictures"})
-        else:
+        motion = self._attempt(clip, "motion", partial(measure_motion, pictures, seconds, self.settings.flow))
+        if motion is not None:
             scores |= {k: round(v, 6) for k, v in asdict(motion).items()}
             clip["motion_kind"] = motion.kind
-        for name, measure in (("sharpness", sharpness), ("colourfulness", colourfulness), ("exposure", exposure)):
-            scores[name] = round(min(measure(p) for p in chosen), 4)  # one bad end spoils a clip
+        elif len(pictures) < 2:
+            told = "fewer than two looked-at pictures"
+            clip["problems"].append({"stage": "motion", "kind": "too short", "message": told})
+        measures: dict[str, Any] = {"sharpness": sharpness, "colourfulness": colourfulness, "exposure": exposure}
+        for name, measure in measures.items():
+            values = self._attempt(clip, name, lambda measure=measure: [measure(p) for p in chosen])
+            if values is not None:
+                scores[name] = round(min(values), 4)  # one bad end spoils a clip
         if self.settings.text:
-            try:
-                scores["text"] = round(max(text_area(p) for p in chosen), 5)
-            except UserError:
-                raise
-            except Exception as error:
-                with_problem({"stage": "text", "kind": "failed", "message": f"{type(error).__name__}: {error}"})
-        clip["fingerprint"] = [fingerprint(p) for p in chosen]
+            values = self._attempt(clip, "text", lambda: [text_area(p) for p in chosen])
+            if values is not None:
+                scores["text"] = round(max(values), 5)
+        clip["fingerprint"] = self._attempt(clip, "fingerprint", lambda: [fingerprint(p) for p in chosen]) or []
         clip["scores"] = scores
         self._describe(clip, pictures, chosen)
 
@@ -182,22 +183,28 @@ class Scoring:
             for caption, weight in zip(clip["captions"], weights, strict=True):
                 caption["share"] = round(weight / sum(weights), 4)
         if self.pictures is not None:
-            try:
-                self.pictures.add(clip, chosen)
-            except Exception as error:
-                clip["problems"].append(
-                    {"stage": "embedding", "kind": "failed", "message": f"{type(error).__name__}: {error}"}
-                )
+            self._attempt(clip, "embedding", partial(self.pictures.add, clip, chosen))
 
     def _add_caption(self, clip: dict[str, Any], name: str, make: Callable[[], str]) -> None:
-        try:
-            text = make()
-        except Exception as error:
-            told = f"{name}: {type(error).__name__}: {error}"
-            clip["problems"].append({"stage": "caption", "kind": "failed", "message": told})
-            return
+        text = self._attempt(clip, "caption", make, name)
         if text:
             clip["captions"].append({"name": name, "text": text})
+
+    @staticmethod
+    def _attempt(clip: dict[str, Any], stage: str, make: Callable[[], T], name: str = "") -> T | None:
+        """What a measure gives; one that fails costs its own column alone, with a line in the clip's problems.
+
+        Raises:
+            UserError: what would fail for every clip, such as a missing package.
+        """
+        try:
+            return make()
+        except UserError:
+            raise
+        except Exception as error:
+            told = f"{name}: " * bool(name) + f"{type(error).__name__}: {error}"
+            clip["problems"].append({"stage": stage, "kind": "failed", "message": told})
+            return None
 
 
 class Sidecar:

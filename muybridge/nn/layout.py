@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -50,3 +52,18 @@ def linears_by_convolution() -> bool:
     info = Path("/proc/cpuinfo")
     maker = info.read_text(encoding="utf-8", errors="replace") if info.is_file() else platform.processor()
     return "AuthenticAMD" in maker
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed instead of returning it to the system after every step, only to ask for it again.
+
+    A training step frees and takes the same gigabytes; zeroing their pages anew took an eighth of its time. Does nothing where the C library
+    is not glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, 32 * 2**20)  # the largest it takes

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from muybridge.systems.latent_pipeline import LatentPipeline
 
-DEFAULT_MODEL = "world-vdm"
+DEFAULT_MODEL = "emoji-video"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 

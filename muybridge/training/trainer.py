@@ -25,7 +25,7 @@ from muybridge.data.video_io import write_strip
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
 from muybridge.evaluation.motion import mean_frame_difference
-from muybridge.nn.layout import suit_cpu
+from muybridge.nn.layout import keep_freed_memory, suit_cpu
 from muybridge.systems.contract import Losses
 from muybridge.systems.loading import load_network_weights
 from muybridge.training.bands import by_band
@@ -57,6 +57,7 @@ class Trainer:
         self.recipe, self.config, self.folder = recipe, recipe.training, folder
         self.console = console or Console()
         self.cache = cache or folder / "cache"
+        keep_freed_memory()
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         if self.config.precision == "fp16" and not torch.accelerator.is_available():

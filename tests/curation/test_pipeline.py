@@ -40,7 +40,9 @@ def test_everything_is_accounted_for(run, footage):
     rows = pq.read_table(run.output / "manifest.parquet").to_pylist()
     assert {s["path"] for s in outcome.sources} == {"deep/copy.mp4", "film1.mp4", "still.mp4"}
     assert next(s for s in outcome.sources if s["path"] == "deep/copy.mp4")["twins"] == ["film0.mp4"]
-    assert len(rows) == len(outcome.clips) == len({r["clip_id"] for r in rows})
+    twin = [r for r in rows if r["path"] == "film0.mp4"]
+    assert [r["reasons"] for r in twin] == [["the same bytes as deep/copy.mp4"]]
+    assert len(rows) - 1 == len(outcome.clips) == len({r["clip_id"] for r in rows} - {""})
     assert all(bool(r["reasons"]) != r["keep"] for r in rows)
     members = []
     for shard in sorted((run.output / "shards").glob("*.tar")):
@@ -153,35 +155,52 @@ def test_damaged_files_cost_only_themselves(footage, tmp_path):
     holed = bytearray((folder / "odd.mkv").read_bytes())
     holed[len(holed) // 2 : len(holed) // 2 + 400] = os.urandom(400)
     (folder / "holed.mkv").write_bytes(holed)
+    encode(folder / "late.mp4", [5 + t for t in even])
+    encode(folder / "tiny.mp4", even, (8, 8))
+    encode(folder / "tall.mkv", even, (48, 128))
+    (folder / "half.mkv").write_bytes((folder / "tall.mkv").read_bytes()[:900])
+    (folder / "wrong.avi").write_bytes((folder / "good.mp4").read_bytes())  # an ending that lies
+    (folder / "picture.gif").write_bytes(b"GIF89a" + bytes(20))
+    (folder / "no ending").write_bytes(good[:5000])
+    turned(folder / "turned.mp4", folder / "good.mp4")
     names = {p.name for p in folder.iterdir()}
+    assert len(names) == 20
     settings = replace(QUICK, select=SelectSettings(drop={"motion": 0.0}, duplicates=0.0))
     run = Curation(folder, tmp_path / "out", settings)
     outcome = run.run()
     rows = pq.read_table(run.output / "manifest.parquet").to_pylist()
-    assert {r["path"] for r in rows} == names == {s["path"] for s in outcome.sources}
+    assert {r["path"] for r in rows} == names == {n for s in outcome.sources for n in (s["path"], *s["twins"])}
     kinds = {s["path"]: s["problem"].get("kind", "") for s in outcome.sources}
     assert kinds["good.mp4"] == kinds["odd.mkv"] == kinds["uneven.mp4"] == ""
     assert (
         kinds["empty.mp4"] == "empty" and kinds["sound.mp4"] == "no video stream" and kinds["notes.pdf"] == "not video"
     )
-    assert all(kinds[n] for n in ("noise.mp4", "cut.mp4", "head.mp4", "text.mp4"))
+    assert all(kinds[n] for n in ("noise.mp4", "cut.mp4", "head.mp4", "text.mp4", "half.mkv", "picture.gif", "no ending"))
+    assert kinds["late.mp4"] == kinds["tiny.mp4"] == kinds["tall.mkv"] == kinds["turned.mp4"] == ""
+    assert all(bool(r["reasons"]) != r["keep"] for r in rows)
     probes = {s["path"]: s["probe"] for s in outcome.sources}
     assert probes["uneven.mp4"]["variable_rate"] and not probes["good.mp4"]["variable_rate"]
     assert [r["reasons"][0].split(":")[0] for r in rows if r["path"] == "one frame.mp4"] == ["too short"]
     odd = next(r for r in rows if r["path"] == "odd.mkv" and r["keep"])
     assert (odd["width"], odd["height"]) == (63, 47)
+    upright = next(r for r in rows if r["path"] == "turned.mp4" and r["keep"])
+    assert (upright["width"], upright["height"]) == (48, 64)
 
 
-def test_a_turned_file_comes_out_upright(tmp_path):
-    folder = tmp_path / "turned"
-    folder.mkdir()
-    flat = encode(tmp_path / "flat.mp4", [i / 24 for i in range(60)])
+def turned(path, flat):
+    """The same file with a display matrix that asks for a quarter turn."""
     data = bytearray(flat.read_bytes())
     place = data.find(b"tkhd") + 4 + 40  # version 0: the display matrix
     unit, zero = (1 << 16).to_bytes(4, "big"), bytes(4)
     minus = (-(1 << 16)).to_bytes(4, "big", signed=True)
     data[place : place + 16] = zero + unit + zero + minus
-    (folder / "turned.mp4").write_bytes(data)
+    path.write_bytes(data)
+
+
+def test_a_turned_file_comes_out_upright(tmp_path):
+    folder = tmp_path / "turned"
+    folder.mkdir()
+    turned(folder / "turned.mp4", encode(tmp_path / "flat.mp4", [i / 24 for i in range(60)]))
     settings = replace(QUICK, select=SelectSettings(drop={"motion": 0.0}))
     outcome = Curation(folder, tmp_path / "out", settings).run()
     (source,) = outcome.sources
