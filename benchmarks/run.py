@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from muybridge.models.transformer import SpacetimeTransformer
 from muybridge.models.unet3d import UNet3DModel
+from muybridge.nn.layout import suit_cpu
 
 ROUNDS = 7
 FRAMES, SIZE, BATCH = 8, 32, 1
@@ -82,7 +83,8 @@ def against_peer() -> dict[str, float]:
         attention_head_dim=32,
         embedding_dim=128,
         embedding_layers=2,
-    ).to(memory_format=torch.channels_last)
+    )
+    suit_cpu(ours)
     video, lam = torch.randn(BATCH, 3, FRAMES, SIZE, SIZE), torch.randn(BATCH)
     index = torch.randint(0, 1000, (BATCH,))
 
@@ -116,8 +118,10 @@ def against_gemm() -> dict[str, float]:
         attention_head_dim=32,
         embedding_dim=256,
         embedding_layers=2,
-    ).to(memory_format=torch.channels_last)
+    )
     transformer = SpacetimeTransformer(layers=4, width=768, heads=12, in_channels=4, out_channels=4)
+    suit_cpu(unet)
+    suit_cpu(transformer)
     lam = torch.randn(2)
     product, product_flops = gemm()
     jobs = {
@@ -182,7 +186,21 @@ def start_up() -> dict[str, float]:
     return {"help_seconds": seconds["help"], "help_over_bare_interpreter": seconds["help"] / seconds["bare"]}
 
 
-PARTS = {"peer": against_peer, "gemm": against_gemm, "frames": against_frames, "start": start_up}
+def linear_kernels() -> dict[str, float]:
+    """Forward and backward of a linear layer as torch computes it and as a 1 x 1 convolution (nn.layout.ConvolvedLinear)."""
+    from muybridge.nn.layout import ConvolvedLinear, linears_by_convolution
+
+    out: dict[str, float] = {"chosen_on_this_machine": float(linears_by_convolution())}
+    for rows, inside, outside in ((4096, 160, 1280), (8192, 320, 2560)):
+        plain, convolved = torch.nn.Linear(inside, outside), torch.nn.Linear(inside, outside)
+        convolved.__class__ = ConvolvedLinear
+        x = torch.randn(rows, inside, requires_grad=True)
+        seconds = medians({"plain": training_step(plain, x), "convolved": training_step(convolved, x)})
+        out[f"{rows}x{inside}x{outside}_times_as_fast"] = seconds["plain"] / seconds["convolved"]
+    return out
+
+
+PARTS = {"linear": linear_kernels, "peer": against_peer, "gemm": against_gemm, "frames": against_frames, "start": start_up}
 
 
 def main() -> None:

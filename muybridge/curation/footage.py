@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.data.video_io import SAME_BYTES
+from muybridge.data.video_io import SAME_BYTES, UNEVEN
 
 ENDINGS = (
     ".mp4",
@@ -32,8 +32,6 @@ ENDINGS = (
     ".gif",
     ".y4m",
 )
-#: A file whose frame times differ from an even rhythm by more than this share of a frame has a variable rate.
-UNEVEN = 0.5
 #: Twice as slow as the quickest, at a third of the size for one quality.
 PRESET = "veryfast"
 

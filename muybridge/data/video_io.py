@@ -20,6 +20,8 @@ FORMATS = ("mp4", "gif", "webp", "npy")
 #: x264 options for the same bytes from the same frames: without the second it now and then reads memory that it never set.
 SAME_BYTES = {"threads": "1", "x264-params": "cpu-independent=1"}
 CRF = 12
+#: Frame times that differ from an even rhythm by more than this share of a frame are a variable rate.
+UNEVEN = 0.5
 
 
 def write_video(frames: np.ndarray, path: str | Path, fps: float = 8.0, recipe: dict[str, Any] | None = None) -> Path:
@@ -165,16 +167,24 @@ def _read_pillow(path: Path, max_frames: int | None) -> tuple[np.ndarray, float]
         frames, milliseconds = [], 0.0
         for index in range(min(getattr(picture, "n_frames", 1), max_frames or 10**9)):
             picture.seek(index)
-            frames.append(np.asarray(picture.convert("RGB")))
+            frames.append(np.asarray(_on_white(picture)))
             milliseconds += float(picture.info.get("duration", 0) or 0)
     fps = 1000 * len(frames) / milliseconds if milliseconds > 0 else 8.0
     return np.stack(frames), fps
 
 
+def _on_white(picture: Image.Image) -> Image.Image:
+    """RGB; what is transparent lies on white."""
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    ground = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+
+
 def _read_av(path: Path, max_frames: int | None) -> tuple[np.ndarray, float]:
     import av
 
-    frames = []
+    frames, times = [], []
     with av.open(str(path)) as container:
         if not container.streams.video:
             raise UserError(f"{path}: has no video stream")
@@ -183,9 +193,22 @@ def _read_av(path: Path, max_frames: int | None) -> tuple[np.ndarray, float]:
         for frame in container.decode(stream):
             turns = int(frame.rotation) // 90 % 4  # phones store upright videos lying down, with a note
             frames.append(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            times.append(float(frame.time) if frame.time is not None else len(times) / fps)
             if max_frames and len(frames) >= max_frames:
                 break
-    return np.stack(frames) if frames else np.zeros((0, 0, 0, 3), np.uint8), fps
+    if not frames:
+        return np.zeros((0, 0, 0, 3), np.uint8), fps
+    return np.stack(frames)[_even(np.array(times), fps)], fps
+
+
+def _even(times: np.ndarray, fps: float) -> np.ndarray:
+    """Which frames make an even rhythm: all of them, or for a variable frame rate the one that is shown at every 1 / fps."""
+    gaps = np.diff(times)
+    if len(gaps) < 2 or np.abs(gaps - np.median(gaps)).max() <= UNEVEN * np.median(gaps):
+        return np.arange(len(times))
+    wanted = max(1, round((times[-1] - times[0] + float(np.median(gaps))) * fps))
+    due = times[0] + np.arange(wanted) / fps
+    return np.maximum(np.searchsorted(times, due + 1e-6, side="right") - 1, 0)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

@@ -119,6 +119,32 @@ def test_a_single_frame_and_another_script_pass(tmp_path, picture_model, control
     assert len(read_video(out).frames) == 1
 
 
+def test_footage_of_every_kind_passes_or_is_refused(tmp_path, picture_model, control_folder):  # noqa: F811
+    from PIL import Image
+
+    from tests.curation.test_pipeline import encode, sound
+
+    def controlled(source, out):
+        ok("control", source, "a red circle", "-o", out, "--model", picture_model, "--control-net", control_folder,
+           "--steps", 2)  # fmt: skip
+        return read_video(out)
+
+    uneven = encode(tmp_path / "uneven.mp4", [0, 0.04, 0.08, 0.4, 0.44, 0.48], (32, 20))
+    made = controlled(uneven, tmp_path / "u.npy")
+    read = read_video(uneven)
+    assert made.frames.shape == read.frames.shape and made.fps == pytest.approx(read.fps)
+    assert len(read.frames) / read.fps == pytest.approx(0.52, abs=0.1)  # as long as it lasts, the long frame repeated
+    clear = np.zeros((6, 21, 33, 4), np.uint8)
+    clear[:, 5:12, 5:12] = (255, 0, 0, 255)
+    shown = [Image.fromarray(f) for f in clear]
+    shown[0].save(tmp_path / "clear.webp", save_all=True, append_images=shown[1:], duration=100, lossless=True)
+    assert read_video(tmp_path / "clear.webp").frames[0, 0, 0].tolist() == [255, 255, 255]
+    assert read_video(tmp_path / "clear.webp").frames[0, 8, 8].tolist() == [255, 0, 0]
+    assert controlled(tmp_path / "clear.webp", tmp_path / "c.npy").frames.shape[1:3] == (21, 33)
+    sound(tmp_path / "sound.mp4")
+    refused("no video stream", "control", tmp_path / "sound.mp4", "a", "-o", tmp_path / "o.npy", "--model", picture_model)
+
+
 def test_tune_then_edit_several_times(tmp_path, picture_model, clip):  # noqa: F811
     folder = tmp_path / "tuned"
     tune = ("tune", clip[0], "--caption", "a red circle", "--folder", folder, "--model", picture_model)
