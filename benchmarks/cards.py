@@ -36,6 +36,16 @@ def training_of(log: list[dict[str, Any]]) -> tuple[int, float, dict[str, float]
     return step, step * seconds[len(seconds) // 2] / 3600, validated
 
 
+def second_stage(folder: Path, name: str) -> tuple[str, dict[str, float]]:
+    """What a card says of recipes/NAME-more.yaml, and its newest held-out errors; nothing for a model of one stage."""
+    log = folder / "log-more.jsonl"
+    if not log.is_file():
+        return "", {}
+    steps, hours, errors = training_of(read_log(log))
+    told = f"Then `recipes/{name}-more.yaml`: {steps:,} steps more, about {hours:.1f} hours (`log-more.jsonl`); held-out error {errors['validation_error']:.3f}."
+    return told, errors
+
+
 def card(folder: Path, recipe: Recipe) -> str:
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     stages = [training_of(read_log(folder / name)) for name in ("log.jsonl", "log-detail.jsonl")]
@@ -67,7 +77,7 @@ Video Diffusion Models with {count / 1e6:.1f} million parameters; what differs f
 
 **State**: averaged weights after {done}; {state}.
 
-    muybridge generate "a red circle moving left" -o circle.mp4
+    muybridge generate "a red circle moving left" --model world-vdm -o circle.mp4 --upscale 8
 
 ## Data
 
@@ -107,6 +117,7 @@ def emoji_video_card(folder: Path) -> str:
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     recipe = load_recipe(RECIPE.with_name("emoji-video.yaml"))
     steps, hours, errors = training_of(read_log(folder / "log.jsonl"))
+    more, _ = second_stage(folder, "emoji-video")
     pipeline: Any = load_pipeline(str(folder))
     motion = figures["motion"]
     words = "\n".join(
@@ -130,7 +141,7 @@ Words to a moving emoji, {recipe.sampling["num_frames"]} frames of {recipe.sampl
 
 ![the first 24 of the captions it is measured on, unpicked](../../../docs/pictures/emoji-video.gif)
 
-    muybridge generate "rocket, fluent style" --model emoji-video -o rocket.gif
+    muybridge generate "rocket, fluent style" -o rocket.gif --upscale 4
 
 ## Data
 
@@ -140,7 +151,8 @@ trained on is told on its card.
 ## Training
 
 `recipes/emoji-video.yaml`: {steps:,} steps of {recipe.training.batch_size} clips, {recipe.training.optimizer} at {recipe.training.learning_rate:g}, about {hours:.1f} hours of two shared CPU cores (`log.jsonl`); the image
-layers are frozen. Held-out error (v) {errors["validation_error"]:.3f}.
+layers are frozen. Held-out error (v) {errors["validation_error"]:.3f}. {more}
+Held-out captions are ones that the image model does not know: it has learned the seen ones so well that the error of the others rose.
 
 ## Measured
 
@@ -173,6 +185,7 @@ def emoji_image_card(folder: Path) -> str:
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     recipe = load_recipe(RECIPE.with_name("emoji-image.yaml"))
     (steps, hours, errors), log_vae = training_of(read_log(folder / "log.jsonl")), read_log(folder / "log-vae.jsonl")
+    more, _ = second_stage(folder, "emoji-image")
     vae_steps = max(line["step"] for line in log_vae)
     vae_error = [line["validation_error"] for line in log_vae if "validation_error" in line][-1]
     pipeline: Any = load_pipeline(str(folder))
@@ -207,6 +220,8 @@ captions, sex and skin-tone variants together, is never shown. The perceptual di
 
 `recipes/emoji-vae.yaml`: {vae_steps:,} steps (`log-vae.jsonl`), held-out error {vae_error:.3f}. `recipes/emoji-image.yaml`: {steps:,} steps of {recipe.training.batch_size} pictures, {recipe.training.optimizer} at
 {recipe.training.learning_rate:g}, about {hours:.1f} hours of two shared CPU cores (`log.jsonl`); held-out error (v) {errors["validation_error"]:.3f}; by log-SNR band: {bands}.
+{more} The second stage shows the Fluent stills eight times an epoch: before it, of captions with an animation 83 % were drawn right, of those without one 24 %.
+It learns the seen captions by heart, at the unseen ones' cost: their error rises.
 
 ## Measured
 

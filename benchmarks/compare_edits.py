@@ -1,4 +1,4 @@
-"""The picture of docs/editing.md: one clip through every command that edits: `python -m benchmarks.compare_edits`."""
+"""The pictures of docs/editing.md and of its systems' pages: one clip through every command that edits: `python -m benchmarks.compare_edits`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ from muybridge.data.video_io import read_video, write_video
 
 SOURCE, OTHER = "fox", "tiger face, fluent style"
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
+#: The picture of each system's page, from left to right.
+PAGES = {
+    "text2video-zero": ("zero",),
+    "control-video": ("source", "edges", "depth"),
+    "tune-a-video": ("source", "edit"),
+    "gen-1": ("source", "restyle"),
+}
 
 
 def run(*arguments: str) -> None:
@@ -46,6 +53,9 @@ def main() -> None:
         run("animate", source, "-o", out["animate"], "--num-frames", "16")
         rows = [clip.frames, *(read_video(path).frames for path in out.values())]
     picture(np.stack(rows), PICTURES / "editing.gif", columns=4, scale=2)
+    made = dict(zip(["source", *out], rows, strict=True))
+    for name, shown in PAGES.items():
+        picture(np.stack([made[n] for n in shown]), PICTURES / f"{name}.gif", columns=len(shown), scale=2)
 
 
 if __name__ == "__main__":

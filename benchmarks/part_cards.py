@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from benchmarks.cards import read_log, training_of
+from benchmarks.cards import read_log, second_stage, training_of
 from benchmarks.world_vdm import RECIPE
 from muybridge.systems.loading import zoo_folder
 from muybridge.training.recipe import load_recipe
@@ -26,6 +26,18 @@ WHAT: dict[str, tuple[str, str, str, str]] = {
         "muybridge animate fox.png -o fox.mp4 --motion 180",
         f"{FLUENT}, 16 of 32 frames of each loop; a twentieth of the captions is never shown, and is what is measured.",
         "It knows emoji and nothing of photographs.",
+    ),
+    "camera-left": (
+        "A camera that goes left, for `emoji-animate`: a LoRA of rank 16 in its temporal attention (Stable Video Diffusion's camera LoRAs).",
+        "muybridge animate fox.png --lora camera-left -o fox.mp4",
+        f"{FLUENT}, seen by a virtual camera (`data/camera.py`) that goes left by 0.4 of the picture's width in 16 frames.",
+        "The picture goes the other way, to the right.",
+    ),
+    "camera-in": (
+        "A camera that moves in, for `emoji-animate`: a LoRA of rank 16 in its temporal attention (Stable Video Diffusion's camera LoRAs).",
+        "muybridge animate fox.png --lora camera-in -o fox.mp4",
+        f"{FLUENT}, seen by a virtual camera (`data/camera.py`) whose window narrows by 0.4 in 16 frames.",
+        "",
     ),
     "emoji-between": (
         "Three frames between two: Video LDM's interpolation layers behind the frozen `emoji-image`, convolutions over time alone.",
@@ -104,9 +116,12 @@ def card(name: str) -> str:
     what, use, data, limits = WHAT[name]
     recipe, figures = load_recipe(RECIPE.with_name(f"{name}.yaml")), json.loads((folder / "figures.json").read_text())
     steps, hours, errors = training_of(read_log(folder / "log.jsonl"))
+    more, _ = second_stage(folder, name)
     table = "\n".join(rows(figures))
     how = {"emoji-animate": "picture_to_video animate", "emoji-between": "picture_to_video between"}
-    how |= {"emoji-restyle": "zero_shot restyle"}
+    how |= {"emoji-restyle": "zero_shot restyle"} | dict.fromkeys(
+        ("camera-left", "camera-in"), "picture_to_video camera"
+    )
     return f"""# {name}
 
 {what} {parameters_in(folder) / 1e6:.1f} million parameters in this folder.
@@ -120,7 +135,7 @@ def card(name: str) -> str:
 ## Training
 
 `recipes/{name}.yaml`: {steps:,} steps of {recipe.training.batch_size}, {recipe.training.optimizer} at {recipe.training.learning_rate:g}, about {60 * hours:.0f} minutes of two shared CPU cores (`log.jsonl`). Held-out
-error {errors["validation_error"]:.3f}.
+error {errors["validation_error"]:.3f}. {more}
 
 ## Measured
 

@@ -200,7 +200,13 @@ def linear_kernels() -> dict[str, float]:
     return out
 
 
-PARTS = {"linear": linear_kernels, "peer": against_peer, "gemm": against_gemm, "frames": against_frames, "start": start_up}
+PARTS = {
+    "linear": linear_kernels,
+    "peer": against_peer,
+    "gemm": against_gemm,
+    "frames": against_frames,
+    "start": start_up,
+}
 
 
 def main() -> None:

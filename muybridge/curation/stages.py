@@ -124,11 +124,14 @@ class Scoring:
     @property
     def models(self) -> bool:
         """Whether anything but picture measures runs; models are called by one thread."""
-        return bool(self.pictures or self.merger or self.settings.text or any(c.name != "sidecar" for c in self.captioners))
+        return bool(
+            self.pictures or self.merger or self.settings.text or any(c.name != "sidecar" for c in self.captioners)
+        )
 
     def __call__(self, record: dict[str, Any], jpegs: list[bytes]) -> dict[str, Any]:
         """Score every clip of a source that is long enough to be one."""
         looked = np.asarray(record["probe"]["looked"])
+
         def score(clip: dict[str, Any]) -> None:
             inside = np.flatnonzero((looked >= clip["start"] - 1e-6) & (looked < clip["end"] - 1e-6))
             pictures = [np.asarray(Image.open(io.BytesIO(jpegs[i])).convert("RGB")) for i in inside]
@@ -161,11 +164,11 @@ class Scoring:
             clip["problems"].append({"stage": "motion", "kind": "too short", "message": told})
         measures: dict[str, Any] = {"sharpness": sharpness, "colourfulness": colourfulness, "exposure": exposure}
         for name, measure in measures.items():
-            values = self._attempt(clip, name, lambda measure=measure: [measure(p) for p in chosen])
+            values = self._attempt(clip, name, partial(_each, measure, chosen))
             if values is not None:
                 scores[name] = round(min(values), 4)  # one bad end spoils a clip
         if self.settings.text:
-            values = self._attempt(clip, "text", lambda: [text_area(p) for p in chosen])
+            values = self._attempt(clip, "text", partial(_each, text_area, chosen))
             if values is not None:
                 scores["text"] = round(max(values), 5)
         clip["fingerprint"] = self._attempt(clip, "fingerprint", lambda: [fingerprint(p) for p in chosen]) or []
@@ -205,6 +208,10 @@ class Scoring:
             told = f"{name}: " * bool(name) + f"{type(error).__name__}: {error}"
             clip["problems"].append({"stage": stage, "kind": "failed", "message": told})
             return None
+
+
+def _each(measure: Callable[[np.ndarray], float], pictures: Sequence[np.ndarray]) -> list[float]:
+    return [measure(p) for p in pictures]
 
 
 class Sidecar:

@@ -67,7 +67,7 @@ class ClipLatents:
                 progress(i + 1, len(source))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(".tmp")
-        table = {}
+        table: dict[str, Tensor] = {}
         for name, rows in (("mean", means), ("std", stds)):
             same = len({r.shape for r in rows}) == 1
             table |= {name: torch.stack(rows)} if same else {f"{name}.{i}": r.contiguous() for i, r in enumerate(rows)}

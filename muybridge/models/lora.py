@@ -87,7 +87,7 @@ def apply_lora(network: nn.Module, file: Path, scale: float = 1.0) -> dict[str, 
         raise UserError(f"{file}: not a readable safetensors file ({error})") from error
     # a picture's LoRA names layers of the picture part, one of time those of the whole
     whole = not isinstance(network, InflatedUNet) or any(name.startswith("temporal.") for name in weights)
-    target = network if whole else network.image
+    target: nn.Module = network if whole else network.get_submodule("image")
     for name, delta in read_lora(weights, target).items():
         parameter = target.get_parameter(name)
         parameter.add_(scale * delta.to(parameter))

@@ -139,7 +139,7 @@ def _with_source(
 
 def recipe_base(pipeline: VideoPipeline, model: str, command: str, settings: dict[str, Any]) -> dict[str, Any]:
     """What a recipe says of version, command, model and settings."""
-    base = {
+    base: dict[str, Any] = {
         "muybridge": __version__,
         "command": command,
         "model": model,

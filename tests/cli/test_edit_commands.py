@@ -142,7 +142,9 @@ def test_footage_of_every_kind_passes_or_is_refused(tmp_path, picture_model, con
     assert read_video(tmp_path / "clear.webp").frames[0, 8, 8].tolist() == [255, 0, 0]
     assert controlled(tmp_path / "clear.webp", tmp_path / "c.npy").frames.shape[1:3] == (21, 33)
     sound(tmp_path / "sound.mp4")
-    refused("no video stream", "control", tmp_path / "sound.mp4", "a", "-o", tmp_path / "o.npy", "--model", picture_model)
+    refused(
+        "no video stream", "control", tmp_path / "sound.mp4", "a", "-o", tmp_path / "o.npy", "--model", picture_model
+    )
 
 
 def test_tune_then_edit_several_times(tmp_path, picture_model, clip):  # noqa: F811

@@ -175,7 +175,9 @@ def test_damaged_files_cost_only_themselves(footage, tmp_path):
     assert (
         kinds["empty.mp4"] == "empty" and kinds["sound.mp4"] == "no video stream" and kinds["notes.pdf"] == "not video"
     )
-    assert all(kinds[n] for n in ("noise.mp4", "cut.mp4", "head.mp4", "text.mp4", "half.mkv", "picture.gif", "no ending"))
+    assert all(
+        kinds[n] for n in ("noise.mp4", "cut.mp4", "head.mp4", "text.mp4", "half.mkv", "picture.gif", "no ending")
+    )
     assert kinds["late.mp4"] == kinds["tiny.mp4"] == kinds["tall.mkv"] == kinds["turned.mp4"] == ""
     assert all(bool(r["reasons"]) != r["keep"] for r in rows)
     probes = {s["path"]: s["probe"] for s in outcome.sources}
