@@ -27,6 +27,7 @@ class CutSettings:
 
     Attributes:
         content: PySceneDetect's content detector, mean HSV difference.
+        peak: how many times the differences beside it a content cut must have.
         adaptive: its adaptive detector, ratio to the neighbours' difference.
         slow_rates: looked at for slow changes, frames a second, each with the histogram correlation below which to suspect.
         flash_seconds: a picture that is back within this time was only interrupted.
@@ -35,6 +36,7 @@ class CutSettings:
     """
 
     content: float = 27.0
+    peak: float = 1.25
     adaptive: float = 3.0
     slow_rates: tuple[tuple[float, float], ...] = ((5.0, 0.90), (2.0, 0.85))
     flash_seconds: float = 0.45
@@ -83,6 +85,8 @@ class CutWatcher:
         self._looks: deque[Look] = deque()
         self._recent: deque[tuple[int, float]] = deque(maxlen=8)  # frame number -> time
         self._count = 0
+        self._suspected: list[int] = []
+        self._scores: deque[tuple[int, float]] = deque(maxlen=8)
         self._pending: list[_Cut] = []
         self._flashes: list[tuple[float, float]] = []
         self._slow: list[dict[str, Any]] = [
@@ -104,7 +108,9 @@ class CutWatcher:
         bgr = np.ascontiguousarray(rgb[..., ::-1])
         thumb = cv2.resize(rgb, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
         code = self._timecode(self._count, 30.0)
-        cuts = {int(c.frame_num): "content" for c in self._content.process_frame(code, bgr)}
+        self._suspected += [int(c.frame_num) for c in self._content.process_frame(code, bgr)]
+        self._scores.append((self._count, float(self._content._frame_score or 0.0)))
+        cuts = dict.fromkeys(self._peaks(self._count - 2), "content")
         cuts |= {
             int(c.frame_num): "adaptive" for c in self._adaptive.process_frame(code, bgr) if c.frame_num not in cuts
         }
@@ -118,6 +124,16 @@ class CutWatcher:
         self._count += 1
         while self._looks and time - self._looks[0].time > MEMORY:
             self._looks.popleft()
+
+    def _peaks(self, last: int) -> list[int]:
+        """Suspected cuts up to frame `last` that stand out from the two frames on either side: where much moves, every frame differs much."""
+        scores, out = dict(self._scores), []
+        for number in [n for n in self._suspected if n <= last]:
+            self._suspected.remove(number)
+            beside = max(scores.get(number + k, 0.0) for k in (-2, -1, 1, 2))
+            if scores.get(number, 0.0) >= self.settings.peak * beside:
+                out.append(number)
+        return out
 
     def _add_cut(self, number: int, detector: str) -> None:
         times = dict(self._recent)
@@ -229,6 +245,8 @@ class CutWatcher:
 
     def finish(self) -> list[Zone]:
         """Everything that was found, in order, overlapping zones joined."""
+        for number in self._peaks(self._count):
+            self._add_cut(number, "content")
         if self._suspect:
             self._judge(self._suspect)
             self._suspect = None

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 #: A dissolve changes the coarse picture by at least this, root mean square grey levels, and lasts at least this, seconds.
-SMALLEST, SHORTEST, LONGEST = 9.0, 0.25, 3.2
+SMALLEST, SHORTEST, LONGEST = 9.0, 0.3, 3.2
 #: and at this share of places or more (participation ratio of the change).
 SPREAD = 0.1
 #: and so that at least this share of it rises together, on average.
