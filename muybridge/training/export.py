@@ -48,9 +48,10 @@ def export_run(run: Path, target: Path, half: bool = True, packed: bool = False)
         if packed:
             pack_file(path)
     if target.is_dir():
-        for extra in target.iterdir():  # a model card and the like stay
-            if extra.is_file() and not (unfinished / extra.name).exists():
-                shutil.copy2(extra, unfinished / extra.name)
+        for extra in target.iterdir():  # what the run did not make stays: a model card, a decoder of its own
+            if not (unfinished / extra.name).exists():
+                copy = shutil.copy2 if extra.is_file() else shutil.copytree
+                copy(extra, unfinished / extra.name)
         shutil.rmtree(target)
     unfinished.rename(target)
     return target
