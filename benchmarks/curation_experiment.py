@@ -106,9 +106,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("film", type=Path)
     parser.add_argument("--work", type=Path, default=Path("runs/curation-experiment"), help="kept: the command goes on")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--samples", type=int, default=96)
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     work: Path = arguments.work
     raw, curated = work / "raw", work / "curated"
     counts = work / "counts.json"
@@ -116,7 +117,7 @@ def main() -> None:
         shutil.rmtree(raw, ignore_errors=True)
         counts.write_text(json.dumps(make_raw(arguments.film, raw)))
     command = [sys.executable, "-m", "muybridge.cli.main", "curate", "run", str(raw), "-o", str(curated), "--text",
-               "--limit", f"motion={STILL}", "--limit", "text=0.07", "--workers", "2"]  # fmt: skip
+               "--limit", f"motion={STILL}", "--limit", "text=0.07", "--workers", "1"]  # fmt: skip
     subprocess.run(command, check=True)
     reference = reference_clips(arguments.film)
     network = PictureFeatures()
@@ -133,6 +134,7 @@ def main() -> None:
     for seed in SEEDS:
         for name, folder in (("raw", raw), ("curated", curated)):
             recipe = load_recipe(RECIPE)
+            recipe = replace(recipe, training=replace(recipe.training, threads=arguments.threads))
             data = {**recipe.data, "path": str(folder), "store": str(work / f"store-{name}")}
             run = work / f"{name}-{seed}"
             if not (run / "model").is_dir():

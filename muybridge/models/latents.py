@@ -76,6 +76,8 @@ class LatentSpace:
             vae = AutoencoderKL.from_pretrained(str(folder), local_files_only=True, torch_dtype=torch.float32)
         except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
             raise UserError(f"autoencoder {folder}: it cannot be opened: {error}") from error
+        for parameter in vae.parameters():  # memory of its own: a mapped file stays as long as one tensor of it
+            parameter.data = parameter.data.clone()
         return cls(vae)
 
     def identity(self) -> str:

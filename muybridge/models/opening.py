@@ -25,7 +25,8 @@ TYPES = {
 
 
 def stream_weights(file: Path) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a safetensors file one after another, each with memory of its own, in the order in which they lie there.
+    """The tensors of a safetensors file one after another, each with memory of its own, the largest first: while one is laid out
+    there are two of it, which costs nothing as long as the small ones are not there yet.
 
     Raises:
         UserError: not a safetensors file, or cut short.
@@ -40,7 +41,7 @@ def stream_weights(file: Path) -> Iterator[tuple[str, Tensor]]:
             if any(name.endswith(SCALE) for name in header):  # packed ones are small and need two tensors at a time
                 yield from read_weights(file).items()
                 return
-            for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"][0]):
+            for name, entry in sorted(header.items(), key=lambda item: -_size(item[1])):
                 start, end = entry["data_offsets"]
                 kind = TYPES[entry["dtype"]]
                 if end - start != math.prod(entry["shape"]) * kind.itemsize:
@@ -52,6 +53,11 @@ def stream_weights(file: Path) -> Iterator[tuple[str, Tensor]]:
                 yield name, torch.frombuffer(data, dtype=kind).reshape(entry["shape"]) if data else torch.empty(0)
     except (OSError, struct.error, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
         raise UserError(f"{file}: not a readable safetensors file: {error}") from error
+
+
+def _size(entry: dict[str, Any]) -> int:
+    start, end = entry["data_offsets"]
+    return int(end - start)
 
 
 def open_network(network_class: Any, folder: Path, weights: str, dtype: torch.dtype = torch.float32) -> nn.Module:

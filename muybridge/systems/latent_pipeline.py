@@ -119,8 +119,8 @@ class LatentPipeline(VideoPipeline):
         """Open a Stable Diffusion folder (unet/, vae/, scheduler/, and the text encoder's own or our default one)."""
         from diffusers import UNet2DConditionModel
 
-        network = open_network(UNet2DConditionModel, folder / "unet", WEIGHTS, dtype)
         space = LatentSpace.open(folder / "vae")
+        network = open_network(UNet2DConditionModel, folder / "unet", WEIGHTS, dtype)
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
         extra = folder / "muybridge.json"
         ours = json.loads(extra.read_text(encoding="utf-8")) if extra.is_file() else _foreign(folder, network, space)

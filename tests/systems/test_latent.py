@@ -257,3 +257,39 @@ def test_a_whole_diffusers_folder(picture_model, tmp_path):
         export_diffusers(str(picture_model), tmp_path / "whole")
     with pytest.raises(UserError, match="only image models"):
         export_diffusers("world-vdm", tmp_path / "other")
+
+
+def test_temporal_layers_behind_another_picture_model(picture_model, tmp_path, latent_space):
+    """The swap: another picture model's weights, the same temporal layers; written into recipes, replayed, and covered by hashes."""
+    from muybridge.systems.loading import model_hash
+    from muybridge.systems.recipes_in_files import make_videos, replay
+
+    system = VideoLDM({"image": str(picture_model)}, {}, TEXT)
+    network = system.build()
+    randomise(network.temporal, 0.05)
+    sampling = {**SAMPLING, "num_frames": 3}
+    system.save(network, tmp_path / "video", sampling)
+    other = ImageLDM({"autoencoder": str(latent_space), **UNET}, {}, TEXT)
+    torch.manual_seed(9)
+    other.save(randomise(other.build(), 0.06), tmp_path / "other", SAMPLING)
+    own, swapped = (
+        load_pipeline(str(tmp_path / "video")),
+        load_pipeline(str(tmp_path / "video"), picture=str(tmp_path / "other")),
+    )
+    there = load_pipeline(str(tmp_path / "other")).network.state_dict()
+    assert all(torch.equal(swapped.network.image.state_dict()[n], v) for n, v in there.items())
+    temporal = own.network.temporal.state_dict()
+    assert all(torch.equal(swapped.network.temporal.state_dict()[n], v) for n, v in temporal.items())
+    assert not np.array_equal(own(PROMPT).frames, swapped(PROMPT).frames)
+    (frames, recipe) = make_videos(swapped, str(tmp_path / "video"), [PROMPT], [4], {})[0]
+    assert recipe["picture"] == str(tmp_path / "other")
+    again = load_pipeline(str(tmp_path / "video"), picture=recipe["picture"])
+    assert np.array_equal(replay(recipe, again, lambda path: frames), frames)
+    before = model_hash(tmp_path / "video")
+    other.save(randomise(other.build(), 0.07), tmp_path / "other", SAMPLING)
+    with pytest.raises(UserError, match="not the picture model"):
+        replay(recipe, again, lambda path: frames)
+    ImageLDM({"autoencoder": str(latent_space), **UNET}, {}, TEXT).save(other.build(), picture_model, SAMPLING)
+    assert model_hash(tmp_path / "video") != before  # the picture model it names has changed
+    with pytest.raises(UserError, match="takes another|take another"):
+        load_pipeline(str(picture_model), picture=str(tmp_path / "other"))
