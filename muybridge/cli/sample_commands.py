@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,10 @@ Height = Annotated[int | None, typer.Option(help="Pixels.")]
 Width = Annotated[int | None, typer.Option(help="Pixels.")]
 Lora = Annotated[
     list[str], typer.Option(help="A LoRA: FILE or a bundled one, with :SCALE or without; may be repeated.")
+]
+MakerModel = Annotated[
+    str,
+    typer.Option("--model", help="By default the model that made the video, as its recipe says; world-vdm for others."),
 ]
 Upscale = Annotated[int, typer.Option(help="Enlarge the written frames by a whole factor, without smoothing.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp or .npy.")]
@@ -130,7 +135,7 @@ def extend(
     ] = None,
     method: Method = "reconstruction",
     weight: Weight = 4.0,
-    model: Model = "world-vdm",
+    model: MakerModel = "",
     seed: Seed = 0,
     steps: Steps = None,
     sampler: SamplerName = None,
@@ -154,7 +159,7 @@ def interpolate(
     factor: Annotated[int, typer.Option(help="2, 4, 8, ...: how many times the frame rate.")] = 2,
     method: Method = "reconstruction",
     weight: Weight = 4.0,
-    model: Model = "world-vdm",
+    model: MakerModel = "",
     seed: Seed = 0,
     steps: Steps = None,
     sampler: SamplerName = None,
@@ -289,6 +294,19 @@ def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int,
     return pipeline
 
 
+def _maker_of(video: Path) -> str:
+    """The model that a video was made with from words, if it is still there."""
+    from muybridge.data.video_io import read_recipe
+    from muybridge.systems.loading import find_model
+
+    recipe = read_recipe(video)
+    if recipe.get("command") in ("generate", "extend", "interpolate"):
+        with contextlib.suppress(UserError):
+            find_model(recipe["model"])
+            return str(recipe["model"])
+    return "world-vdm"
+
+
 def _is_made(job: tuple[Path, str, int], base: dict[str, Any]) -> bool:
     """Whether the file is there already, made with this very recipe."""
     from muybridge.data.video_io import read_recipe
@@ -314,6 +332,7 @@ def _continue(
     from muybridge.data.video_io import read_video, write_video
 
     clip = read_video(video)
+    model = model or _maker_of(video)
     pipeline = _open(model, settings, [output], upscale)
 
     from muybridge.systems.continuation import at_model_size

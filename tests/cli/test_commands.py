@@ -95,6 +95,10 @@ def test_extend_interpolate_and_replay_them(model, tmp_path):
         done = run(verb, first, "-o", out, "--model", model, "--prompt", PROMPT, "--steps", 3, *more)
         assert done.exit_code == 0, done.output
         assert len(np.load(out)) == frames
+        own = run(
+            verb, first, "-o", tmp_path / "own.npy", "--prompt", PROMPT, "--steps", 3, *more
+        )  # no --model: its maker
+        assert own.exit_code == 0 and np.array_equal(np.load(tmp_path / "own.npy"), np.load(out)), own.output
         again = run("replay", out)
         assert again.exit_code == 0 and "the same" in again.output, again.output
 
