@@ -27,18 +27,6 @@ WHAT: dict[str, tuple[str, str, str, str]] = {
         f"{FLUENT}, 16 of 32 frames of each loop; a twentieth of the captions is never shown, and is what is measured.",
         "It knows emoji and nothing of photographs.",
     ),
-    "camera-left": (
-        "A camera that goes left, for `emoji-animate`: a LoRA of rank 16 in its temporal attention (Stable Video Diffusion's camera LoRAs).",
-        "muybridge animate fox.png --lora camera-left -o fox.mp4",
-        f"{FLUENT}, seen by a virtual camera (`data/camera.py`) that goes left by 0.4 of the picture's width in 16 frames.",
-        "The picture goes the other way, to the right.",
-    ),
-    "camera-in": (
-        "A camera that moves in, for `emoji-animate`: a LoRA of rank 16 in its temporal attention (Stable Video Diffusion's camera LoRAs).",
-        "muybridge animate fox.png --lora camera-in -o fox.mp4",
-        f"{FLUENT}, seen by a virtual camera (`data/camera.py`) whose window narrows by 0.4 in 16 frames.",
-        "",
-    ),
     "emoji-between": (
         "Three frames between two: Video LDM's interpolation layers behind the frozen `emoji-image`, convolutions over time alone.",
         "muybridge upsample-fps fox.mp4 -o smooth.mp4",
