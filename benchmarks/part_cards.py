@@ -107,9 +107,7 @@ def card(name: str) -> str:
     more, _ = second_stage(folder, name)
     table = "\n".join(rows(figures))
     how = {"emoji-animate": "picture_to_video animate", "emoji-between": "picture_to_video between"}
-    how |= {"emoji-restyle": "zero_shot restyle"} | dict.fromkeys(
-        ("camera-left", "camera-in"), "picture_to_video camera"
-    )
+    how |= {"emoji-restyle": "zero_shot restyle"}
     return f"""# {name}
 
 {what} {parameters_in(folder) / 1e6:.1f} million parameters in this folder.
