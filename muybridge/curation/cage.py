@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from muybridge.curation.footage import FootageError
+from muybridge.curation.footage import THREADS_VARIABLE, FootageError
 
 #: Seconds: a thread that comes back from decoding must not wait long for Python's lock while another works on small arrays.
 SWITCH = 2e-4
@@ -48,10 +48,11 @@ class Cage:
 
     Args:
         seconds: how long a call may take.
+        threads: of a decoder in the child; 0 for as many as there are cores.
     """
 
-    def __init__(self, seconds: float = 3600.0):
-        self.seconds = seconds
+    def __init__(self, seconds: float = 3600.0, threads: int = 0):
+        self.seconds, self.threads = seconds, threads
         self._process: subprocess.Popen[bytes] | None = None
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -85,6 +86,7 @@ class Cage:
             environment = {
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
+                THREADS_VARIABLE: str(self.threads),
                 "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             }
             self._process = subprocess.Popen(

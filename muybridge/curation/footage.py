@@ -6,6 +6,7 @@ Times are seconds from the container's own clock, never frame number over rate: 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,6 +33,7 @@ ENDINGS = (
     ".gif",
     ".y4m",
 )
+THREADS_VARIABLE = "MUYBRIDGE_DECODING_THREADS"
 #: Twice as slow as the quickest, at a third of the size for one quality.
 PRESET = "veryfast"
 
@@ -86,6 +88,11 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def decoding_threads() -> int:
+    """Threads of a decoder here, 0 for as many as there are cores: a worker of a cluster keeps to the one it was given (cage.py)."""
+    return int(os.environ.get(THREADS_VARIABLE, "0"))
+
+
 def open_footage(path: Path) -> Any:
     """An open PyAV container with a video stream.
 
@@ -107,6 +114,7 @@ def open_footage(path: Path) -> Any:
         container.close()
         raise FootageError("no video stream", "holds no video stream")
     container.streams.video[0].thread_type = "AUTO"
+    container.streams.video[0].codec_context.thread_count = decoding_threads()
     return container
 
 
@@ -162,14 +170,15 @@ class Frame:
 
 
 def frames_of(container: Any, start: float = 0.0, end: float = float("inf")) -> Iterator[Frame]:
-    """Decode the frames with times in [start, end).
+    """Decode the frames with times in [start, end) of a container that was just opened: one without a key frame at its start cannot be rewound.
 
     Raises:
         FootageError: the stream breaks off; what came before was good.
     """
     stream = container.streams.video[0]
     base = float(stream.start_time or 0) * float(stream.time_base)
-    container.seek(int((start + base) / stream.time_base) if start > 0 else 0, stream=stream, backward=True)
+    if start > 0:
+        container.seek(int((start + base) / stream.time_base), stream=stream, backward=True)
     last = -1.0
     try:
         for raw in container.decode(stream):

@@ -78,7 +78,7 @@ class SourceWork:
         root, output: folders.
         settings: of the run.
         captioners: further captioners.
-        threads: clips scored at once.
+        threads: clips scored at once; 1 also keeps decoding to one core, as a worker of a cluster must.
     """
 
     def __init__(
@@ -88,7 +88,8 @@ class SourceWork:
 
         cv2.setNumThreads(1)
         os.environ["OMP_NUM_THREADS"] = "1"
-        self.settings, self.store, self.cage = settings, Store(Path(output)), Cage()
+        self.settings, self.store = settings, Store(Path(output))
+        self.cage = Cage(threads=1 if threads == 1 else 0)
         self.scoring = Scoring(settings.score, captioners, threads)
         for captioner in self.scoring.captioners:
             if isinstance(captioner, Sidecar):

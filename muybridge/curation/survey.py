@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from muybridge.curation.cuts import CutSettings, CutWatcher, Zone
-from muybridge.curation.footage import FootageError, describe, frames_of, open_footage, uneven
+from muybridge.curation.footage import FootageError, decoding_threads, describe, frames_of, open_footage, uneven
 from muybridge.curation.records import Clip, Source, clip_identity, plain, settings_hash
 from muybridge.errors import UserError, nearest
 
@@ -75,8 +75,10 @@ def survey(path: Path, name: str, source_id: str, settings: SurveySettings) -> t
     pictures: list[bytes] = []
     with open_footage(path) as container:
         probe = describe(container)
+    with open_footage(path) as container:
         try:
-            for time, key, small, picture in ahead(_looks(container, settings)):
+            looks = _looks(container, settings)
+            for time, key, small, picture in looks if decoding_threads() == 1 else ahead(looks):
                 times.append(time)
                 if key:
                     keys.append(time)
