@@ -17,7 +17,7 @@ SYSTEMS = {
     "video_ldm": ("muybridge.systems.video_ldm", "VideoLDM", "diffusion"),
     "image_text": ("muybridge.systems.image_text", "ImageText", "objective"),
     "stable_video": ("muybridge.systems.stable_video", "StableVideo", "diffusion"),
-    "camera_lora": ("muybridge.systems.camera_lora", "CameraLoRA", "diffusion"),
+    "camera_lora": ("muybridge.systems.stable_video", "CameraLoRA", "diffusion"),
     "tune_a_video": ("muybridge.systems.tune_a_video", "TuneAVideo", "diffusion"),
     "gen1": ("muybridge.systems.gen1", "Gen1", "diffusion"),
     "content_prior": ("muybridge.systems.content_prior", "ContentPriorTraining", "objective"),

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from muybridge.configuration import from_mapping
@@ -27,9 +28,10 @@ from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latents import LatentSpace
 from muybridge.models.text_encoder import TextConfig
 from muybridge.models.widened import with_more_inputs
+from muybridge.nn.low_rank import add_adapters, is_adapter
 from muybridge.systems.contract import Losses, TrainingBatch
 from muybridge.systems.latent_diffusion import write_settings
-from muybridge.systems.loading import find_part, load_picture_unet
+from muybridge.systems.loading import LORA, find_model, find_part, load_picture_unet, open_whole_network
 from muybridge.systems.stable_video_pipeline import SCALARS, ImageToVideoPipeline, context_of
 
 LAYERS: dict[str, Any] = {
@@ -175,3 +177,52 @@ class StableVideo:
         write_settings(folder, settings)
         index = {"_class_name": "ImageToVideoPipeline", "network": ["muybridge.models.inflated_unet", "InflatedUNet"]}
         (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+class CameraLoRA(StableVideo):
+    """The system of its camera LoRAs: a motion of the camera taught by low-rank adapters in the temporal attention, all else frozen.
+
+    Source: 2311.15127 appendix D (rank 16; subsets of clips with horizontal motion, zoom, and none). Differs from the paper: the clips get
+    their motion from a virtual camera (data.camera) in place of a curated set.
+
+    Args:
+        model: {"base": an image-to-video model, bundled or a folder, "rank": of the adapters}.
+        diffusion: as of StableVideo.
+    """
+
+    name = "camera_lora"
+
+    def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
+        values = dict(model)
+        if "base" not in values:
+            raise UserError(
+                "model.base: name the image-to-video model that learns a camera motion (emoji-animate, or a folder)"
+            )
+        self.base, self.rank = str(values.pop("base")), int(values.pop("rank", 16))
+        if values or self.rank < 1:
+            raise UserError(f"model: known are base and rank (at least 1); got {dict(model)}")
+        settings = json.loads((find_model(self.base) / "muybridge.json").read_text(encoding="utf-8"))
+        super().__init__({"image": settings["image"], "scorer": settings["scorer"]}, diffusion, text)
+
+    def build(self) -> InflatedUNet:
+        network: InflatedUNet = open_whole_network(find_model(self.base) / "network", InflatedUNet)
+        if not add_adapters(network, self.rank, in_temporal_attention):
+            raise UserError(f"model.base: {self.base} has no temporal attention to adapt")
+        return network
+
+    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
+        return [(n, p) for n, p in model.named_parameters() if is_adapter(n)]
+
+    def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
+        """The adapters alone, in diffusers' names; `--lora FOLDER/pytorch_lora_weights.safetensors` applies them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {n: p.detach().contiguous() for n, p in model.named_parameters() if is_adapter(n)}
+        save_file(kept, folder / LORA)
+        (folder / "config.json").write_text(
+            json.dumps({"base": self.base, "rank": self.rank}, indent=1) + "\n", encoding="utf-8"
+        )
+
+
+def in_temporal_attention(name: str) -> bool:
+    """Queries, keys, values and output of the attention over frames."""
+    return name.startswith("temporal.attentions.") and ".attn1.to_" in name

@@ -13,8 +13,8 @@ from muybridge.data.registry import make_source
 from muybridge.errors import UserError
 from muybridge.models.lora import apply_lora
 from muybridge.nn.low_rank import add_adapters, is_adapter
-from muybridge.systems.camera_lora import in_temporal_attention
 from muybridge.systems.loading import LORA, find_lora, find_model, load_pipeline, open_whole_network
+from muybridge.systems.stable_video import in_temporal_attention
 from muybridge.training.recipe import Recipe, TrainingConfig
 from muybridge.training.trainer import Trainer
 
