@@ -219,18 +219,19 @@ class CutWatcher:
     def _judge(self, span: tuple[float, float]) -> None:
         """Find a dissolve in a suspected span: the pair of ends between which frames are mixtures, changing evenly."""
         looks = [x for x in self._looks if span[0] - PATIENCE <= x.time <= span[1] + PATIENCE]
+        if len(looks) < 4:
+            return
         hard = [c.time for c in self._pending] + [z.start for z in self.zones if z.detector in ("content", "adaptive")]
-        if looks:
-            hard = [t for t in hard if looks[0].time < t <= looks[-1].time]
+        hard = [t for t in hard if looks[0].time < t <= looks[-1].time]
         found: list[tuple[float, float, float]] = []
         looks = looks[:: max(1, len(looks) // 60)]
-        promising = even_pairs(looks) if len(looks) > 3 else None
+        promising = even_pairs(looks)
         for i, first in enumerate(looks):
             for j, last in enumerate(looks[i + 3 :], i + 3):
                 length = last.time - first.time
                 if length > LONGEST or any(first.time < cut <= last.time for cut in hard):
                     break
-                if length < SHORTEST or promising is None or not promising[i, j]:
+                if length < SHORTEST or not promising[i, j]:
                     continue
                 quality = dissolve_quality(looks, first, last)
                 if quality is not None:

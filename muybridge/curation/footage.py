@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.data.video_io import SAME_BYTES, UNEVEN
+from muybridge.data.video_io import SAME_BYTES
 
 ENDINGS = (
     ".mp4",
@@ -193,14 +193,6 @@ def frames_of(container: Any, start: float = 0.0, end: float = float("inf")) -> 
         raise FootageError(
             "breaks off", f"breaks off after {max(last, 0):.2f} s: {type(error).__name__}: {error}"
         ) from error
-
-
-def uneven(times: list[float]) -> bool:
-    """Whether frames come at a variable rate."""
-    if len(times) < 3:
-        return False
-    gaps = np.diff(times)
-    return bool(np.abs(gaps - np.median(gaps)).max() > UNEVEN * np.median(gaps))
 
 
 def copy_clip(source: Path, target: Path, start: float, end: float) -> None:

@@ -89,7 +89,7 @@ class SourceWork:
         cv2.setNumThreads(1)
         os.environ["OMP_NUM_THREADS"] = "1"
         self.settings, self.store = settings, Store(Path(output))
-        self.cage = Cage(threads=1 if threads == 1 else 0)
+        self.cage = Cage(threads=threads)
         self.scoring = Scoring(settings.score, captioners, threads)
         for captioner in self.scoring.captioners:
             if isinstance(captioner, Sidecar):

@@ -171,7 +171,7 @@ class Scoring:
             values = self._attempt(clip, "text", partial(_each, text_area, chosen))
             if values is not None:
                 scores["text"] = round(max(values), 5)
-        clip["fingerprint"] = self._attempt(clip, "fingerprint", lambda: [fingerprint(p) for p in chosen]) or []
+        clip["fingerprint"] = self._attempt(clip, "fingerprint", partial(_each, fingerprint, chosen)) or []
         clip["scores"] = scores
         self._describe(clip, pictures, chosen)
 
@@ -210,7 +210,7 @@ class Scoring:
             return None
 
 
-def _each(measure: Callable[[np.ndarray], float], pictures: Sequence[np.ndarray]) -> list[float]:
+def _each(measure: Callable[[np.ndarray], T], pictures: Sequence[np.ndarray]) -> list[T]:
     return [measure(p) for p in pictures]
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from muybridge.curation.cuts import CutSettings, CutWatcher, Zone
-from muybridge.curation.footage import FootageError, decoding_threads, describe, frames_of, open_footage, uneven
+from muybridge.curation.footage import FootageError, decoding_threads, describe, frames_of, open_footage
 from muybridge.curation.records import Clip, Source, clip_identity, plain, settings_hash
+from muybridge.data.video_io import uneven
 from muybridge.errors import UserError, nearest
 
 if TYPE_CHECKING:

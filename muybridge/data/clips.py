@@ -86,6 +86,8 @@ class MixedClips:
     """
 
     def __init__(self, sources: Sequence[ClipSource], times: Sequence[int] | None = None):
+        if any(len(getattr(s, "shapes", [])) for s in sources):
+            raise UserError("data: a source with buckets cannot be part of a mix; give it alone, or one size")
         self.sources = sources
         times = times or [1] * len(sources)
         if len(times) != len(sources) or any(not isinstance(n, int) or n < 1 for n in times):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -201,12 +201,19 @@ def _read_av(path: Path, max_frames: int | None) -> tuple[np.ndarray, float]:
     return np.stack(frames)[_even(np.array(times), fps)], fps
 
 
+def uneven(times: Sequence[float] | np.ndarray) -> bool:
+    """Whether frames come at a variable rate."""
+    if len(times) < 3:
+        return False
+    gaps = np.diff(times)
+    return bool(np.abs(gaps - np.median(gaps)).max() > UNEVEN * np.median(gaps))
+
+
 def _even(times: np.ndarray, fps: float) -> np.ndarray:
     """Which frames make an even rhythm: all of them, or for a variable frame rate the one that is shown at every 1 / fps."""
-    gaps = np.diff(times)
-    if len(gaps) < 2 or np.abs(gaps - np.median(gaps)).max() <= UNEVEN * np.median(gaps):
+    if not uneven(times):
         return np.arange(len(times))
-    wanted = max(1, round((times[-1] - times[0] + float(np.median(gaps))) * fps))
+    wanted = max(1, round((times[-1] - times[0] + float(np.median(np.diff(times)))) * fps))
     due = times[0] + np.arange(wanted) / fps
     return np.maximum(np.searchsorted(times, due + 1e-6, side="right") - 1, 0)
 

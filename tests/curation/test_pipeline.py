@@ -1,6 +1,5 @@
 """From footage to shards: everything is accounted for, runs resume to the same bytes, damage costs one file."""
 
-import hashlib
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.curation import bytes_of
 from muybridge.curation.pipeline import Curation, CurationSettings
 from muybridge.curation.report import summary
 from muybridge.curation.select import SelectSettings, select, thresholds_of
@@ -27,12 +27,6 @@ from muybridge.errors import UserError
 from tests.curation.conftest import QUICK
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def bytes_of(output):
-    """Everything a run leaves but the report (it shows paths) and the settings."""
-    files = sorted(p for p in output.rglob("*") if p.is_file() and p.name not in ("report.html", "run.json"))
-    return {p.relative_to(output).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def test_everything_is_accounted_for(run, footage):

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL
 from muybridge.data.clips import FirstClips, buckets_of
 from muybridge.data.folder import FolderConfig, FolderSource
 from muybridge.data.latents import ClipLatents
+from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_video
 from muybridge.errors import UserError
 from muybridge.models.latents import LatentSpace
@@ -93,5 +94,14 @@ def test_latents_of_several_shapes(clips, tmp_path):
 
 
 def test_bad_buckets(clips):
+    folder = {
+        "source": "folder",
+        "path": str(clips),
+        "fps": 0.0,
+        "buckets": BUCKETS,
+        "store": str(clips.parent / "store"),
+    }
+    with pytest.raises(UserError, match="cannot be part of a mix"):
+        make_source({"source": "mix", "of": [folder]}, "all")
     with pytest.raises(UserError, match=r"\[frames, height, width\]"):
         FolderConfig(str(clips), buckets=((8, 16),))
