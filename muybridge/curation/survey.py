@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import queue
-import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from muybridge.curation.ahead import ahead
 from muybridge.curation.cuts import CutSettings, CutWatcher, Zone
 from muybridge.curation.footage import FootageError, decoding_threads, describe, frames_of, open_footage
 from muybridge.curation.records import Clip, Source, clip_identity, plain, settings_hash
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Frames are looked for cuts at this short side, pixels.
 CUT_SIDE = 72
-T = TypeVar("T")
 DETECTORS = ("cascade", "transnet")
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class SurveySettings:
     Attributes:
         detector: "cascade" (cuts.py) or "transnet" (TransNetV2 from its package).
         cuts: thresholds of the cascade; the margin holds for both.
-        min_seconds, max_seconds: shots shorter are dropped (with a line), longer ones are divided evenly.
+        min_seconds, max_seconds: shots shorter are dropped (with a line), longer ones are divided (divide).
         look_fps, look_side: the small pictures kept for the scores: frames a second, short side in pixels.
     """
 
@@ -57,7 +56,7 @@ class SurveySettings:
             )
 
     def version(self) -> str:
-        return settings_hash("survey", asdict(self))
+        return settings_hash("survey", VERSION, asdict(self))
 
 
 def survey(path: Path, name: str, source_id: str, settings: SurveySettings) -> tuple[dict, list[bytes]]:
@@ -79,7 +78,8 @@ def survey(path: Path, name: str, source_id: str, settings: SurveySettings) -> t
     with open_footage(path) as container:
         try:
             looks = _looks(container, settings)
-            for time, key, small, picture in looks if decoding_threads() == 1 else ahead(looks):
+            # a worker of a cluster keeps to its core
+            for time, key, small, picture in looks if decoding_threads() == 1 else ahead(looks, 64):
                 times.append(time)
                 if key:
                     keys.append(time)
@@ -106,7 +106,7 @@ def survey(path: Path, name: str, source_id: str, settings: SurveySettings) -> t
         "looked": looked,
     }
     source.zones = [[z.start, z.end, z.detector] for z in zones]
-    source.clips = [plain(c) for c in _clips(source, zones, times, end, settings)]
+    source.clips = [plain(c) for c in _clips(source, zones, times, keys, end, settings)]
     source.stages = {"survey": settings.version()}
     return plain(source), pictures
 
@@ -120,45 +120,6 @@ def _looks(container: Any, settings: SurveySettings) -> Iterator[tuple[float, bo
             picture = _jpeg(frame.rgb(settings.look_side))
             due = (np.floor(frame.time * settings.look_fps + 1e-6) + 1) / settings.look_fps
         yield frame.time, frame.key, frame.rgb(CUT_SIDE), picture
-
-
-def ahead(items: Iterator[T], depth: int = 64) -> Iterator[T]:
-    """The same items, made by a thread of its own up to `depth` ahead: decoding and scaling run outside Python's lock."""
-    made: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    done = threading.Event()
-
-    def put(entry: tuple[str, Any]) -> bool:
-        while not done.is_set():
-            try:
-                made.put(entry, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def make() -> None:
-        try:
-            for item in items:
-                if not put(("item", item)):
-                    return
-            put(("end", None))
-        except BaseException as error:
-            put(("error", error))
-
-    worker = threading.Thread(target=make, daemon=True)
-    worker.start()
-    try:
-        while True:
-            kind, value = made.get()
-            if kind == "item":
-                yield value
-            elif kind == "error":
-                raise value
-            else:
-                return
-    finally:
-        done.set()
-        worker.join()
 
 
 def watcher_of(settings: SurveySettings) -> CutWatcher | TransNetWatcher:
@@ -187,12 +148,26 @@ def shots_of(zones: list[Zone], end: float, margin: float) -> list[tuple[float, 
     return [(a, b) for a, b in spans if b > a]
 
 
-def _clips(source: Source, zones: list[Zone], times: list[float], end: float, settings: SurveySettings) -> list[Clip]:
+def divide(start: float, stop: float, keys: list[float], least: float, most: float) -> list[tuple[float, float]]:
+    """A shot in parts of `least` to `most` seconds: on key frames, where nothing has to be encoded again, if that can be; else evenly."""
+    edges = [start]
+    while stop - edges[-1] > most + 1e-6:
+        reached = [k for k in keys if edges[-1] + least <= k <= min(edges[-1] + most, stop - least)]
+        if not reached:
+            count = int(np.ceil((stop - start) / most - 1e-6))
+            edges = [float(t) for t in np.linspace(start, stop, count + 1)[:-1]]
+            break
+        edges.append(reached[-1])
+    return list(zip(edges, [*edges[1:], stop], strict=True))
+
+
+def _clips(
+    source: Source, zones: list[Zone], times: list[float], keys: list[float], end: float, settings: SurveySettings
+) -> list[Clip]:
     instants = np.asarray(times)
     probe, out = source.probe, []
     for start, stop in shots_of(zones, end, settings.cuts.margin):
-        parts = max(1, int(np.ceil((stop - start) / settings.max_seconds - 1e-6)))
-        for a, b in zip(np.linspace(start, stop, parts + 1)[:-1], np.linspace(start, stop, parts + 1)[1:], strict=True):
+        for a, b in divide(start, stop, keys, settings.min_seconds, settings.max_seconds):
             frames = int(((instants >= a - 1e-6) & (instants < b - 1e-6)).sum())
             if not frames:
                 continue

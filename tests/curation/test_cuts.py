@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.known_footage import FPS, film, shot
 from muybridge.curation.cuts import CutWatcher, Zone, join
-from muybridge.curation.survey import shots_of
+from muybridge.curation.survey import divide, shots_of
 
 
 def zones_of(frames):
@@ -71,3 +71,18 @@ def test_joining_and_shots():
     assert [(z.start, z.end) for z in joined] == [(1.0, 1.0), (2.0, 3.4), (5.0, 5.0)]
     assert joined[1].detector == "dissolve+fade"
     assert shots_of(joined, 8.0, 0.1) == [(0.0, 1.0), (1.0, 1.9), (3.5, 5.0), (5.0, 8.0)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "parts"),
+    [
+        ([0.0, 4.0, 9.0, 18.0, 24.0], [(0.0, 9.0), (9.0, 18.0), (18.0, 25.0)]),  # the last key frame within reach
+        ([0.0, 4.0, 9.0, 18.5, 24.0], [(0.0, 9.0), (9.0, 18.5), (18.5, 25.0)]),
+        ([0.0, 5.0], [(0.0, 25 / 3), (25 / 3, 50 / 3), (50 / 3, 25.0)]),  # no key frame within reach: evenly
+        ([0.0, 8.0, 16.0, 24.0], [(0.0, 8.0), (8.0, 16.0), (16.0, 25.0)]),  # none leaves a part too short
+    ],
+)
+def test_a_long_shot_is_divided_on_key_frames_where_that_can_be(keys, parts):
+    found = divide(0.0, 25.0, keys, 2.0, 10.0)
+    assert np.allclose(found, parts)
+    assert divide(1.0, 9.0, keys, 2.0, 10.0) == [(1.0, 9.0)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,6 +68,20 @@ def test_a_second_run_does_nothing_and_changes_nothing(run):
     Curation(run.footage, run.output, QUICK).run()
     assert bytes_of(run.output) == before
     assert {p: p.stat().st_mtime_ns for p in (run.output / "stages").rglob("*.parquet")} == stamps
+
+
+def test_changed_words_beside_a_file_are_read_again(footage, tmp_path):
+    copy = shutil.copytree(footage, tmp_path / "footage")
+
+    def captions(words):
+        (copy / "film1.txt").write_text(words)
+        clips = Curation(copy, tmp_path / "out", QUICK).run().clips
+        return {c["captions"][0]["text"] for c in clips if c["path"] == "film1.mp4" and c["captions"]}
+
+    assert captions("things that move") == {"things that move"}
+    surveys = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("stages/survey-*/*/*.parquet")}
+    assert surveys and captions("things of other colours") == {"things of other colours"}
+    assert {p: p.stat().st_mtime_ns for p in surveys} == surveys
 
 
 def command(footage, output):
