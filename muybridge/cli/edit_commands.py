@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from muybridge.cli.console import command, steps_bar
-from muybridge.cli.sample_commands import Guidance, Output, Seed, Steps, Upscale, check_outputs, given_settings
+from muybridge.cli.options import Guidance, Output, Seed, Steps, Upscale, check_outputs, given_settings
 from muybridge.cli.zero_commands import ImageModel, MaxFrames, Negative, read_source, write
 from muybridge.errors import UserError
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from muybridge.cli.console import command, steps_bar
-from muybridge.cli.sample_commands import (
+from muybridge.cli.options import (
     Fps,
     Guidance,
     Lora,

@@ -9,33 +9,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from muybridge.cli.console import command, steps_bar
-from muybridge.errors import UserError, nearest
+from muybridge.cli.options import (
+    Fps,
+    Guidance,
+    Height,
+    Lora,
+    MakerModel,
+    Method,
+    Model,
+    NumFrames,
+    Output,
+    SamplerName,
+    Seed,
+    Steps,
+    Upscale,
+    Weight,
+    Width,
+    check_outputs,
+    enlarge,
+    given_settings,
+    use_loras,
+)
+from muybridge.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
-
-Model = Annotated[str, typer.Option(help="A bundled model, or the folder of a saved one.")]
-Seed = Annotated[int, typer.Option(help="One number, one video: the same seed gives the same frames.")]
-NumFrames = Annotated[int | None, typer.Option(help="Frames of one pass; the model's own number by default.")]
-Steps = Annotated[int | None, typer.Option(help="Sampling steps, 1 to 1000.")]
-SamplerName = Annotated[
-    str | None, typer.Option("--sampler", help="ddim, ancestral, dpmpp_2m, dpmpp_2m_sde, distilled.")
-]
-Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 is off; higher follows the words more.")]
-Fps = Annotated[float | None, typer.Option(help="Frames a second of the file.")]
-Height = Annotated[int | None, typer.Option(help="Pixels.")]
-Width = Annotated[int | None, typer.Option(help="Pixels.")]
-Lora = Annotated[
-    list[str], typer.Option(help="A LoRA: FILE or a bundled one, with :SCALE or without; may be repeated.")
-]
-MakerModel = Annotated[
-    str,
-    typer.Option("--model", help="By default the model that made the video, as its recipe says; world-vdm for others."),
-]
-Upscale = Annotated[int, typer.Option(help="Enlarge the written frames by a whole factor, without smoothing.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp or .npy.")]
-Method = Annotated[str, typer.Option(help="reconstruction (guidance) or replacement.")]
-Weight = Annotated[float, typer.Option(help="Weight w_r of reconstruction guidance.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -112,16 +110,6 @@ def generate(
         typer.echo(f"{output}")
     else:
         typer.echo(f"{len(pending)} videos written to {output_dir}, {len(jobs) - len(pending)} were already there")
-
-
-def use_loras(pipeline: Any, loras: list[str]) -> None:
-    """Merge what `--lora` names, in order."""
-    for text in loras:
-        from muybridge.models.lora import parse_lora
-        from muybridge.systems.loading import find_lora
-
-        name, scale = parse_lora(text)
-        pipeline.use_lora(find_lora(name), scale)
 
 
 @command
@@ -235,16 +223,6 @@ def _read_source(path: str, recipe: dict[str, Any]) -> np.ndarray:
 # --- shared ---------------------------------------------------------------------------------------------------------
 
 
-def enlarge(frames: np.ndarray, factor: int) -> np.ndarray:
-    """Repeat pixels, uint8 [F, H, W, 3] -> [F, factor H, factor W, 3]."""
-    return frames if factor == 1 else frames.repeat(factor, 1).repeat(factor, 2)
-
-
-def given_settings(**values: Any) -> dict[str, Any]:
-    """The settings that were given."""
-    return {k: v for k, v in values.items() if v is not None}
-
-
 def _jobs(
     prompt: str | None, prompts: Path | None, output: Path, output_dir: Path | None, format: str, seed: int
 ) -> list[tuple[Path, str, int]]:
@@ -260,27 +238,6 @@ def _jobs(
     if not texts:
         raise UserError(f"{prompts}: no prompt in it; write one a line")
     return [(output_dir / f"{i:04d}.{format}", text, seed + i) for i, text in enumerate(texts)]
-
-
-def check_outputs(model: str, paths: list[Path], upscale: int) -> None:
-    """Check everything that can be checked before a model is opened.
-
-    Raises:
-        UserError: an unknown model, a factor out of range, or a file that cannot be written.
-    """
-    from muybridge.data.video_io import FORMATS, check_writable
-    from muybridge.systems.loading import find_model
-
-    find_model(model)
-    if not 1 <= upscale <= 64:
-        raise UserError(f"--upscale must be in 1..64, got {upscale}")
-    for path in paths:
-        ending = path.suffix.lower().removeprefix(".")
-        if ending not in FORMATS:
-            raise UserError(
-                f"{path}: cannot write {path.suffix or 'a file without ending'}; {nearest(ending, FORMATS)}"
-            )
-    check_writable(paths[0])
 
 
 def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int, picture: str = "") -> Any:

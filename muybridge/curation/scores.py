@@ -75,10 +75,3 @@ def fingerprint(picture: np.ndarray) -> str:
     low = cv2.dct(grey.astype(np.float32))[:8, :8].ravel()
     bits = low > np.median(low[1:])
     return f"{int(''.join('1' if b else '0' for b in bits), 2):016x}"
-
-
-def fingerprint_distance(a: list[str], b: list[str]) -> float:
-    """Mean share of differing bits over the pictures of two clips, 0 to 1; 1 when they cannot be compared."""
-    if not a or len(a) != len(b):
-        return 1.0
-    return sum((int(x, 16) ^ int(y, 16)).bit_count() for x, y in zip(a, b, strict=True)) / (64 * len(a))

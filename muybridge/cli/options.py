@@ -1,0 +1,77 @@
+"""Options and helpers that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from muybridge.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Model = Annotated[str, typer.Option(help="A bundled model, or the folder of a saved one.")]
+Seed = Annotated[int, typer.Option(help="One number, one video: the same seed gives the same frames.")]
+NumFrames = Annotated[int | None, typer.Option(help="Frames of one pass; the model's own number by default.")]
+Steps = Annotated[int | None, typer.Option(help="Sampling steps, 1 to 1000.")]
+SamplerName = Annotated[
+    str | None, typer.Option("--sampler", help="ddim, ancestral, dpmpp_2m, dpmpp_2m_sde, distilled.")
+]
+Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 is off; higher follows the words more.")]
+Fps = Annotated[float | None, typer.Option(help="Frames a second of the file.")]
+Height = Annotated[int | None, typer.Option(help="Pixels.")]
+Width = Annotated[int | None, typer.Option(help="Pixels.")]
+Lora = Annotated[
+    list[str], typer.Option(help="A LoRA: FILE or a bundled one, with :SCALE or without; may be repeated.")
+]
+MakerModel = Annotated[
+    str,
+    typer.Option("--model", help="By default the model that made the video, as its recipe says; world-vdm for others."),
+]
+Upscale = Annotated[int, typer.Option(help="Enlarge the written frames by a whole factor, without smoothing.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp or .npy.")]
+Method = Annotated[str, typer.Option(help="reconstruction (guidance) or replacement.")]
+Weight = Annotated[float, typer.Option(help="Weight w_r of reconstruction guidance.")]
+
+
+def enlarge(frames: np.ndarray, factor: int) -> np.ndarray:
+    """Repeat pixels, uint8 [F, H, W, 3] -> [F, factor H, factor W, 3]."""
+    return frames if factor == 1 else frames.repeat(factor, 1).repeat(factor, 2)
+
+
+def given_settings(**values: Any) -> dict[str, Any]:
+    """The settings that were given."""
+    return {k: v for k, v in values.items() if v is not None}
+
+
+def check_outputs(model: str, paths: list[Path], upscale: int) -> None:
+    """Check everything that can be checked before a model is opened.
+
+    Raises:
+        UserError: an unknown model, a factor out of range, or a file that cannot be written.
+    """
+    from muybridge.data.video_io import FORMATS, check_writable
+    from muybridge.systems.loading import find_model
+
+    find_model(model)
+    if not 1 <= upscale <= 64:
+        raise UserError(f"--upscale must be in 1..64, got {upscale}")
+    for path in paths:
+        ending = path.suffix.lower().removeprefix(".")
+        if ending not in FORMATS:
+            raise UserError(
+                f"{path}: cannot write {path.suffix or 'a file without ending'}; {nearest(ending, FORMATS)}"
+            )
+    check_writable(paths[0])
+
+
+def use_loras(pipeline: Any, loras: list[str]) -> None:
+    """Merge what `--lora` names, in order."""
+    for text in loras:
+        from muybridge.models.lora import parse_lora
+        from muybridge.systems.loading import find_lora
+
+        name, scale = parse_lora(text)
+        pipeline.use_lora(find_lora(name), scale)
