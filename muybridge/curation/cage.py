@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
+import queue
 import selectors
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from muybridge.curation.footage import THREADS_VARIABLE, FootageError
 
 #: Seconds: a thread that comes back from decoding must not wait long for Python's lock while another works on small arrays.
 SWITCH = 2e-4
+T = TypeVar("T")
 CODE = "from muybridge.curation.cage import serve; serve()"
 
 
@@ -110,3 +113,36 @@ class Cage:
 
     def __del__(self) -> None:
         self.close()
+
+
+class Cages:
+    """Several cages: calls from several threads at once.
+
+    Args:
+        count: how many.
+        seconds, threads: of each.
+    """
+
+    def __init__(self, count: int, seconds: float = 3600.0, threads: int = 0):
+        self.count = count
+        self._all = [Cage(seconds, threads) for _ in range(count)]
+        self._free = queue.SimpleQueue[Cage]()
+        for cage in self._all:
+            self._free.put(cage)
+
+    def call(self, function: Callable[..., Any], *arguments: Any, seconds: float = 0.0) -> Any:
+        """As Cage.call, in one that is free; `seconds` other than 0 is how long this call may take."""
+        cage = self._free.get()
+        try:
+            usual, cage.seconds = cage.seconds, seconds or cage.seconds
+            try:
+                return cage.call(function, *arguments)
+            finally:
+                cage.seconds = usual
+        finally:
+            self._free.put(cage)
+
+    def map(self, make: Callable[[T], Any], items: Sequence[T]) -> Iterator[Any]:
+        """make(item) of each, in order, as many at once as there are cages."""
+        with ThreadPoolExecutor(self.count) as pool:
+            yield from pool.map(make, items)

@@ -77,10 +77,9 @@ class CutWatcher:
 
     def __post_init__(self) -> None:
         from scenedetect.common import FrameTimecode
-        from scenedetect.detectors import AdaptiveDetector, ContentDetector
+        from scenedetect.detectors import AdaptiveDetector
 
         self._timecode = FrameTimecode
-        self._content = ContentDetector(threshold=self.settings.content, min_scene_len=1)
         self._adaptive = AdaptiveDetector(adaptive_threshold=self.settings.adaptive, min_scene_len=1)
         self._looks: deque[Look] = deque()
         self._recent: deque[tuple[int, float]] = deque(maxlen=8)  # frame number -> time
@@ -108,12 +107,12 @@ class CutWatcher:
         bgr = np.ascontiguousarray(rgb[..., ::-1])
         thumb = cv2.resize(rgb, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
         code = self._timecode(self._count, 30.0)
-        self._suspected += [int(c.frame_num) for c in self._content.process_frame(code, bgr)]
-        self._scores.append((self._count, float(self._content._frame_score or 0.0)))
-        cuts = dict.fromkeys(self._peaks(self._count - 2), "content")
-        cuts |= {
-            int(c.frame_num): "adaptive" for c in self._adaptive.process_frame(code, bgr) if c.frame_num not in cuts
-        }
+        adaptive = [int(c.frame_num) for c in self._adaptive.process_frame(code, bgr)]
+        score = float(self._adaptive._frame_score or 0.0)  # the content detector's, which the adaptive one compares
+        self._scores.append((self._count, score))
+        if score >= self.settings.content:
+            self._suspected.append(self._count)
+        cuts = dict.fromkeys(adaptive, "adaptive") | dict.fromkeys(self._peaks(self._count - 2), "content")
         self._recent.append((self._count, time))
         self._looks.append(Look(time, thumb))
         for number, detector in cuts.items():

@@ -10,26 +10,22 @@ import hashlib
 import json
 import logging
 import os
-import queue
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from muybridge.curation.cage import Cage
+from muybridge.curation.cage import Cages
 from muybridge.curation.footage import FootageError, content_hash, find_footage
-from muybridge.curation.records import Source, plain
 from muybridge.curation.select import SelectSettings, select
 from muybridge.curation.shards import SPLITS, write_clip, write_manifest, write_shards
-from muybridge.curation.stages import Captioner, ScoreSettings, Scoring, Sidecar, words_beside
+from muybridge.curation.stages import Captioner, ScoreSettings, words_beside
 from muybridge.curation.store import Store
-from muybridge.curation.survey import SurveySettings, survey
+from muybridge.curation.survey import SurveySettings
+from muybridge.curation.work import Job, SourceWork
 from muybridge.errors import UserError, nearest
 
-#: A file may take this long, seconds, and more for every megabyte.
-PATIENCE, PER_MEGABYTE = 120.0, 5.0
 Tell = Callable[[str, int, int], None]
 
 
@@ -60,79 +56,6 @@ class CurationSettings:
     def scored(self) -> str:
         """Version of the scores: of their own settings and of the survey they are taken from."""
         return self.score.version() + self.survey.version()
-
-
-@dataclass(frozen=True)
-class Job:
-    """One file to be looked at: picklable, small.
-
-    Attributes:
-        path, name: of the file, and under the footage's folder.
-        source_id: hash of its bytes.
-        words: hash of the text beside it, "" for none: scores hold captions, and are taken again when it changes.
-        twins: names of other files with the same bytes.
-    """
-
-    path: str
-    name: str
-    source_id: str
-    words: str = ""
-    twins: tuple[str, ...] = ()
-
-    @property
-    def scored(self) -> str:
-        """Under which name its scores are committed."""
-        return f"{self.source_id}-{self.words}" if self.words else self.source_id
-
-
-class SourceWork:
-    """Survey and scoring of one source after another; made once a worker.
-
-    Args:
-        root, output: folders.
-        settings: of the run.
-        captioners: further captioners.
-        threads: clips scored at once; 1 also keeps decoding to one core, as a worker of a cluster must.
-    """
-
-    def __init__(
-        self, root: str, output: str, settings: CurationSettings, captioners: Sequence[Captioner] = (), threads: int = 1
-    ):
-        import cv2
-
-        cv2.setNumThreads(1)
-        os.environ["OMP_NUM_THREADS"] = "1"
-        self.settings, self.store = settings, Store(Path(output))
-        self.cage = Cage(threads=threads)
-        self.scoring = Scoring(settings.score, captioners, threads)
-        for captioner in self.scoring.captioners:
-            if isinstance(captioner, Sidecar):
-                captioner.root = Path(root)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A row is a Job's fields; what comes back is only which it was: results are on disk."""
-        job = Job(**{**row, "twins": tuple(row["twins"])})
-        version = self.settings.survey.version()
-        scored = self.settings.scored()
-        if not self.store.has("survey", version, job.source_id):
-            self._survey(job, version)
-        if not self.store.has("score", scored, job.scored):
-            record, pictures = self.store.read("survey", version, job.source_id)
-            if record["probe"]:
-                record = self.scoring(record, pictures)
-            self.store.write("score", scored, job.scored, record)
-        return {"name": job.name}
-
-    def _survey(self, job: Job, version: str) -> None:
-        path = Path(job.path)
-        self.cage.seconds = PATIENCE + PER_MEGABYTE * path.stat().st_size / 1e6
-        try:
-            record, pictures = self.cage.call(survey, path, job.name, job.source_id, self.settings.survey)
-        except FootageError as error:
-            lost = Source(job.source_id, job.name, problem={"kind": error.kind, "message": error.message})
-            record, pictures = plain(lost), []
-            record["stages"] = {"survey": version}
-        self.store.write("survey", version, job.source_id, record, pictures)
 
 
 @dataclass
@@ -303,26 +226,19 @@ class Curation:
     def _cut(self, outcome: Outcome, workers: int, tell: Tell | None) -> None:
         work = [(clip, source["probe"]) for source in outcome.sources for clip in source["clips"] if clip["keep"]]
 
-        cages = queue.SimpleQueue[Cage]()
-        at_once = max(workers, os.cpu_count() or 1)
-        for _ in range(at_once):
-            cages.put(Cage())
+        cages = Cages(max(workers, os.cpu_count() or 1))
 
         def cut(item: tuple[dict[str, Any], dict[str, Any]]) -> None:
             clip, probe = item
-            cage = cages.get()
             try:
-                clip.update(cage.call(write_clip, clip, probe, self.footage, self.output, self.settings.split))
+                clip.update(cages.call(write_clip, clip, probe, self.footage, self.output, self.settings.split))
             except FootageError as error:
                 clip["keep"] = False
                 clip["reasons"].append(f"could not be cut: {error.message}")
-            finally:
-                cages.put(cage)
 
-        with ThreadPoolExecutor(at_once) as pool:
-            for i, _ in enumerate(pool.map(cut, work)):
-                if tell:
-                    tell("cutting", i + 1, len(work))
+        for i, _ in enumerate(cages.map(cut, work)):
+            if tell:
+                tell("cutting", i + 1, len(work))
         wanted = {c["file"] for c in outcome.clips if c["keep"]}
         for path in (self.output / "clips").rglob("*.mp4"):
             if path.relative_to(self.output).as_posix() not in wanted:

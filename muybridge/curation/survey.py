@@ -1,4 +1,4 @@
-"""One decode of a file: its transitions, its shots, and small pictures of it at 2 frames a second for all later scores."""
+"""One decode of a file, in stretches: its transitions, its shots, and small pictures of it at 2 frames a second for all later scores."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ import numpy as np
 from PIL import Image
 
 from muybridge.curation.ahead import ahead
-from muybridge.curation.cuts import CutSettings, CutWatcher, Zone
-from muybridge.curation.footage import FootageError, decoding_threads, describe, frames_of, open_footage
-from muybridge.curation.records import Clip, Source, clip_identity, plain, settings_hash
+from muybridge.curation.cuts import CutSettings, CutWatcher, Zone, join
+from muybridge.curation.footage import (
+    FootageError,
+    Frame,
+    Probe,
+    decoding_threads,
+    describe,
+    frames_between,
+    open_footage,
+)
+from muybridge.curation.records import Source, plain, settings_hash
+from muybridge.curation.shots import clips_of
 from muybridge.data.video_io import uneven
 from muybridge.errors import UserError, nearest
 
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
 CUT_SIDE = 72
 DETECTORS = ("cascade", "transnet")
 VERSION = 2
+#: How far each stretch looks beyond its ends, seconds: longer than any transition.
+BEYOND = 6.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class SurveySettings:
         detector: "cascade" (cuts.py) or "transnet" (TransNetV2 from its package).
         cuts: thresholds of the cascade; the margin holds for both.
         min_seconds, max_seconds: shots shorter are dropped (with a line), longer ones are divided (divide).
+        stretch_seconds: of a longer file each such stretch is watched by a process of its own. Results depend on it, not on how many there are.
         look_fps, look_side: the small pictures kept for the scores: frames a second, short side in pixels.
     """
 
@@ -42,6 +54,7 @@ class SurveySettings:
     cuts: CutSettings = field(default_factory=CutSettings)
     min_seconds: float = 2.0
     max_seconds: float = 10.0
+    stretch_seconds: float = 150.0
     look_fps: float = 2.0
     look_side: int = 180
 
@@ -50,6 +63,8 @@ class SurveySettings:
             raise UserError(f"detector: unknown {self.detector!r}; {nearest(self.detector, DETECTORS)}")
         if not 0 < self.min_seconds <= self.max_seconds:
             raise UserError(f"clips need 0 < min_seconds <= max_seconds, got {self.min_seconds} and {self.max_seconds}")
+        if not self.stretch_seconds > 0:
+            raise UserError(f"stretch_seconds must be above 0, got {self.stretch_seconds}")
         if not 0 < self.look_fps <= 30 or self.look_side < 32:
             raise UserError(
                 f"look_fps must be in (0, 30] and look_side at least 32, got {self.look_fps}, {self.look_side}"
@@ -59,39 +74,93 @@ class SurveySettings:
         return settings_hash("survey", VERSION, asdict(self))
 
 
-def survey(path: Path, name: str, source_id: str, settings: SurveySettings) -> tuple[dict, list[bytes]]:
-    """A file's record and its small pictures (JPEG, in order; their times are in the record's probe).
+@dataclass
+class Watched:
+    """What was seen in a stretch of a file.
+
+    Attributes:
+        times, keys: seconds, of its frames and of the key frames among them.
+        looked, pictures: times of the small pictures, and these, JPEG.
+        zones: transitions, [start, end, detector], that reach into it.
+        problem: {"kind", "message"} if the file breaks off there.
+    """
+
+    times: list[float] = field(default_factory=list)
+    keys: list[float] = field(default_factory=list)
+    looked: list[float] = field(default_factory=list)
+    pictures: list[bytes] = field(default_factory=list)
+    zones: list[tuple[float, float, str]] = field(default_factory=list)
+    problem: dict[str, str] = field(default_factory=dict)
+
+
+def stretches_of(probe: Probe, seconds: float) -> list[tuple[float, float]]:
+    """Spans that a file is watched in; the last has no end. They depend on the file alone, never on who watches."""
+    count = max(1, round(probe.duration / seconds))
+    return [(i * seconds, (i + 1) * seconds if i + 1 < count else float("inf")) for i in range(count)]
+
+
+def probe_file(path: Path) -> Probe:
+    """What a file says of itself.
+
+    Raises:
+        FootageError: it cannot be used.
+    """
+    with open_footage(path) as container:
+        return describe(container)
+
+
+def watch(path: Path, start: float, end: float, settings: SurveySettings) -> Watched:
+    """Decode a stretch, and a little on both sides for transitions across its ends.
+
+    Raises:
+        FootageError: the file cannot be opened.
+    """
+    watcher, seen = watcher_of(settings), Watched()
+    looks = _looks(start, end, frames_between(path, max(0.0, start - BEYOND), end + BEYOND), settings)
+    try:
+        # a process that keeps to one core gains nothing by a second thread
+        for time, key, small, picture in looks if decoding_threads() == 1 else ahead(looks, 64):
+            watcher.feed(time, small)
+            if not start <= time < end:
+                continue
+            seen.times.append(time)
+            if key:
+                seen.keys.append(time)
+            if picture:
+                seen.looked.append(time)
+                seen.pictures.append(picture)
+    except FootageError as error:
+        seen.problem = {"kind": error.kind, "message": error.message}
+    zones = watcher.finish() if seen.times else []
+    seen.zones = [(z.start, z.end, z.detector) for z in zones if z.end >= start and z.start < end]
+    return seen
+
+
+def survey(
+    name: str, source_id: str, probe: Probe, stretches: list[Watched], settings: SurveySettings
+) -> tuple[dict[str, Any], list[bytes]]:
+    """A file's record and its small pictures (JPEG, in order; their times are in the record's probe), from all of its stretches.
 
     A file that breaks off is used as far as it goes, with a line that says so.
 
     Raises:
         FootageError: nothing in it can be used.
     """
-    source = Source(source_id, name)
-    watcher = watcher_of(settings)
-    times: list[float] = []
-    keys: list[float] = []
-    looked: list[float] = []
-    pictures: list[bytes] = []
-    with open_footage(path) as container:
-        probe = describe(container)
-    with open_footage(path) as container:
-        try:
-            looks = _looks(container, settings)
-            # a worker of a cluster keeps to its core
-            for time, key, small, picture in looks if decoding_threads() == 1 else ahead(looks, 64):
-                times.append(time)
-                if key:
-                    keys.append(time)
-                watcher.feed(time, small)
-                if picture:
-                    looked.append(time)
-                    pictures.append(picture)
-        except FootageError as error:
-            source.problem = {"kind": error.kind, "message": error.message}
+    source, whole = Source(source_id, name), Watched()
+    found: set[tuple[float, float, str]] = set()
+    for seen in stretches:
+        whole.times += seen.times
+        whole.keys += seen.keys
+        whole.looked += seen.looked
+        whole.pictures += seen.pictures
+        found |= set(seen.zones)
+        if seen.problem:
+            source.problem = seen.problem
+            break
+    times = whole.times
     if not times:
         raise FootageError("no frame", source.problem.get("message", "no frame could be decoded"))
-    zones = watcher.finish()
+    zones = join([Zone(*zone) for zone in found], 0.2)
     gap = float(np.median(np.diff(times))) if len(times) > 1 else 1 / (probe.fps or 25)
     end = times[-1] + gap
     if not source.problem and end < 0.95 * probe.duration - 0.1:
@@ -102,21 +171,24 @@ def survey(path: Path, name: str, source_id: str, settings: SurveySettings) -> t
         "duration": end,
         "frames": len(times),
         "variable_rate": uneven(times),
-        "keys": keys,
-        "looked": looked,
+        "keys": whole.keys,
+        "looked": whole.looked,
     }
     source.zones = [[z.start, z.end, z.detector] for z in zones]
-    source.clips = [plain(c) for c in _clips(source, zones, times, keys, end, settings)]
+    source.clips = [plain(c) for c in clips_of(source, zones, times, whole.keys, end, settings)]
     source.stages = {"survey": settings.version()}
-    return plain(source), pictures
+    return plain(source), whole.pictures
 
 
-def _looks(container: Any, settings: SurveySettings) -> Iterator[tuple[float, bool, np.ndarray, bytes]]:
-    """Of every frame its time, whether it is a key frame, and a small picture for the cuts; of some a larger one, JPEG, for the scores."""
-    due = 0.0
-    for frame in frames_of(container):
+def _looks(
+    start: float, end: float, frames: Iterator[Frame], settings: SurveySettings
+) -> Iterator[tuple[float, bool, np.ndarray, bytes]]:
+    """Of every frame its time, whether it is a key frame, and a small picture for the cuts; of some of the stretch a larger one, JPEG, for
+    the scores."""
+    due = start
+    for frame in frames:
         picture = b""
-        if frame.time >= due - 1e-6:
+        if due - 1e-6 <= frame.time < end:
             picture = _jpeg(frame.rgb(settings.look_side))
             due = (np.floor(frame.time * settings.look_fps + 1e-6) + 1) / settings.look_fps
         yield frame.time, frame.key, frame.rgb(CUT_SIDE), picture
@@ -135,47 +207,3 @@ def _jpeg(picture: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(picture).save(out, "JPEG", quality=90)
     return out.getvalue()
-
-
-def shots_of(zones: list[Zone], end: float, margin: float) -> list[tuple[float, float]]:
-    """Spans between transitions, a margin kept from slow ones; a hard cut needs none before it."""
-    spans, start = [], 0.0
-    for zone in zones:
-        slow = zone.end > zone.start
-        spans.append((start, zone.start - (margin if slow else 0.0)))
-        start = zone.end + (margin if slow else 0.0)
-    spans.append((start, end))
-    return [(a, b) for a, b in spans if b > a]
-
-
-def divide(start: float, stop: float, keys: list[float], least: float, most: float) -> list[tuple[float, float]]:
-    """A shot in parts of `least` to `most` seconds: on key frames, where nothing has to be encoded again, if that can be; else evenly."""
-    edges = [start]
-    while stop - edges[-1] > most + 1e-6:
-        reached = [k for k in keys if edges[-1] + least <= k <= min(edges[-1] + most, stop - least)]
-        if not reached:
-            count = int(np.ceil((stop - start) / most - 1e-6))
-            edges = [float(t) for t in np.linspace(start, stop, count + 1)[:-1]]
-            break
-        edges.append(reached[-1])
-    return list(zip(edges, [*edges[1:], stop], strict=True))
-
-
-def _clips(
-    source: Source, zones: list[Zone], times: list[float], keys: list[float], end: float, settings: SurveySettings
-) -> list[Clip]:
-    instants = np.asarray(times)
-    probe, out = source.probe, []
-    for start, stop in shots_of(zones, end, settings.cuts.margin):
-        for a, b in divide(start, stop, keys, settings.min_seconds, settings.max_seconds):
-            frames = int(((instants >= a - 1e-6) & (instants < b - 1e-6)).sum())
-            if not frames:
-                continue
-            identity = clip_identity(source.source_id, float(a), float(b), settings.version())
-            clip = Clip(identity, source.source_id, source.path, float(a), float(b), frames)
-            clip.fps, clip.width, clip.height = frames / float(b - a), probe["width"], probe["height"]
-            if b - a < settings.min_seconds - 1e-6:
-                clip.keep = False
-                clip.reasons = [f"too short: {b - a:.2f} s, at least {settings.min_seconds:g} s wanted"]
-            out.append(clip)
-    return out

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import grid_sample
+
+if TYPE_CHECKING:
+    from torch import Tensor  # curation needs flow alone, and torch takes seconds to import
 
 METHODS = ("dis", "farneback")
 
@@ -41,6 +41,9 @@ def flow_between(first: np.ndarray, second: np.ndarray, method: str = "dis") -> 
 
 def warp(picture: Tensor, flow: Tensor) -> Tensor:
     """What a picture [B, C, H, W] shows at p + flow(p), flow [B, 2, H, W] in pixels, x right and y down; edges repeat."""
+    import torch
+    from torch.nn.functional import grid_sample
+
     height, width = picture.shape[-2:]
     y, x = torch.meshgrid(
         torch.arange(height, device=flow.device, dtype=flow.dtype),

