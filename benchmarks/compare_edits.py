@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.world_vdm import picture
 from muybridge.data.emoji import EmojiConfig, EmojiSource
@@ -34,7 +33,6 @@ def run(*arguments: str) -> None:
 
 
 def main() -> None:
-    torch.set_num_threads(2)
     loops = EmojiSource(EmojiConfig("animations", 16, split="all"))
     clip = loops.clip([e.caption for e in loops.entries].index(SOURCE))
     with tempfile.TemporaryDirectory() as scratch:

@@ -118,11 +118,9 @@ def main() -> None:
     parser.add_argument("--seen", type=int, default=100)
     parser.add_argument("--unseen", type=int, default=50)
     parser.add_argument("--motion", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--picture", type=Path, default=None)
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     pipeline: Any = load_pipeline(arguments.model)
     stills = {
         split: EmojiSource(EmojiConfig("stills", 1, styles=(STYLE,), split=split)) for split in ("train", "validation")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -104,16 +105,20 @@ def _likeness(structure: str, given: np.ndarray, made: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all by default")
     parser.add_argument("--count", type=int, default=40)
-    count = parser.parse_args().count
-    torch.set_num_threads(2)
-    measured = {
-        "depth": depth(8 * count),
-        "interpolator": interpolator(8 * count),
-        "emoji-prior": prior(4 * count),
-        "emoji-edges": control("edges", count),
-        "emoji-depth": control("depth", count),
+    arguments = parser.parse_args()
+    count, wanted = arguments.count, arguments.names
+    measures: dict[str, Callable[[], Any]] = {
+        "depth": lambda: depth(8 * count),
+        "interpolator": lambda: interpolator(8 * count),
+        "emoji-prior": lambda: prior(4 * count),
+        "emoji-edges": lambda: control("edges", count),
+        "emoji-depth": lambda: control("depth", count),
     }
+    if unknown := set(wanted) - set(measures):
+        parser.error(f"unknown {', '.join(sorted(unknown))}; known: {', '.join(measures)}")
+    measured = {name: measure() for name, measure in measures.items() if name in (wanted or measures)}
     for name, figures in measured.items():
         (zoo_folder() / name / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(measured, indent=1))

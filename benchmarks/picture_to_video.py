@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -169,7 +168,6 @@ def main() -> None:
     parser.add_argument("what", choices=["decoder", "animate", "between", "long", "camera", "one"])
     parser.add_argument("--count", type=int, default=12)
     arguments = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     if arguments.what == "one":
         print(json.dumps(long_run(arguments.count)))
         return

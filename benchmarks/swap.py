@@ -34,7 +34,6 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=32)
     parser.add_argument("--gif", type=Path, default=None)
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
     stills = {s: EmojiSource(EmojiConfig("stills", 1, styles=(s,))) for s in STYLES}
     places = {s: {e.caption: i for i, e in enumerate(source.entries)} for s, source in stills.items()}
     loops = EmojiSource(EmojiConfig("animations", 16))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from muybridge.data.registry import make_source
@@ -105,7 +104,6 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=None, help="write an animated grid here")
     parser.add_argument("--output", type=Path, default=zoo_folder() / "world-vdm" / "figures.json")
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
     pipeline = load_pipeline(arguments.model)
     source = make_source(load_recipe(RECIPE).data)
     assert isinstance(source, WorldSource)

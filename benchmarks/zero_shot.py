@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -268,7 +267,6 @@ def main() -> None:
     if arguments.what == "long":
         print(json.dumps(memory_run(arguments.frames)))
         return
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     measure = {"flicker": flicker, "speed": speed, "memory": memory, "tune": tune, "restyle": restyle}[arguments.what]
     figures = measure(arguments.count)
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
