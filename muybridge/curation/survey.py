@@ -115,12 +115,13 @@ def watch(path: Path, start: float, end: float, settings: SurveySettings) -> Wat
     Raises:
         FootageError: the file cannot be opened.
     """
-    watcher, seen = watcher_of(settings), Watched()
+    watcher, seen, reached = watcher_of(settings), Watched(), start
     looks = _looks(start, end, frames_between(path, max(0.0, start - BEYOND), end + BEYOND), settings)
     try:
         # a process that keeps to one core gains nothing by a second thread
         for time, key, small, picture in looks if decoding_threads() == 1 else ahead(looks, 64):
             watcher.feed(time, small)
+            reached = time
             if not start <= time < end:
                 continue
             seen.times.append(time)
@@ -130,7 +131,8 @@ def watch(path: Path, start: float, end: float, settings: SurveySettings) -> Wat
                 seen.looked.append(time)
                 seen.pictures.append(picture)
     except FootageError as error:
-        seen.problem = {"kind": error.kind, "message": error.message}
+        if reached < end:  # else it is the next stretch's
+            seen.problem = {"kind": error.kind, "message": error.message}
     zones = watcher.finish() if seen.times else []
     seen.zones = [(z.start, z.end, z.detector) for z in zones if z.end >= start and z.start < end]
     return seen
@@ -159,7 +161,9 @@ def survey(
             break
     times = whole.times
     if not times:
-        raise FootageError("no frame", source.problem.get("message", "no frame could be decoded"))
+        kind = source.problem.get("kind", "breaks off")
+        told = source.problem.get("message", "no frame could be decoded")
+        raise FootageError("no frame" if kind == "breaks off" else kind, told)
     zones = join([Zone(*zone) for zone in found], 0.2)
     gap = float(np.median(np.diff(times))) if len(times) > 1 else 1 / (probe.fps or 25)
     end = times[-1] + gap

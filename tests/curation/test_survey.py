@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.known_footage import FPS, film, write_film
-from muybridge.curation.footage import frames_between, frames_of, open_footage
+from muybridge.curation.footage import FootageError, Probe, frames_between, frames_of, open_footage
 from muybridge.curation.survey import SurveySettings, Watched, probe_file, stretches_of, survey, watch
 from muybridge.data.video_io import write_video
 from muybridge.errors import UserError
@@ -61,15 +61,37 @@ def test_a_file_that_cannot_be_sought_is_read_from_its_beginning(tmp_path, monke
     assert len(times) == 24 and times[0] == pytest.approx(1.0)
 
 
+PROBE = Probe(64, 48, 0, 10.0, 1.1, "h264", "yuv420p", False)
+
+
 def test_what_comes_after_a_break_is_not_used():
     good = Watched(times=[0.0, 0.1], keys=[0.0])
     broken = Watched(times=[0.2], problem={"kind": "breaks off", "message": "breaks off after 0.20 s"})
     later = Watched(times=[0.9, 1.0])
-    from muybridge.curation.footage import Probe
-
-    probe = Probe(64, 48, 0, 10.0, 1.1, "h264", "yuv420p", False)
-    record, _ = survey("a.mp4", "id", probe, [good, broken, later], SETTINGS)
+    record, _ = survey("a.mp4", "id", PROBE, [good, broken, later], SETTINGS)
     assert record["probe"]["frames"] == 3 and record["problem"]["kind"] == "breaks off"
+
+
+@pytest.mark.parametrize(("kind", "told"), [("crashed", "crashed"), ("breaks off", "no frame")])
+def test_a_file_without_a_frame_says_why(kind, told):
+    with pytest.raises(FootageError) as error:
+        survey("a.mp4", "id", PROBE, [Watched(problem={"kind": kind, "message": "it did"})], SETTINGS)
+    assert error.value.kind == told and error.value.message == "it did"
+
+
+def test_a_break_belongs_to_the_stretch_it_lies_in(long_film, monkeypatch):
+    """A file that breaks off at 11 s, watched in stretches of 10 s: the first looks beyond its end, but is whole."""
+
+    def breaking(container, start=0.0, end=float("inf")):
+        for frame in frames_of(container, start, end):
+            if frame.time > 11:
+                raise FootageError("breaks off", "breaks off after 11.00 s")
+            yield frame
+
+    monkeypatch.setattr("muybridge.curation.footage.frames_of", breaking)
+    (record, _), count = surveyed(long_film, replace(SETTINGS, stretch_seconds=10.0))
+    assert count >= 3 and record["problem"]["message"] == "breaks off after 11.00 s"
+    assert record["probe"]["duration"] == pytest.approx(11.0, abs=0.1)
 
 
 def test_errors():
