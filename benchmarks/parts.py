@@ -19,13 +19,13 @@ from benchmarks.world_vdm import RECIPE
 from muybridge.data.emoji import EmojiConfig, EmojiSource
 from muybridge.data.registry import make_source
 from muybridge.models.content_prior import ContentPrior
-from muybridge.models.control import Control, open_control_net
+from muybridge.models.control import Control, advised_guidance, open_control_net
 from muybridge.models.frame_interpolation import along_flow, interpolator_named, linear
 from muybridge.models.image_text import SmallScorer, open_scorer
 from muybridge.models.structure import control_pictures, estimator_named
 from muybridge.systems.content_prior import likeness
 from muybridge.systems.loading import find_part, zoo_folder
-from muybridge.systems.pipeline import from_uint8
+from muybridge.systems.pipeline import from_uint8, to_uint8
 from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
 from muybridge.training.recipe import load_recipe
 
@@ -77,18 +77,23 @@ def prior(count: int) -> dict[str, Any]:
 
 def control(structure: str, count: int) -> dict[str, Any]:
     pipeline, estimator = ZeroShotPipeline.open("emoji-image"), estimator_named(structure)
-    network = open_control_net(find_part(f"emoji-{structure}"))
+    folder = find_part(f"emoji-{structure}")
+    network, guidance = open_control_net(folder), advised_guidance(folder)
     source = EmojiSource(EmojiConfig("stills", 1, styles=("fluent",), split="validation"))
     chosen = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
-    found: dict[str, list[float]] = {"with it": [], "without it": []}
+    found: dict[str, list[float]] = {}
     for number, index in enumerate(chosen):
         clip = source.clip(int(index))
         given = estimator(clip.frames)
-        with pipeline.controlled([Control(network, control_pictures(given))]):
-            under = pipeline(clip.caption, seed=number, num_frames=1).frames[0]
-        free = pipeline(clip.caption, seed=number, num_frames=1).frames[0]
-        for name, made in (("with it", under), ("without it", free)):
-            found[name].append(_likeness(structure, given[0], estimator(made)[0]))
+        made: dict[str, np.ndarray] = {}
+        for words, told in ((clip.caption, ""), ("", ", no words")):
+            with pipeline.controlled([Control(network, control_pictures(given))]):
+                made[f"with it{told}"] = pipeline(words, seed=number, num_frames=1, guidance_scale=guidance).frames[0]
+            made[f"without it{told}"] = pipeline(words, seed=number, num_frames=1, guidance_scale=guidance).frames[0]
+        coded = pipeline.space.encode(from_uint8(clip.frames)[None])[0]
+        made["the picture itself, encoded and decoded"] = to_uint8(pipeline.space.decode(coded))[0]
+        for name, picture in made.items():
+            found.setdefault(name, []).append(_likeness(structure, given[0], estimator(picture)[0]))
     what = "overlap of outlines, within a pixel" if structure == "edges" else "correlation of depth"
     return {"pictures": len(chosen)} | {f"{what}: {name}": float(np.mean(rows)) for name, rows in found.items()}
 

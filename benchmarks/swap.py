@@ -25,7 +25,7 @@ from muybridge.systems.pipeline import from_uint8
 
 RESULTS = Path(__file__).with_name("swap.json")
 STYLE = "openmoji"
-STYLES = ("fluent", "noto", "twemoji", "flat", "emojione", STYLE)
+STYLES = ("fluent", "noto", "twemoji", "flat", STYLE)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from muybridge.data.emoji import EmojiConfig, EmojiSource, group_of
 from muybridge.data.world import WorldConfig, WorldSource
 from muybridge.evaluation.consistency import frame_consistency, warped_error
 from muybridge.evaluation.motion import psnr
-from muybridge.models.control import Control, open_control_net
+from muybridge.models.control import Control, advised_guidance, open_control_net
 from muybridge.models.image_text import open_scorer
 from muybridge.models.optical_flow import flow_between
 from muybridge.models.structure import control_pictures, estimator_named
@@ -42,7 +42,8 @@ FRAMES = 8
 
 def flicker(count: int) -> dict[str, Any]:
     pipeline = ZeroShotPipeline.open("emoji-image")
-    net, scorer = open_control_net(find_part("emoji-edges")), open_scorer(find_part("emoji-clip"))
+    folder = find_part("emoji-edges")
+    net, scorer = open_control_net(folder), open_scorer(find_part("emoji-clip"))
     source = WorldSource(WorldConfig(num_frames=FRAMES, num_clips=400, sizes=("large",), two_things=0.0))
     methods: dict[str, Any] = {
         "independent frames": "own-noise",
@@ -54,7 +55,8 @@ def flicker(count: int) -> dict[str, Any]:
         "ControlVideo, linear smoother": ControlVideoConfig(interpolator="linear"),
     }
     scores: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
-    size = {"num_frames": FRAMES, "height": 64, "width": 64, "num_inference_steps": 20}
+    told = {"num_inference_steps": 20, "guidance_scale": advised_guidance(folder)}
+    size = {"num_frames": FRAMES, "height": 64, "width": 64, **told}
     for i in range(count):
         scene, _ = source.scene(i)
         flow, shown = scene.flow(), control_pictures(estimator_named("edges")(scene.frames()))
@@ -69,7 +71,7 @@ def flicker(count: int) -> dict[str, Any]:
                 with pipeline.controlled([control]):
                     if method == "own-noise":
                         frames = np.concatenate([
-                            _alone(pipeline, Control(net, shown[k : k + 1]), prompt, 100 * i + k) for k in range(FRAMES)
+                            _alone(pipeline, Control(net, shown[k : k + 1]), prompt, 100 * i + k, told) for k in range(FRAMES)
                         ])  # fmt: skip
                     else:
                         frames = text_to_video_zero(pipeline, prompt, i, config, **size).frames[0]
@@ -85,9 +87,9 @@ def flicker(count: int) -> dict[str, Any]:
     } | {"scenes": count}
 
 
-def _alone(pipeline: ZeroShotPipeline, control: Control, prompt: str, seed: int) -> np.ndarray:
+def _alone(pipeline: ZeroShotPipeline, control: Control, prompt: str, seed: int, told: dict[str, Any]) -> np.ndarray:
     with pipeline.controlled([control]):
-        made: np.ndarray = pipeline(prompt, seed=seed, num_frames=1, num_inference_steps=20).frames[0]
+        made: np.ndarray = pipeline(prompt, seed=seed, num_frames=1, **told).frames[0]
     return made
 
 

@@ -112,7 +112,9 @@ def control(
     """
     check_outputs(model, [output], upscale)
     from muybridge.data.folder import cache_folder
+    from muybridge.models.control import advised_guidance
     from muybridge.systems.control_video import ControlVideoConfig, control_video_steps
+    from muybridge.systems.loading import find_part
     from muybridge.systems.recipes_of_edits import config_values, open_editor
     from muybridge.systems.recipes_of_edits import control as make
     from muybridge.systems.text2video_zero import ZeroConfig, network_steps
@@ -123,6 +125,9 @@ def control(
         smooth_at=None if smooth == "none" else ControlVideoConfig.smooth_at, interpolator="linear" if smooth == "none" else smooth
     )  # fmt: skip
     options = {"method": method, "controls": wanted, "negative": negative, "config": config_values(config)}
+    if guidance_scale is None:
+        advised = [advised_guidance(find_part(c["net"])) for c in wanted]
+        guidance_scale = min((scale for scale in advised if scale is not None), default=None)
     settings = given_settings(num_inference_steps=steps, guidance_scale=guidance_scale, fps=fps)
     pipeline: Any = open_editor(model, "control")
     count = pipeline.settings(**settings).num_inference_steps

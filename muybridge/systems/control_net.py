@@ -16,7 +16,7 @@ from muybridge.models.control import Control, residuals_of
 from muybridge.models.structure import control_pictures, estimator_named
 from muybridge.models.text_encoder import TextConfig
 from muybridge.systems.contract import TrainingBatch
-from muybridge.systems.latent_diffusion import LatentDiffusion
+from muybridge.systems.latent_diffusion import LatentDiffusion, write_settings
 from muybridge.systems.latent_pipeline import predict_frames
 from muybridge.systems.loading import load_picture_unet
 from muybridge.systems.pipeline import to_uint8
@@ -94,5 +94,7 @@ class ControlNetTraining(LatentDiffusion):
         return to_uint8(torch.cat(rows))
 
     def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
-        """The ControlNet alone, as diffusers keeps it."""
+        """The ControlNet alone, as diffusers keeps it, and the guidance it is to be sampled with, if the recipe says."""
         model.control.save_pretrained(str(folder))
+        if "guidance_scale" in sampling:
+            write_settings(folder, {"sampling": {"guidance_scale": sampling["guidance_scale"]}})

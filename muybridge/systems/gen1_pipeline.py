@@ -43,6 +43,8 @@ class Gen1Pipeline(VideoPipeline):
         scheduler, sampling: as in LatentPipeline.
     """
 
+    in_windows = True
+
     def __init__(
         self,
         network: nn.Module,

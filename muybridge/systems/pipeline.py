@@ -25,7 +25,8 @@ from muybridge.models.text_encoder import TextConfig, TextEncoder
 from muybridge.nn.text_conditioning import TextCondition
 
 MAX_STEPS = 1000
-MAX_VALUES = 2**31
+#: Values of a video that a network sees whole, and of one that is sampled in windows: what grows with it then is the video itself.
+MAX_VALUES, MAX_VALUES_IN_WINDOWS = 2**25, 2**29
 #: Positions (rows x frames x height x width) up to which both branches go through the network in one call.
 JOINED_UP_TO = 2048
 
@@ -68,11 +69,6 @@ class SamplingConfig:
         if min(self.num_frames, self.height, self.width) < 1:
             raise UserError(
                 f"a video needs at least 1 frame and 1x1 pixels, got {self.num_frames} frames of {self.height}x{self.width}"
-            )
-        if self.num_frames * self.height * self.width * 3 > MAX_VALUES // 64:
-            raise UserError(
-                f"{self.num_frames} frames of {self.height}x{self.width} are too large for one pass; "
-                "sample fewer or smaller frames and use `extend` for length"
             )
         if not 0 < self.fps <= 240:
             raise UserError(f"fps must be above 0 and at most 240, got {self.fps}")
@@ -125,6 +121,8 @@ class VideoPipeline(DiffusionPipeline):
     joins_branches = False
     #: whether "" is a prompt (the null caption of Stable Diffusion's layout)
     allow_empty = False
+    #: whether long videos go through the network in pieces, so that its memory does not follow their length
+    in_windows = False
 
     def settings(self, **overrides: Any) -> SamplingConfig:
         """The model's settings with some replaced; None leaves one as it is.
@@ -137,7 +135,18 @@ class VideoPipeline(DiffusionPipeline):
             if name not in known:
                 raise UserError(f"unknown sampling setting {name!r}; {nearest(name, known)}")
         given = {k: v for k, v in overrides.items() if v is not None}
-        return SamplingConfig(**{**self.config.sampling, **given})
+        made = SamplingConfig(**{**self.config.sampling, **given})
+        most = MAX_VALUES_IN_WINDOWS if self.in_windows else MAX_VALUES
+        if made.num_frames * made.height * made.width * 3 > most:
+            raise UserError(
+                f"{made.num_frames} frames of {made.height}x{made.width} are too large"
+                + (
+                    "; take fewer or smaller frames"
+                    if self.in_windows
+                    else " for one pass; sample fewer or smaller frames and use `extend` for length"
+                )
+            )
+        return made
 
     @torch.no_grad()
     def __call__(

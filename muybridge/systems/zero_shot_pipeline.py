@@ -26,6 +26,8 @@ class ZeroShotPipeline(LatentPipeline):
     is then the image pipeline.
     """
 
+    in_windows = True
+
     def __init__(
         self,
         network: nn.Module,

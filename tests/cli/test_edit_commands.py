@@ -87,6 +87,24 @@ def test_control_keeps_size_length_and_replays(tmp_path, picture_model, clip, co
     assert "the same" in ok("replay", out)
 
 
+@pytest.mark.parametrize(("given", "scale"), [((), 1.25), (("--guidance-scale", "2.5"), 2.5)])
+def test_control_takes_the_guidance_that_its_net_was_made_for(
+    tmp_path,
+    picture_model,  # noqa: F811
+    clip,
+    control_folder,
+    given,
+    scale,
+):
+    (control_folder / "muybridge.json").write_text('{"sampling": {"guidance_scale": 1.25}}')
+    out = tmp_path / "controlled.npy"
+    ok(
+        "control", clip[0], "a red circle", "-o", out, "--model", picture_model, "--control-net", control_folder, "--smooth", "none",
+        "--steps", 2, "--max-frames", 2, *given,
+    )  # fmt: skip
+    assert read_recipe(out)["sampling"]["guidance_scale"] == scale
+
+
 def test_control_refuses_what_it_cannot_do(tmp_path, picture_model, clip, control_folder):  # noqa: F811
     base = ("control", clip[0], "a", "-o", tmp_path / "o.npy", "--model", picture_model)
     refused("unknown 'edge'", *base, "--control", "edge")

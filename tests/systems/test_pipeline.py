@@ -187,3 +187,13 @@ def test_bad_models_are_told_apart(saved, what, message):
 def test_unknown_model():
     with pytest.raises(UserError, match="did you mean 'world-vdm'"):
         find_model("world-vmd")
+
+
+def test_a_video_in_windows_may_be_longer(pipeline, monkeypatch):
+    long = {"num_frames": 250, "height": 272, "width": 640}
+    with pytest.raises(UserError, match="for one pass"):
+        pipeline.settings(**long)
+    monkeypatch.setattr(type(pipeline), "in_windows", True)
+    assert pipeline.settings(**long).num_frames == 250
+    with pytest.raises(UserError, match="take fewer"):
+        pipeline.settings(num_frames=5000, height=272, width=640)
