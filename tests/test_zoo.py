@@ -116,6 +116,7 @@ def test_the_bundled_control_nets_draw_what_they_are_shown(name, words, scale, m
     from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
 
     config = WorldConfig(num_frames=1, num_clips=6, two_things=0.0, sizes=("large",), backgrounds=("light",))
+    source = WorldSource(config)
     pipeline, estimator, folder = (
         ZeroShotPipeline.open("emoji-image"),
         estimator_named(name),
@@ -126,7 +127,7 @@ def test_the_bundled_control_nets_draw_what_they_are_shown(name, words, scale, m
     told = {"seed": 0, "num_frames": 1, "guidance_scale": guidance}
     free, found = pipeline(words, **told).frames[0], []
     for i in range(6):
-        shown = estimator(WorldSource(config).scene(i)[0].frames())
+        shown = estimator(source.scene(i)[0].frames())
         if not shown.any():
             continue
         with pipeline.controlled([Control(network, control_pictures(shown), scale)]):

@@ -58,21 +58,21 @@ class Cage:
         self.seconds, self.threads = seconds, threads
         self._process: subprocess.Popen[bytes] | None = None
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """function(*arguments), both picklable.
+    def call(self, function: Callable[..., Any], *arguments: Any, seconds: float | None = None) -> Any:
+        """function(*arguments), both picklable; `seconds` is how long this one call may take.
 
         Raises:
             FootageError: what the function raised, a crash ("crashed") or no answer in time ("timeout").
         """
-        process = self._running()
+        process, seconds = self._running(), self.seconds if seconds is None else seconds
         assert process.stdin is not None and process.stdout is not None
         try:
             pickle.dump((function, arguments), process.stdin)
             process.stdin.flush()
             with selectors.DefaultSelector() as waiting:
                 waiting.register(process.stdout, selectors.EVENT_READ)
-                if not waiting.select(self.seconds):
-                    raise FootageError("timeout", f"no end after {self.seconds:.0f} s")
+                if not waiting.select(seconds):
+                    raise FootageError("timeout", f"no end after {seconds:.0f} s")
             kind, value = pickle.load(process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
             self.close()
@@ -125,20 +125,15 @@ class Cages:
 
     def __init__(self, count: int, seconds: float = 3600.0, threads: int = 0):
         self.count = count
-        self._all = [Cage(seconds, threads) for _ in range(count)]
         self._free = queue.SimpleQueue[Cage]()
-        for cage in self._all:
-            self._free.put(cage)
+        for _ in range(count):
+            self._free.put(Cage(seconds, threads))
 
-    def call(self, function: Callable[..., Any], *arguments: Any, seconds: float = 0.0) -> Any:
-        """As Cage.call, in one that is free; `seconds` other than 0 is how long this call may take."""
+    def call(self, function: Callable[..., Any], *arguments: Any, seconds: float | None = None) -> Any:
+        """As Cage.call, in one that is free."""
         cage = self._free.get()
         try:
-            usual, cage.seconds = cage.seconds, seconds or cage.seconds
-            try:
-                return cage.call(function, *arguments)
-            finally:
-                cage.seconds = usual
+            return cage.call(function, *arguments, seconds=seconds)
         finally:
             self._free.put(cage)
 

@@ -85,16 +85,22 @@ def test_an_image_model_trains_and_resumes(tmp_path, latent_space):
     assert len(list((tmp_path / "whole" / "cache").glob("latents-*.safetensors"))) == 2  # both splits, once each
 
 
-@pytest.mark.parametrize("task", ["clip", "prediction", "interpolation"])
-def test_a_video_model_trains_behind_a_frozen_picture_model(tmp_path, picture_model, task):
-    recipe = recipe_of("video", "video_ldm", {"image": str(picture_model)}, task=task, strides=(1,))
-    trainer = Trainer(recipe, tmp_path / "run")
+def trained_beside_a_frozen_image(recipe, run, part):
+    """The model's folder, after `part` alone has trained and the picture model is what it was, bit for bit."""
+    trainer = Trainer(recipe, run)
     before = trainer.system.build().state_dict()
     model = trainer.run()
     after = trainer.accelerator.unwrap_model(trainer.model).state_dict()
     assert all(torch.equal(before[n], after[n]) for n in before if n.startswith("image."))
-    assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith("temporal."))
-    assert trainer.counts["trainable"] == sum(v.numel() for n, v in before.items() if n.startswith("temporal."))
+    assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith(part))
+    assert trainer.counts["trainable"] == sum(v.numel() for n, v in before.items() if n.startswith(part))
+    return model
+
+
+@pytest.mark.parametrize("task", ["clip", "prediction", "interpolation"])
+def test_a_video_model_trains_behind_a_frozen_picture_model(tmp_path, picture_model, task):
+    recipe = recipe_of("video", "video_ldm", {"image": str(picture_model)}, task=task, strides=(1,))
+    model = trained_beside_a_frozen_image(recipe, tmp_path / "run", "temporal.")
     saved = {p.relative_to(model).as_posix() for p in model.rglob("*.safetensors")}
     assert saved == {"temporal/diffusion_pytorch_model.safetensors"}
     if task == "clip":
