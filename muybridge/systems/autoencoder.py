@@ -24,6 +24,7 @@ from muybridge.errors import UserError
 from muybridge.models.autoencoder import AutoencoderWithCritic
 from muybridge.models.critics import PatchCritic
 from muybridge.models.latents import LatentSpace, batch_to_frames, frames_to_batch
+from muybridge.models.perceptual import PerceptualDistance, perceptual_distance
 from muybridge.models.text_encoder import TextConfig
 from muybridge.models.video_autoencoder import VideoAutoencoder, save_decoder
 from muybridge.systems.contract import Losses, TrainingBatch
@@ -39,6 +40,7 @@ class AutoencoderObjective:
         perceptual: of the perceptual distance, against 1 for the mean absolute error.
         motion: of the mean absolute error of frame differences, which is what flicker is; for a decoder with time. Our choice: the
             paper names reconstruction and critic alone.
+        perceptual_motion: of the perceptual distance of frame differences, for flicker of shapes. Our choice too.
         kl: of the KL, mean over latent values.
         adversarial: of the critic's opinion, from step `critic_start` on; the critic itself learns from step 0.
         critic_width, critic_frames: channels of its first layer, and its kernel's extent in time (1 judges pictures).
@@ -46,6 +48,7 @@ class AutoencoderObjective:
 
     perceptual: float = 0.5
     motion: float = 0.0
+    perceptual_motion: float = 0.0
     kl: float = 1e-4
     adversarial: float = 0.02
     critic_start: int = 500
@@ -72,11 +75,11 @@ class Autoencoder:
         if self.picture and self.model_config:
             raise UserError(f"model: unknown key {next(iter(self.model_config))!r} beside temporal_decoder_of")
         self.objective = from_mapping(AutoencoderObjective, objective, "objective")
+        if not self.picture and (self.objective.motion or self.objective.perceptual_motion):
+            raise UserError("objective: motion and perceptual_motion are for a decoder with time (model.temporal_decoder_of)")
 
     @cached_property
-    def perceptual(self) -> nn.Module:
-        from muybridge.models.perceptual import perceptual_distance
-
+    def perceptual(self) -> PerceptualDistance:
         return perceptual_distance()
 
     def build(self) -> AutoencoderWithCritic:
@@ -103,13 +106,14 @@ class Autoencoder:
         noise = [torch.randn(shape, generator=generator_for(batch.seed, "train", batch.step, p)) for p in batch.places]
         out = model(x, torch.stack(noise).to(x))
         error = (out.sample - x).abs().flatten(1).mean(1)
-        look = self.perceptual.to(x.device)(frames_to_batch(out.sample), frames_to_batch(x))
-        look = look.unflatten(0, (len(x), -1)).mean(1)
-        if weights.motion:
-            error = error + weights.motion * (out.sample - x).diff(dim=2).abs().flatten(1).mean(1)
+        look, change = self.perceptual.to(x.device).of_videos(out.sample, x)
+        error = error + weights.perceptual * look
+        if self.picture:
+            moved = (out.sample - x).diff(dim=2).abs().flatten(1).mean(1)
+            error = error + weights.motion * moved + weights.perceptual_motion * change
         adversarial = weights.adversarial if batch.step >= weights.critic_start else 0.0
-        total = error + weights.perceptual * look + weights.kl * out.kl + adversarial * out.maker + out.judge
-        return Losses(total, (error + weights.perceptual * look).detach(), torch.full_like(error, torch.inf))
+        total = error + weights.kl * out.kl + adversarial * out.maker + out.judge
+        return Losses(total, error.detach(), torch.full_like(error, torch.inf))
 
     @torch.no_grad()
     def preview(self, model: Any, prompts: Any, sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
