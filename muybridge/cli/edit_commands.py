@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from muybridge.cli.console import command, steps_bar
-from muybridge.cli.options import Guidance, Output, Seed, Steps, Upscale, check_outputs, given_settings
+from muybridge.cli.options import (
+    Device,
+    Guidance,
+    Output,
+    Precision,
+    Seed,
+    Steps,
+    Upscale,
+    check_outputs,
+    given_settings,
+)
 from muybridge.cli.zero_commands import ImageModel, MaxFrames, Negative, read_source, write
 from muybridge.errors import UserError
 
@@ -104,6 +114,8 @@ def edit(
     steps: Steps = None,
     guidance_scale: Guidance = None,
     upscale: Upscale = 1,
+    device: Device = "cpu",
+    precision: Precision = "fp32",
 ) -> None:
     """Show something else in a video that a model was tuned on (Tune-A-Video).
 
@@ -114,7 +126,7 @@ def edit(
     from muybridge.systems.recipes_of_edits import open_editor
 
     settings = given_settings(num_inference_steps=steps, guidance_scale=guidance_scale)
-    pipeline = open_editor(str(model), "edit")
+    pipeline = open_editor(str(model), "edit", device, precision)
     wanted = pipeline.settings(**settings)
     options = {"inverted": inverted, "negative": negative}
     with steps_bar("sampling", wanted.num_inference_steps) as advance:
@@ -140,6 +152,8 @@ def restyle(
     steps: Steps = None,
     guidance_scale: Guidance = None,
     upscale: Upscale = 1,
+    device: Device = "cpu",
+    precision: Precision = "fp32",
 ) -> None:
     """Give a video another look: its depth kept and its content replaced (Gen-1), or drawn anew under words (SDEdit).
 
@@ -156,7 +170,7 @@ def restyle(
 
     frames, fps, source = read_source(video, max_frames)
     settings = given_settings(num_inference_steps=steps, guidance_scale=guidance_scale, fps=fps)
-    pipeline = open_editor(model, "restyle")
+    pipeline = open_editor(model, "restyle", device, precision)
     count = pipeline.settings(**settings).num_inference_steps
     picture = None
     options: dict[str, Any]

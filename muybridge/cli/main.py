@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from muybridge.cli import (
+    continue_commands,
     curate_commands,
     data_commands,
     edit_commands,
@@ -24,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 sample_commands.register(app)
+continue_commands.register(app)
 picture_commands.register(app)
 zero_commands.register(app)
 edit_commands.register(app)

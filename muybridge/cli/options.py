@@ -20,6 +20,15 @@ SamplerName = Annotated[
     str | None, typer.Option("--sampler", help="ddim, ancestral, dpmpp_2m, dpmpp_2m_sde, distilled.")
 ]
 Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 is off; higher follows the words more.")]
+GuidanceStart = Annotated[float | None, typer.Option(help="Share of the run, 0 to 1, before which nothing is guided.")]
+GuidanceEnd = Annotated[
+    float | None, typer.Option(help="Share of the run from which on nothing is guided: those steps cost half.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[
+    str,
+    typer.Option(help="fp32, bf16 or (GPUs) fp16: half the memory of weights; bf16 is faster where it is built in."),
+]
 Fps = Annotated[float | None, typer.Option(help="Frames a second of the file.")]
 Height = Annotated[int | None, typer.Option(help="Pixels.")]
 Width = Annotated[int | None, typer.Option(help="Pixels.")]
@@ -65,6 +74,25 @@ def check_outputs(model: str, paths: list[Path], upscale: int) -> None:
                 f"{path}: cannot write {path.suffix or 'a file without ending'}; {nearest(ending, FORMATS)}"
             )
     check_writable(paths[0])
+
+
+def open_checked(
+    model: str,
+    settings: dict[str, Any],
+    paths: list[Path],
+    upscale: int,
+    device: str,
+    precision: str,
+    picture: str = "",
+) -> Any:
+    """Check everything that can be checked cheaply, then open the model."""
+    check_outputs(model, paths, upscale)
+
+    from muybridge.systems.loading import load_pipeline
+
+    pipeline = load_pipeline(model, device, picture=picture, precision=precision)
+    pipeline.settings(**settings)
+    return pipeline
 
 
 def use_loras(pipeline: Any, loras: list[str]) -> None:

@@ -9,16 +9,21 @@ import typer
 
 from muybridge.cli.console import command, steps_bar
 from muybridge.cli.options import (
+    Device,
     Fps,
     Guidance,
+    GuidanceEnd,
+    GuidanceStart,
     Lora,
     NumFrames,
     Output,
+    Precision,
     Seed,
     Steps,
     Upscale,
     check_outputs,
     enlarge,
+    given_settings,
     use_loras,
 )
 from muybridge.errors import UserError
@@ -44,8 +49,12 @@ def animate(
     num_frames: NumFrames = None,
     steps: Steps = None,
     guidance_scale: Guidance = None,
+    guidance_start: GuidanceStart = None,
+    guidance_end: GuidanceEnd = None,
     fps: Fps = None,
     upscale: Upscale = 1,
+    device: Device = "cpu",
+    precision: Precision = "fp32",
     lora: Lora = [],  # noqa: B006 (typer reads the default, nothing writes to it)
 ) -> None:
     """Bring a picture to life.
@@ -62,18 +71,16 @@ def animate(
     from muybridge.systems.recipes_in_files import bring_to_life
 
     frame = read_video(image, max_frames=1).frames[:1]
-    pipeline = load_pipeline(model)
+    pipeline = load_pipeline(model, device, precision=precision)
     use_loras(pipeline, lora)
-    settings = {
-        k: v
-        for k, v in {
-            "num_frames": num_frames,
-            "num_inference_steps": steps,
-            "guidance_scale": guidance_scale,
-            "fps": fps,
-        }.items()
-        if v is not None
-    }
+    settings = given_settings(
+        num_frames=num_frames,
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
+        guidance_start=guidance_start,
+        guidance_end=guidance_end,
+        fps=fps,
+    )
     wanted = pipeline.settings(**settings)
     picture = fit_frames(frame, wanted.height, wanted.width)[0]
     options = {"motion_bucket": motion, "noise_augmentation": noise}
@@ -93,6 +100,8 @@ def upsample_fps(
     seed: Seed = 0,
     steps: Steps = None,
     upscale: Upscale = 1,
+    device: Device = "cpu",
+    precision: Precision = "fp32",
 ) -> None:
     """Put three learned frames between each two: T frames become 4T - 3, at four times the rate.
 
@@ -110,8 +119,8 @@ def upsample_fps(
     from muybridge.systems.recipes_in_files import put_between
 
     clip = read_video(video)
-    pipeline = load_pipeline(model)
-    settings = {"num_inference_steps": steps} if steps is not None else {}
+    pipeline = load_pipeline(model, device, precision=precision)
+    settings = given_settings(num_inference_steps=steps)
     frames = at_model_size(pipeline, clip.frames)
     windows = sum(-(-(len(frames) - 1) * 4**r // 4) for r in range(rounds))
     with steps_bar("sampling", pipeline.settings(**settings).num_inference_steps * windows) as advance:

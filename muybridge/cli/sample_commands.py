@@ -1,8 +1,7 @@
-"""generate, extend, interpolate, replay."""
+"""generate, and replay of everything that carries a recipe."""
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,24 +9,25 @@ import typer
 
 from muybridge.cli.console import command, steps_bar
 from muybridge.cli.options import (
+    Device,
     Fps,
     Guidance,
+    GuidanceEnd,
+    GuidanceStart,
     Height,
     Lora,
-    MakerModel,
-    Method,
     Model,
     NumFrames,
     Output,
+    Precision,
     SamplerName,
     Seed,
     Steps,
     Upscale,
-    Weight,
     Width,
-    check_outputs,
     enlarge,
     given_settings,
+    open_checked,
     use_loras,
 )
 from muybridge.errors import UserError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    for function in (generate, extend, interpolate, replay):
+    for function in (generate, replay):
         app.command()(function)
 
 
@@ -53,8 +53,12 @@ def generate(
     steps: Steps = None,
     sampler: SamplerName = None,
     guidance_scale: Guidance = None,
+    guidance_start: GuidanceStart = None,
+    guidance_end: GuidanceEnd = None,
     fps: Fps = None,
     upscale: Upscale = 1,
+    device: Device = "cpu",
+    precision: Precision = "fp32",
     lora: Lora = [],  # noqa: B006 (typer reads the default, nothing writes to it)
     picture_model: Annotated[
         str, typer.Option(help="Put the model's temporal layers behind this picture model (of your style or subject).")
@@ -80,6 +84,8 @@ def generate(
         num_inference_steps=steps,
         sampler=sampler,
         guidance_scale=guidance_scale,
+        guidance_start=guidance_start,
+        guidance_end=guidance_end,
         fps=fps,
     )
     if (prompt is None) == (prompts is None):
@@ -89,7 +95,7 @@ def generate(
     if batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, got {batch_size}")
     jobs = _jobs(prompt, prompts, output, output_dir, format, seed)
-    pipeline = _open(model, settings, [path for path, _, _ in jobs], upscale, picture_model)
+    pipeline = open_checked(model, settings, [path for path, _, _ in jobs], upscale, device, precision, picture_model)
     use_loras(pipeline, lora)
 
     from muybridge.data.video_io import write_video
@@ -113,60 +119,10 @@ def generate(
 
 
 @command
-def extend(
-    video: Annotated[Path, typer.Argument(help="The video to go on with.")],
-    output: Output = Path("extended.mp4"),
-    prompt: Annotated[str | None, typer.Option(help="What the new frames show.")] = None,
-    add_frames: Annotated[int, typer.Option(help="Frames to append.")] = 8,
-    context_frames: Annotated[
-        int | None, typer.Option(help="Last frames each block knows; half a block by default.")
-    ] = None,
-    method: Method = "reconstruction",
-    weight: Weight = 4.0,
-    model: MakerModel = "",
-    seed: Seed = 0,
-    steps: Steps = None,
-    sampler: SamplerName = None,
-    guidance_scale: Guidance = None,
-    upscale: Upscale = 1,
-) -> None:
-    """Make a video longer with any model, block by block, each knowing the frames before it.
-
-    [bold]muybridge extend star.mp4 --prompt "a blue star moving up" --add-frames 12 -o longer.mp4[/bold]
-    """
-    options = {"add_frames": add_frames, "context_frames": context_frames, "method": method, "weight": weight}
-    settings = given_settings(num_inference_steps=steps, sampler=sampler, guidance_scale=guidance_scale)
-    _continue("extend", video, output, prompt, seed, options, settings, model, upscale)
-
-
-@command
-def interpolate(
-    video: Annotated[Path, typer.Argument(help="The video to put frames into.")],
-    output: Output = Path("interpolated.mp4"),
-    prompt: Annotated[str | None, typer.Option(help="What the video shows.")] = None,
-    factor: Annotated[int, typer.Option(help="2, 4, 8, ...: how many times the frame rate.")] = 2,
-    method: Method = "reconstruction",
-    weight: Weight = 4.0,
-    model: MakerModel = "",
-    seed: Seed = 0,
-    steps: Steps = None,
-    sampler: SamplerName = None,
-    guidance_scale: Guidance = None,
-    upscale: Upscale = 1,
-) -> None:
-    """Put frames between the frames of a video with any model.
-
-    [bold]muybridge interpolate star.mp4 --prompt "a blue star moving up" --factor 2 -o smooth.mp4[/bold]
-    """
-    options = {"factor": factor, "method": method, "weight": weight}
-    settings = given_settings(num_inference_steps=steps, sampler=sampler, guidance_scale=guidance_scale)
-    _continue("interpolate", video, output, prompt, seed, options, settings, model, upscale)
-
-
-@command
 def replay(
     file: Annotated[Path, typer.Argument(help="A video muybridge wrote.")],
     model: Annotated[str | None, typer.Option(help="Where the model is now, if it moved.")] = None,
+    device: Device = "cpu",
 ) -> None:
     """Make a video again from the recipe stored in it, and compare.
 
@@ -186,14 +142,14 @@ def replay(
     from muybridge.systems.recipes_of_edits import EDITS, open_editor
     from muybridge.systems.recipes_of_edits import make_again as edit_again
 
-    name = model or recipe["model"]
+    name, precision = model or recipe["model"], recipe.get("precision", "fp32")
     with steps_bar("sampling", recipe["sampling"]["num_inference_steps"]) as advance:
         if recipe["command"] in EDITS:
-            pipeline = open_editor(name, recipe["command"])
+            pipeline = open_editor(name, recipe["command"], device, precision)
             check_model(recipe, name)
             frames = edit_again(recipe, pipeline, lambda path: _read_source(path, recipe), name, advance)
         else:
-            pipeline = load_pipeline(name, picture=recipe.get("picture", ""))
+            pipeline = load_pipeline(name, device, picture=recipe.get("picture", ""), precision=precision)
             frames = make_again(recipe, pipeline, lambda path: _read_source(path, recipe), model, advance)
     exact = frames_hash(frames) == recipe["frames_sha256"]
     shown = enlarge(frames, recipe.get("upscale", 1))
@@ -220,9 +176,6 @@ def _read_source(path: str, recipe: dict[str, Any]) -> np.ndarray:
     return fit_frames(read_video(path, 1).frames[:1], recipe["sampling"]["height"], recipe["sampling"]["width"])
 
 
-# --- shared ---------------------------------------------------------------------------------------------------------
-
-
 def _jobs(
     prompt: str | None, prompts: Path | None, output: Path, output_dir: Path | None, format: str, seed: int
 ) -> list[tuple[Path, str, int]]:
@@ -240,30 +193,6 @@ def _jobs(
     return [(output_dir / f"{i:04d}.{format}", text, seed + i) for i, text in enumerate(texts)]
 
 
-def _open(model: str, settings: dict[str, Any], paths: list[Path], upscale: int, picture: str = "") -> Any:
-    """Check everything that can be checked cheaply, then open the model."""
-    check_outputs(model, paths, upscale)
-
-    from muybridge.systems.loading import load_pipeline
-
-    pipeline = load_pipeline(model, picture=picture)
-    pipeline.settings(**settings)
-    return pipeline
-
-
-def _maker_of(video: Path) -> str:
-    """The model that a video was made with from words, if it is still there."""
-    from muybridge.data.video_io import read_recipe
-    from muybridge.systems.loading import find_model
-
-    recipe = read_recipe(video)
-    if recipe.get("command") in ("generate", "extend", "interpolate"):
-        with contextlib.suppress(UserError):
-            find_model(recipe["model"])
-            return str(recipe["model"])
-    return "world-vdm"
-
-
 def _is_made(job: tuple[Path, str, int], base: dict[str, Any]) -> bool:
     """Whether the file is there already, made with this very recipe."""
     from muybridge.data.video_io import read_recipe
@@ -273,34 +202,3 @@ def _is_made(job: tuple[Path, str, int], base: dict[str, Any]) -> bool:
         return False
     found = read_recipe(path)
     return all(found.get(k) == v for k, v in {**base, "prompt": prompt, "seed": seed}.items())
-
-
-def _continue(
-    verb: str,
-    video: Path,
-    output: Path,
-    prompt: str | None,
-    seed: int,
-    options: dict[str, Any],
-    settings: dict[str, Any],
-    model: str,
-    upscale: int,
-) -> None:
-    from muybridge.data.video_io import read_video, write_video
-
-    clip = read_video(video)
-    model = model or _maker_of(video)
-    pipeline = _open(model, settings, [output], upscale)
-
-    from muybridge.systems.continuation import at_model_size
-    from muybridge.systems.recipes_in_files import continue_video
-
-    frames = at_model_size(pipeline, clip.frames)
-    with steps_bar("sampling", pipeline.settings(**settings).num_inference_steps) as advance:
-        made, recipe = continue_video(
-            pipeline, model, verb, str(video.resolve()), frames, prompt, seed, options, settings, advance
-        )
-    fps = clip.fps * (options.get("factor", 1))
-    recipe["sampling"]["fps"] = fps
-    write_video(enlarge(made, upscale), output, fps, {**recipe, "upscale": upscale})
-    typer.echo(f"{output}: {len(made)} frames at {fps:g} fps")

@@ -9,10 +9,12 @@ import typer
 
 from muybridge.cli.console import command, steps_bar
 from muybridge.cli.options import (
+    Device,
     Fps,
     Guidance,
     Height,
     Output,
+    Precision,
     Seed,
     Steps,
     Upscale,
@@ -55,6 +57,8 @@ def zero(
     guidance_scale: Guidance = None,
     fps: Fps = 4.0,
     upscale: Upscale = 1,
+    device: Device = "cpu",
+    precision: Precision = "fp32",
 ) -> None:
     """Make a video from words with an image model, without training (Text2Video-Zero).
 
@@ -75,7 +79,7 @@ def zero(
         guidance_scale=guidance_scale,
         fps=fps,
     )
-    pipeline: Any = open_editor(model, "zero")
+    pipeline: Any = open_editor(model, "zero", device, precision)
     wanted = pipeline.settings(**settings)
     options = {**config_values(config), "negative": negative}
     with steps_bar("sampling", network_steps(config, num_frames, wanted.num_inference_steps)) as advance:
@@ -105,6 +109,8 @@ def control(
     steps: Steps = None,
     guidance_scale: Guidance = None,
     upscale: Upscale = 1,
+    device: Device = "cpu",
+    precision: Precision = "fp32",
 ) -> None:
     """Give a video's structure another content, without training (ControlVideo), at its own size, length and rate.
 
@@ -129,7 +135,7 @@ def control(
         advised = [advised_guidance(find_part(c["net"])) for c in wanted]
         guidance_scale = min((scale for scale in advised if scale is not None), default=None)
     settings = given_settings(num_inference_steps=steps, guidance_scale=guidance_scale, fps=fps)
-    pipeline: Any = open_editor(model, "control")
+    pipeline: Any = open_editor(model, "control", device, precision)
     count = pipeline.settings(**settings).num_inference_steps
     total = network_steps(config, len(frames), count, True) if method == "zero" else control_video_steps(count)
     with steps_bar("sampling", total) as advance:
@@ -151,6 +157,8 @@ def instruct(
     steps: Steps = None,
     guidance_scale: Guidance = None,
     upscale: Upscale = 1,
+    device: Device = "cpu",
+    precision: Precision = "fp32",
 ) -> None:
     """Edit a video by an instruction with a user's InstructPix2Pix model (Text2Video-Zero)."""
     check_outputs(model, [output], upscale)
@@ -160,7 +168,7 @@ def instruct(
 
     frames, fps, source = read_source(video, max_frames)
     settings = given_settings(num_inference_steps=steps, guidance_scale=guidance_scale, fps=fps)
-    pipeline: Any = open_editor(model, "instruct")
+    pipeline: Any = open_editor(model, "instruct", device, precision)
     total = network_steps(ZeroConfig(), len(frames), pipeline.settings(**settings).num_inference_steps, True)
     with steps_bar("sampling", total) as advance:
         made, recipe = make(

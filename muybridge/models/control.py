@@ -16,6 +16,7 @@ from torch import Tensor
 
 from muybridge.errors import UserError
 from muybridge.models.compact import read_weights
+from muybridge.models.opening import cast
 from muybridge.models.packaged import WEIGHTS
 from muybridge.nn.layout import suit_cpu
 
@@ -80,6 +81,7 @@ def open_control_net(folder: Path, dtype: torch.dtype = torch.float32) -> Contro
         made.load_state_dict(read_weights(folder / WEIGHTS))
     except Exception as error:  # torch and safetensors raise many kinds for damaged files
         raise UserError(f"ControlNet {folder}: it cannot be opened: {str(error)[:500]}") from error
-    opened: ControlNetModel = made.to(dtype).eval().requires_grad_(False)
-    suit_cpu(opened)
+    cast(made, dtype).eval().requires_grad_(False)
+    suit_cpu(made)
+    opened: ControlNetModel = made
     return opened

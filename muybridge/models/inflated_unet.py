@@ -91,7 +91,8 @@ class InflatedUNet(ModelMixin, ConfigMixin):
         made.image = copy.deepcopy(unet) if copied else unet
         # parameters of the plug-in were allocated without values: build it again for real
         made._attach(temporal)
-        return made.to(unet.dtype)
+        made.temporal.to(unet.dtype)
+        return made
 
     def to_image_model(self) -> UNet2DConditionModel:
         """A plain picture U-Net with this one's spatial weights."""

@@ -55,6 +55,14 @@ def stream_weights(file: Path) -> Iterator[tuple[str, Tensor]]:
         raise UserError(f"{file}: not a readable safetensors file: {error}") from error
 
 
+def cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Turn a network's weights into another type, in place.
+
+    By torch's own method: diffusers' warns of layers that should stay in float32 even where there are none.
+    """
+    return nn.Module.to(network, dtype)
+
+
 def _size(entry: dict[str, Any]) -> int:
     start, end = entry["data_offsets"]
     return int(end - start)

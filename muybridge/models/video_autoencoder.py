@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from muybridge.errors import UserError
 from muybridge.models.compact import read_weights
 from muybridge.models.latents import batch_to_frames, frames_to_batch
+from muybridge.models.opening import cast
 from muybridge.models.packaged import WEIGHTS
 from muybridge.nn.temporal import Call, Mix, Site, SiteHook, TemporalPlugin, TemporalResBlock, spatial_sites
 
@@ -81,7 +82,8 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         """Give a picture autoencoder's decoder time; decodes as before until its temporal layers are trained."""
         made = cls(dict(vae.config))
         made.image.load_state_dict(vae.state_dict())
-        return made.to(vae.dtype)
+        cast(made, vae.dtype)
+        return made
 
     def enable_gradient_checkpointing(self) -> None:
         self.image.enable_gradient_checkpointing()

@@ -76,7 +76,9 @@ class Autoencoder:
             raise UserError(f"model: unknown key {next(iter(self.model_config))!r} beside temporal_decoder_of")
         self.objective = from_mapping(AutoencoderObjective, objective, "objective")
         if not self.picture and (self.objective.motion or self.objective.perceptual_motion):
-            raise UserError("objective: motion and perceptual_motion are for a decoder with time (model.temporal_decoder_of)")
+            raise UserError(
+                "objective: motion and perceptual_motion are for a decoder with time (model.temporal_decoder_of)"
+            )
 
     @cached_property
     def perceptual(self) -> PerceptualDistance:

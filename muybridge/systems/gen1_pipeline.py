@@ -132,6 +132,10 @@ class Gen1Pipeline(VideoPipeline):
     def denoiser(self, text: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
         """Guided by content and time; longer videos than the network's in windows that share half of their frames."""
         assert isinstance(scale, int | float)
+        if not settings.guided_throughout:
+            raise UserError(
+                "Gen-1's guidance of content and time acts throughout the run; leave guidance_start and guidance_end"
+            )
 
         def branch(condition: Any, place: slice, images_only: bool = False) -> Denoise:
             def denoise(z: Tensor, lam: Tensor) -> Tensor:

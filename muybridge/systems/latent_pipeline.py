@@ -112,7 +112,7 @@ class LatentPipeline(VideoPipeline):
         return self.space.decode(samples)
 
     def to_samples(self, pixels: Tensor) -> Tensor:
-        return self.space.encode(pixels)[0]
+        return self.space.encode(pixels.to(self.device))[0]
 
     @classmethod
     def from_image_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> LatentPipeline:

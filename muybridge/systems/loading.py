@@ -13,6 +13,7 @@ import torch
 
 from muybridge.errors import UserError, nearest
 from muybridge.models import NETWORKS
+from muybridge.models.opening import cast
 from muybridge.models.packaged import WEIGHTS
 from muybridge.nn.layout import suit_cpu
 from muybridge.systems.pipeline import VideoPipeline
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from muybridge.systems.latent_pipeline import LatentPipeline
 
 DEFAULT_MODEL = "emoji-video"
+#: What a network's weights are kept and computed in.
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -96,23 +99,27 @@ def load_pipeline(
     device: str = "cpu",
     image_class: type[LatentPipeline] | None = None,
     picture: str = "",
+    precision: str = "fp32",
 ) -> VideoPipeline:
-    """Open a model for sampling, float32, on a device.
+    """Open a model for sampling on a device.
 
     Args:
         name: a bundled model, or a folder: what `save_pretrained` or `muybridge train` wrote, or a Stable Diffusion model.
         image_class: which pipeline an image model becomes; LatentPipeline by default.
         picture: for temporal layers behind a picture model: put them behind this one instead (2304.08818 section 4.2: a model tuned on
             a subject or a style moves without further training).
+        precision: a name of PRECISIONS: "bf16" and "fp16" halve the memory of the network's weights. The autoencoder and the text
+            encoder stay in float32, and so does what the sampler computes.
 
     Raises:
-        UserError: unknown, incomplete, damaged, or pickled weights.
+        UserError: unknown, incomplete, damaged, or pickled weights; a device or precision that is not there.
     """
+    dtype = _checked(device, precision)
     folder = find_model(name)
     index = _index(folder)
     check_weights(folder, index)
     try:
-        pipeline = _open(folder, str(index.get("_class_name")), image_class, picture)
+        pipeline = _open(folder, str(index.get("_class_name")), image_class, picture, dtype)
     except UserError:
         raise
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
@@ -120,15 +127,35 @@ def load_pipeline(
     left = [n for n, p in pipeline.network.named_parameters() if p.is_meta]
     if left:  # what diffusers' own loader left empty, in an image model's folder
         raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
-    pipeline.network.requires_grad_(False).eval()
+    cast(pipeline.network, dtype).requires_grad_(False).eval()
+    pipeline.precision = precision
+    pipeline.set_progress_bar_config(disable=True)
+    if torch.device(device).type != "cpu":
+        return pipeline.to(device)
     suit_cpu(pipeline.network)
     if hasattr(pipeline, "vae"):
         suit_cpu(pipeline.vae)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return pipeline
 
 
-def _open(folder: Path, kind: str, image_class: type[LatentPipeline] | None, picture: str) -> VideoPipeline:
+def _checked(device: str, precision: str) -> torch.dtype:
+    if precision not in PRECISIONS:
+        raise UserError(f"unknown precision {precision!r}; {nearest(precision, PRECISIONS)}")
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UserError(f"unknown device {device!r}; expected cpu, cuda, cuda:1, mps, ...") from error
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(kind, True):
+        raise UserError(f"device {device!r}: this machine, or this build of torch, has none; use cpu")
+    if kind == "cpu" and precision == "fp16":
+        raise UserError("precision fp16 is for GPUs; on a CPU bf16 takes as little memory")
+    return PRECISIONS[precision]
+
+
+def _open(
+    folder: Path, kind: str, image_class: type[LatentPipeline] | None, picture: str, dtype: torch.dtype
+) -> VideoPipeline:
     if picture and kind != "InflatedPipeline":
         raise UserError(
             f"{folder}: a {kind} is whole; only temporal layers behind a picture model take another picture model"
@@ -136,7 +163,7 @@ def _open(folder: Path, kind: str, image_class: type[LatentPipeline] | None, pic
     if kind in IMAGE_MODELS:
         from muybridge.systems.latent_pipeline import LatentPipeline
 
-        return (image_class or LatentPipeline).from_image_folder(folder)
+        return (image_class or LatentPipeline).from_image_folder(folder, dtype)
     if kind == "InflatedPipeline":
         return _open_inflated(folder, picture)
     if kind == "ImageToVideoPipeline":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from muybridge.diffusion.conditioning import Known, Measurement, reconstruction_guidance
-from muybridge.diffusion.guidance import Scale, classifier_free, classifier_free_joined, thresholded
+from muybridge.diffusion.guidance import Scale, classifier_free, thresholded, within
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.samplers import SAMPLERS, SamplerState, sampler_named
@@ -27,8 +28,6 @@ from muybridge.nn.text_conditioning import TextCondition
 MAX_STEPS = 1000
 #: Values of a video that a network sees whole, and of one that is sampled in windows: what grows with it then is the video itself.
 MAX_VALUES, MAX_VALUES_IN_WINDOWS = 2**25, 2**29
-#: Positions (rows x frames x height x width) up to which both branches go through the network in one call.
-JOINED_UP_TO = 2048
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class SamplingConfig:
         num_inference_steps: network evaluations (twice that with guidance).
         sampler: a name of diffusion.samplers.SAMPLERS.
         guidance_scale: g; 1 is no guidance.
+        guidance_start, guidance_end: shares of the run between which guidance acts; outside, the network is called once a step.
         guidance_rescale: phi of 2305.08891; 0 is off.
         eta: stochasticity of DDIM.
         gamma: variance of the ancestral sampler, 0 lower to 1 upper bound.
@@ -55,6 +55,8 @@ class SamplingConfig:
     num_inference_steps: int = 32
     sampler: str = "ddim"
     guidance_scale: float = 2.0
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
     guidance_rescale: float = 0.0
     eta: float = 0.0
     gamma: float = 0.3
@@ -74,6 +76,14 @@ class SamplingConfig:
             raise UserError(f"fps must be above 0 and at most 240, got {self.fps}")
         if not 0 <= self.guidance_scale <= 100:
             raise UserError(f"guidance_scale must be in 0..100, got {self.guidance_scale}")
+        if not 0 <= self.guidance_start < self.guidance_end <= 1:
+            raise UserError(
+                f"guidance acts from a smaller to a larger share of the run within 0..1, got {self.guidance_start} to {self.guidance_end}"
+            )
+
+    @property
+    def guided_throughout(self) -> bool:
+        return (self.guidance_start, self.guidance_end) == (0.0, 1.0)
 
 
 @dataclass
@@ -104,6 +114,8 @@ class VideoPipeline(DiffusionPipeline):
         self.loras: list[dict[str, Any]] = []
         #: the picture model that stands in for the one the temporal layers were trained behind
         self.swapped = ""
+        #: what the network was opened in (loading.PRECISIONS)
+        self.precision = "fp32"
 
     def use_lora(self, file: str | Path, scale: float = 1.0) -> dict[str, Any]:
         """Merge an image LoRA into the network; what was merged is recorded in recipes.
@@ -217,16 +229,19 @@ class VideoPipeline(DiffusionPipeline):
         if text is None:
             return branch(self.null_text(None))
         text = text.to(self.device)
-        null, rescale = self.null_text(text), settings.guidance_rescale
-        apart = classifier_free(branch(text), branch(null), scale, rescale, kind)
-        if not self.joins_branches or (not callable(scale) and not isinstance(scale, Tensor) and scale in (0.0, 1.0)):
-            return apart
-        joined = classifier_free_joined(branch(type(text).stack([text, null])), scale, rescale, kind)
+        null = self.null_text(text)
+        if not settings.guided_throughout:
+            scale = within(scale, *self._guided_levels(settings))
+        both = branch(type(text).stack([text, null])) if self.joins_branches else None
+        return classifier_free(branch(text), branch(null), scale, settings.guidance_rescale, kind, both)
 
-        def denoise(z: Tensor, lam: Tensor) -> Tensor:
-            return (joined if z.numel() // z.shape[1] <= JOINED_UP_TO else apart)(z, lam.expand(len(z)))
-
-        return denoise
+    def _guided_levels(self, settings: SamplingConfig) -> tuple[float, float]:
+        """The log-SNR between which guidance acts: of steps whose share of the run lies from guidance_start to before guidance_end."""
+        steps = settings.num_inference_steps
+        first, behind = (math.ceil(share * steps - 1e-9) for share in (settings.guidance_start, settings.guidance_end))
+        lams = self.levels(steps)
+        low = -math.inf if first == 0 else float(lams[first])
+        return low, math.inf if behind == steps else float(lams[behind - 1])
 
     # --- what differs between pixels and latents ------------------------------------------------------------------
 

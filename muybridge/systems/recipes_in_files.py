@@ -148,6 +148,8 @@ def recipe_base(pipeline: VideoPipeline, model: str, command: str, settings: dic
     }
     if pipeline.loras:
         base["lora"] = pipeline.loras
+    if pipeline.precision != "fp32":
+        base["precision"] = pipeline.precision
     if pipeline.swapped:
         base |= {"picture": pipeline.swapped, "picture_hash": model_hash(find_model(pipeline.swapped))}
     return base

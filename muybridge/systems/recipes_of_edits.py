@@ -20,7 +20,7 @@ from muybridge.systems.control_video import ControlVideoConfig, control_video
 from muybridge.systems.editing import redraw, sample_from
 from muybridge.systems.gen1_pipeline import Gen1Pipeline, depth_video
 from muybridge.systems.latent_pipeline import InflatedPipeline
-from muybridge.systems.loading import find_model, find_part, load_pipeline
+from muybridge.systems.loading import PRECISIONS, find_model, find_part, load_pipeline
 from muybridge.systems.pipeline import VideoOutput, VideoPipeline, from_uint8
 from muybridge.systems.recipes_in_files import Made, frames_hash, recipe_base
 from muybridge.systems.text2video_zero import ZeroConfig, instruct_video, text_to_video_zero
@@ -33,9 +33,11 @@ METHODS = ("control-video", "zero")
 INVERSION = "inversion.safetensors"
 
 
-def open_editor(model: str, command: str) -> VideoPipeline:
+def open_editor(model: str, command: str, device: str = "cpu", precision: str = "fp32") -> VideoPipeline:
     """The pipeline that a command works with."""
-    return ZeroShotPipeline.open(model) if command in ("zero", "control", "instruct") else load_pipeline(model)
+    if command in ("zero", "control", "instruct"):
+        return ZeroShotPipeline.open(model, device, precision)
+    return load_pipeline(model, device, precision=precision)
 
 
 def multiple_of(pipeline: VideoPipeline) -> int:
@@ -84,7 +86,8 @@ def controls_of(
     made = []
     for entry in wanted:
         structure = structure_of(estimator_named(entry["structure"]), frames, cache)
-        network = open_control_net(find_part(entry["net"]))
+        network = open_control_net(find_part(entry["net"]), PRECISIONS[pipeline.precision])
+        network.to(pipeline.device)
         made.append(Control(network, control_pictures(structure), float(entry["scale"])))
     return made
 
@@ -139,7 +142,7 @@ def edit(
         raise UserError(f"{model}: not tuned on a video; make such a model with `muybridge tune VIDEO --caption ...`")
     pipeline.negative_prompt = options.get("negative", "")
     if options["inverted"]:
-        noise = load_file(file)["noise"]
+        noise = load_file(file)["noise"].to(pipeline.device)
         out = sample_from(pipeline, noise, prompt, on_step, **settings)
     else:
         out = pipeline(prompt, seed, on_step=on_step, **settings)

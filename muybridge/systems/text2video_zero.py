@@ -222,8 +222,11 @@ def instruct_video(
         )
     count, height, width = frames.shape[2:]
     settings = pipeline.settings(num_frames=count, height=height, width=width, **overrides)
+    if not settings.guided_throughout:
+        raise UserError("guidance by picture and words acts throughout the run; leave guidance_start and guidance_end")
     text = pipeline.condition([instruction], settings)
     assert text is not None
+    text = text.to(pipeline.device)
     given = pipeline.to_samples(frames) / pipeline.space.scale
     null = pipeline.null_text(text)
 

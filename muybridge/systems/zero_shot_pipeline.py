@@ -47,13 +47,13 @@ class ZeroShotPipeline(LatentPipeline):
         self._beside: Tensor | None = None
 
     @classmethod
-    def open(cls, name: str | Path) -> ZeroShotPipeline:
-        """A bundled image model, or a user's Stable Diffusion folder, ready for sampling.
+    def open(cls, name: str | Path, device: str = "cpu", precision: str = "fp32") -> ZeroShotPipeline:
+        """A bundled image model, or a user's Stable Diffusion folder, ready for sampling; see load_pipeline.
 
         Raises:
             UserError: no image model, or a damaged one.
         """
-        made = load_pipeline(str(name), image_class=cls)
+        made = load_pipeline(str(name), device, image_class=cls, precision=precision)
         if not isinstance(made, cls):
             raise UserError(
                 f"{name}: not an image model; give a bundled one (emoji-image) or a Stable Diffusion folder"

@@ -34,10 +34,11 @@ def model(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["mp4", "gif", "webp", "npy"])
-def test_generate_and_replay(model, tmp_path, kind):
+@pytest.mark.parametrize("kind,precision", [("mp4", "fp32"), ("gif", "fp32"), ("webp", "bf16"), ("npy", "fp32")])
+def test_generate_and_replay(model, tmp_path, kind, precision):
     out = tmp_path / f"out.{kind}"
-    done = run("generate", PROMPT, "-o", out, "--model", model, "--seed", 4, "--steps", 2, "--fps", 5, "--upscale", 2)
+    how = ("--steps", 2, "--fps", 5, "--upscale", 2, "--precision", precision, "--guidance-end", 0.5)
+    done = run("generate", PROMPT, "-o", out, "--model", model, "--seed", 4, *how)
     assert done.exit_code == 0, done.output
     recipe = read_recipe(out)
     assert recipe["prompt"] == PROMPT and recipe["seed"] == 4 and recipe["sampling"]["num_inference_steps"] == 2

@@ -80,7 +80,7 @@ def test_control_keeps_size_length_and_replays(tmp_path, picture_model, clip, co
     out = tmp_path / "controlled.npy"
     ok(
         "control", clip[0], "a red circle", "-o", out, "--model", picture_model, "--control", "edges:0.5", "--control-net",
-        control_folder, "--method", method, "--smooth", "linear", "--steps", 4,
+        control_folder, "--method", method, "--smooth", "linear", "--steps", 4, "--precision", "bf16",
     )  # fmt: skip
     assert read_video(out).frames.shape == clip[1].shape
     assert read_recipe(out)["options"]["controls"][0]["scale"] == 0.5
@@ -186,7 +186,7 @@ def test_tune_then_edit_several_times(tmp_path, picture_model, clip):  # noqa: F
 def test_redrawing_keeps_size_and_replays(tmp_path, picture_model, clip):  # noqa: F811
     out = tmp_path / "redrawn.npy"
     base = ("restyle", clip[0], "-o", out, "--model", picture_model, "--content", "a red circle", "--steps", 4)
-    ok(*base, "--strength", 0.5)
+    ok(*base, "--strength", 0.5, "--precision", "bf16")
     assert read_video(out).frames.shape == clip[1].shape
     assert "the same" in ok("replay", out)
     refused("strength must be in 0..1", *base, "--strength", 2)

@@ -32,7 +32,9 @@ def test_animate_and_replay(tmp_path, animator):
     picture[10:20, 5:25] = (255, 0, 0, 255)
     Image.fromarray(picture).save(tmp_path / "p.png")
     arguments = ["animate", str(tmp_path / "p.png"), "-o", str(tmp_path / "o.mp4"), "--model", str(animator)]
-    done = RUN.invoke(app, [*arguments, "--motion", "200", "--seed", "3"])
+    done = RUN.invoke(
+        app, [*arguments, "--motion", "200", "--seed", "3", "--precision", "bf16", "--guidance-start", "0.5"]
+    )
     assert done.exit_code == 0, done.output
     assert read_video(tmp_path / "o.mp4").frames.shape == (4, 16, 16, 3)
     again = RUN.invoke(app, ["replay", str(tmp_path / "o.mp4")])
@@ -55,7 +57,8 @@ def test_upsample_fps_and_replay(tmp_path, picture_model):  # noqa: F811
     frames = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
     write_video(frames, tmp_path / "v.npy", 4.0)
     out = tmp_path / "o.npy"
-    arguments = ["upsample-fps", str(tmp_path / "v.npy"), "-o", str(out), "--model", str(tmp_path / "between")]
+    arguments = ["upsample-fps", str(tmp_path / "v.npy"), "-o", str(out), "--precision", "bf16", "--model"]
+    arguments.append(str(tmp_path / "between"))
     done = RUN.invoke(app, arguments)
     assert done.exit_code == 0, done.output
     made = np.load(out)

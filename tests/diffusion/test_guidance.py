@@ -17,6 +17,7 @@ from muybridge.diffusion.guidance import (
     rescale_guided,
     scale_on_grid,
     thresholded,
+    within,
 )
 from muybridge.diffusion.prediction import to_eps, to_v, to_x
 from muybridge.diffusion.schedule import CosineSchedule
@@ -144,13 +145,38 @@ def test_threshold_names():
 
 
 def test_both_branches_in_one_call_are_the_same():
-    from muybridge.diffusion.guidance import classifier_free_joined
-
     z, lam = torch.randn(3, 2, 4, 5, 5), torch.linspace(-2, 2, 3)
 
     def both(z, lam):
         told = torch.arange(len(z)).reshape(-1, 1, 1, 1, 1) < len(z) // 2
         return torch.where(told, z * 2 + lam.reshape(-1, 1, 1, 1, 1), z - 1)
 
-    apart = classifier_free(lambda z, lam: z * 2 + lam.reshape(-1, 1, 1, 1, 1), lambda z, lam: z - 1, 4.0, 0.5)
-    assert torch.allclose(classifier_free_joined(both, 4.0, 0.5)(z, lam), apart(z, lam))
+    def told(z, lam):
+        return z * 2 + lam.reshape(-1, 1, 1, 1, 1)
+
+    def not_called(z, lam):
+        raise AssertionError("one call was to be enough")
+
+    apart = classifier_free(told, lambda z, lam: z - 1, 4.0, 0.5)
+    assert torch.allclose(classifier_free(not_called, not_called, 4.0, 0.5, both=both)(z, lam), apart(z, lam))
+
+
+@pytest.mark.parametrize("scale", [4.0, linear_frame_scale(4, 1.5, 3.0), lambda lam: 3 + lam])
+def test_guidance_within_an_interval(scale):
+    calls = []
+
+    def branch(name, factor):
+        return lambda z, lam: calls.append(name) or z * factor
+
+    z = torch.randn(2, 2, 4, 5, 5)
+    cond, uncond = branch("cond", 2.0), branch("uncond", 0.5)
+    limited, everywhere = (classifier_free(cond, uncond, s) for s in (within(scale, -1.0, 1.0), scale))
+    for level, inside in ((-3.0, False), (-1.0, True), (0.5, True), (1.0, True), (1.1, False), (math.inf, False)):
+        lam = torch.full((2,), level)
+        calls.clear()
+        out = limited(z, lam)
+        assert calls == (["cond", "uncond"] if inside else ["cond"]), level
+        assert torch.allclose(out, everywhere(z, lam) if inside else 2 * z)
+    # levels of a batch may differ: each sample by its own
+    mixed = limited(z, torch.tensor([0.0, 2.0]))
+    assert torch.allclose(mixed[0], everywhere(z, torch.zeros(2))[0]) and torch.allclose(mixed[1], 2 * z[1])

@@ -61,6 +61,51 @@ def test_the_prompt_and_the_scale_matter(pipeline):
     assert pipeline(None, seed=1).samples.shape == a.shape
 
 
+def test_guidance_only_where_it_is_wanted(pipeline, monkeypatch):
+    calls, predict = [], pipeline.predict
+    monkeypatch.setattr(pipeline, "predict", lambda z, lam, text: calls.append(float(lam[0])) or predict(z, lam, text))
+
+    def a_step(**limits):
+        """Network calls of each step, and the video."""
+        calls.clear()
+        out = pipeline(PROMPTS[0], seed=1, num_inference_steps=10, sampler="ddim", **limits).samples
+        return [calls.count(lam) for lam in dict.fromkeys(calls)], out
+
+    whole, reference = a_step()
+    assert whole == [2] * 10
+    assert a_step(guidance_end=0.6)[0] == [2] * 6 + [1] * 4
+    assert a_step(guidance_start=0.25, guidance_end=0.5)[0] == [1] * 3 + [2] * 2 + [1] * 5
+    assert not torch.allclose(a_step(guidance_start=0.9)[1], reference, atol=1e-3)
+    with pytest.raises(UserError, match="0.7 to 0.2"):
+        pipeline(PROMPTS[0], guidance_start=0.7, guidance_end=0.2)
+
+
+def test_half_precision(saved):
+    full, half = (load_pipeline(str(saved), precision=p) for p in ("fp32", "bf16"))
+    assert {p.dtype for p in half.network.parameters()} == {torch.bfloat16}
+    a, b = (p(PROMPTS[0], seed=3).samples for p in (full, half))
+    assert b.dtype == torch.float32 and 1e-6 < float((a - b).abs().mean()) < 0.03
+    (frames, recipe), *_ = make_videos(half, str(saved), PROMPTS[:1], [3], {})
+    assert (
+        recipe["precision"] == "bf16" and "precision" not in make_videos(full, str(saved), PROMPTS[:1], [3], {})[0][1]
+    )
+    assert np.array_equal(replay(recipe, half, lambda path: None), frames)
+
+
+@pytest.mark.parametrize(
+    "where,message",
+    [
+        ({"precision": "int4"}, "unknown precision 'int4'"),
+        ({"precision": "fp16"}, "for GPUs"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"device": "mps"}, "has none"),
+    ],
+)
+def test_where_a_model_cannot_go(saved, where, message):
+    with pytest.raises(UserError, match=message):
+        load_pipeline(str(saved), **where)
+
+
 def test_known_frames_come_back(pipeline):
     value = torch.rand(1, 3, 6, 16, 16) * 2 - 1
     for weight in (0.0, 2.0):
