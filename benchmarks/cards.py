@@ -36,14 +36,18 @@ def training_of(log: list[dict[str, Any]]) -> tuple[int, float, dict[str, float]
     return step, step * seconds[len(seconds) // 2] / 3600, validated
 
 
-def second_stage(folder: Path, name: str) -> tuple[str, dict[str, float]]:
-    """What a card says of recipes/NAME-more.yaml, and its newest held-out errors; nothing for a model of one stage."""
-    log = folder / "log-more.jsonl"
-    if not log.is_file():
-        return "", {}
-    steps, hours, errors = training_of(read_log(log))
-    told = f"Then `recipes/{name}-more.yaml`: {steps:,} steps more, about {hours:.1f} hours (`log-more.jsonl`); held-out error {errors['validation_error']:.3f}."
-    return told, errors
+def later_stages(folder: Path, name: str) -> tuple[str, dict[str, float]]:
+    """What a card says of recipes/NAME-more.yaml and -third.yaml, and the newest held-out errors; nothing for a model of one stage."""
+    told, errors = [], {}
+    for stage in ("more", "third"):
+        log = folder / f"log-{stage}.jsonl"
+        if log.is_file():
+            steps, hours, errors = training_of(read_log(log))
+            told.append(
+                f"Then `recipes/{name}-{stage}.yaml`: {steps:,} steps more, about {hours:.1f} hours (`{log.name}`); "
+                f"held-out error {errors['validation_error']:.3f}."
+            )
+    return "\n".join(told), errors
 
 
 def card(folder: Path, recipe: Recipe) -> str:
@@ -117,7 +121,7 @@ def emoji_video_card(folder: Path) -> str:
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     recipe = load_recipe(RECIPE.with_name("emoji-video.yaml"))
     steps, hours, errors = training_of(read_log(folder / "log.jsonl"))
-    more, _ = second_stage(folder, "emoji-video")
+    more, _ = later_stages(folder, "emoji-video")
     pipeline: Any = load_pipeline(str(folder))
     motion = figures["motion"]
     words = "\n".join(
@@ -125,7 +129,7 @@ def emoji_video_card(folder: Path) -> str:
         for n, label in (("seen", "seen in training"), ("unseen", "unseen"))
     )
     rows = "\n".join(
-        f"| {n} | {motion[n]['frame difference']:.2f} | {percent(motion[n]['share within'])} | {motion[n]['motion distance']:.2f} "
+        f"| {n} | {motion[n]['frame difference']:.2f} | {percent(motion[n]['share within'])} | {motion[n]['order']:.2f} | {motion[n]['motion distance']:.2f} "
         f"| {motion[n]['appearance distance']:.2f} |"
         for n in ("videos", "independent pictures", "real")
     )
@@ -166,8 +170,8 @@ Wanted of seen captions: 60 % first ({verdict(figures["seen"]["first"] >= 0.6)})
 
 Motion on {motion["clips"]} captions of loops, against {motion["references"]} other loops; "real" is the floor.
 
-| | frame difference (median, grey levels) | within the data's 5th-95th percentile | motion distance | appearance distance |
-|---|---|---|---|---|
+| | frame difference (median, grey levels) | within the data's 5th-95th percentile | change in two frames over that in one | motion distance | appearance distance |
+|---|---|---|---|---|---|
 {rows}
 
 Wanted: motion distance at most half that of independent pictures ({halved}), appearance distance within 10 % ({kept}).
@@ -185,7 +189,7 @@ def emoji_image_card(folder: Path) -> str:
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     recipe = load_recipe(RECIPE.with_name("emoji-image.yaml"))
     (steps, hours, errors), log_vae = training_of(read_log(folder / "log.jsonl")), read_log(folder / "log-vae.jsonl")
-    more, _ = second_stage(folder, "emoji-image")
+    more, _ = later_stages(folder, "emoji-image")
     vae_steps = max(line["step"] for line in log_vae)
     vae_error = [line["validation_error"] for line in log_vae if "validation_error" in line][-1]
     pipeline: Any = load_pipeline(str(folder))

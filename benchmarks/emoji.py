@@ -24,7 +24,7 @@ from muybridge.data.emoji import EmojiConfig, EmojiSource, group_of
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_strip
 from muybridge.evaluation.frechet import clip_features, frechet_distance
-from muybridge.evaluation.motion import mean_frame_difference
+from muybridge.evaluation.motion import mean_frame_difference, order_ratio
 from muybridge.models.picture_features import PictureFeatures
 from muybridge.systems.loading import load_pipeline, zoo_folder
 from muybridge.systems.pipeline import from_uint8, to_uint8
@@ -106,6 +106,7 @@ def motion_figures(model: str, pipeline: Any, count: int, references: int = 200)
         figures[name] = {
             "frame difference": float(np.median(changes)),
             "share within": float(np.mean([low <= c <= high for c in changes])),
+            "order": float(np.mean([order_ratio(c) for c in clips])),
             "motion distance": frechet_distance(ground.motion, features.motion),
             "appearance distance": frechet_distance(ground.appearance, features.appearance),
         }

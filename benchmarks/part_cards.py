@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from benchmarks.cards import read_log, second_stage, training_of
+from benchmarks.cards import later_stages, read_log, training_of
 from benchmarks.world_vdm import RECIPE
 from muybridge.systems.loading import zoo_folder
 from muybridge.training.recipe import load_recipe
@@ -104,7 +104,7 @@ def card(name: str) -> str:
     what, use, data, limits = WHAT[name]
     recipe, figures = load_recipe(RECIPE.with_name(f"{name}.yaml")), json.loads((folder / "figures.json").read_text())
     steps, hours, errors = training_of(read_log(folder / "log.jsonl"))
-    more, _ = second_stage(folder, name)
+    more, _ = later_stages(folder, name)
     table = "\n".join(rows(figures))
     how = {"emoji-animate": "picture_to_video animate", "emoji-between": "picture_to_video between"}
     how |= {"emoji-restyle": "zero_shot restyle"}

@@ -17,6 +17,16 @@ def mean_frame_difference(frames: np.ndarray) -> float:
     return float(np.abs(np.diff(frames.astype(np.int16), axis=-4)).mean())
 
 
+def order_ratio(frames: np.ndarray) -> float:
+    """How far frames change in two steps against one: 1 for frames in no order, towards 2 for steady motion; 0 for a still.
+
+    Frechet distances of motion cannot tell frames in order from shuffled ones that differ as much; this can.
+    """
+    values = frames.astype(np.int16)
+    one = float(np.abs(values[1:] - values[:-1]).mean())
+    return float(np.abs(values[2:] - values[:-2]).mean()) / one if one else 0.0
+
+
 def seam_ratio(frames: np.ndarray, seams: list[int]) -> float:
     """Mean difference across seams over the mean difference elsewhere; 1 is no seam to be seen.
 

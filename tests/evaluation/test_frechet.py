@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from muybridge.evaluation.frechet import clip_features, frechet_distance
+from muybridge.evaluation.motion import order_ratio
 
 
 def test_closed_form():
@@ -32,3 +33,11 @@ def test_motion_distance_sees_shuffled_and_frozen_frames():
     assert frechet_distance(real.motion, frozen.motion) > 1.5 * floor
     appearance = frechet_distance(real.appearance, other.appearance)
     assert frechet_distance(real.appearance, shuffled.appearance) == pytest.approx(appearance, rel=1e-4)
+
+
+def test_order_is_told_from_disorder():
+    steady = np.stack([np.roll(np.tile(np.arange(0, 240, 10, dtype=np.uint8), (24, 1)), i, 1) for i in range(8)])
+    steady = np.repeat(steady[..., None], 3, -1)[:, :, 8:]  # a ramp that moves, without the edge where it wraps
+    noise = np.random.default_rng(0).integers(0, 255, (8, 24, 24, 3), dtype=np.uint8)
+    assert abs(order_ratio(steady) - 2) < 0.01 and abs(order_ratio(noise) - 1) < 0.05
+    assert order_ratio(np.repeat(noise[:1], 8, 0)) == 0
