@@ -1,6 +1,6 @@
 """Our pipelines against diffusers' in turn, each run in a process of its own: `python -m benchmarks.against_diffusers` for AnimateDiff.
 
-emoji-video (16 frames of 64x64, its own 20 steps with guidance) against diffusers' AnimateDiffPipeline of the same U-Net widths with random
+emoji-video (16 frames of 64x64, its own 20 steps; as it comes, guided in every step, and in bf16) against diffusers' AnimateDiffPipeline of the same U-Net widths with random
 weights and a text encoder of the same size, as many steps.
 """
 
@@ -19,13 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from muybridge.systems.loading import find_model, load_picture_unet, load_pipeline, sampling_of
-from muybridge.systems.pipeline import SamplingConfig
+from muybridge.systems.loading import load_picture_unet, load_pipeline
+from muybridge.systems.model_folders import find_model, sampling_of
+from muybridge.systems.settings import SamplingConfig
 
 RESULTS = Path(__file__).with_name("animatediff.json")
 #: Words and layers of the text encoder that ours opens; theirs gets a random one of the same size.
 MINILM = (30522, 6)
 PROMPT = "rocket, fluent style"
+#: As it comes, guided in every step as diffusers' is, and in bf16.
+OURS = ("ours", "ours, guided throughout", "ours, bf16")
 
 
 def peak() -> float:
@@ -33,9 +36,9 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def in_turn(module: str, folder: Path, count: int) -> dict[str, Any]:
-    """Run `python -m MODULE one --whose ours|diffusers --folder FOLDER` alternately; medians and their ratios."""
-    runs: dict[str, list[dict[str, float]]] = {"ours": [], "diffusers": []}
+def in_turn(module: str, folder: Path, count: int, ours: tuple[str, ...] = ("ours",)) -> dict[str, Any]:
+    """Run `python -m MODULE one --whose NAME --folder FOLDER` alternately for each of ours and "diffusers"; medians, and ratios to diffusers'."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in (*ours, "diffusers")}
     for _ in range(count):
         for whose, rows in runs.items():
             command = [sys.executable, "-W", "ignore", "-m", module, "one", "--whose", whose, "--folder", str(folder)]
@@ -45,12 +48,11 @@ def in_turn(module: str, folder: Path, count: int) -> dict[str, Any]:
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(whose, rows[-1], flush=True)
     middle = {w: {k: float(np.median([r[k] for r in rows])) for k in rows[0]} for w, rows in runs.items()}
-    return {
-        "runs": count,
-        **middle,
-        "times as fast": middle["diffusers"]["seconds"] / middle["ours"]["seconds"],
-        "share of the peak memory": middle["ours"]["peak"] / middle["diffusers"]["peak"],
-    }
+    theirs = middle["diffusers"]
+    for name in ours:
+        middle[name]["times as fast"] = theirs["seconds"] / middle[name]["seconds"]
+        middle[name]["share of the peak memory"] = middle[name]["peak"] / theirs["peak"]
+    return {"runs": count, **middle}
 
 
 def stable_diffusion_folder(folder: Path, unet: Any = None, vae: Any = None, words: int = 4, layers: int = 2) -> Path:
@@ -95,13 +97,14 @@ def one_clip(whose: str, folder: Path, repeats: int = 3) -> dict[str, float]:
     torch.set_num_threads(2)
     settings = SamplingConfig(**sampling_of(find_model("emoji-video")))
     calls = [0]
-    if whose == "ours":
-        video: Any = load_pipeline("emoji-video")
+    if whose.startswith("ours"):
+        video: Any = load_pipeline("emoji-video", precision="bf16" if whose.endswith("bf16") else "fp32")
+        options = {"guidance_start": 0.0, "guidance_end": 1.0} if "throughout" in whose else {}
         forward = video.network.forward
         video.network.forward = lambda *a, **k: (calls.__setitem__(0, calls[0] + 1), forward(*a, **k))[1]
 
         def make() -> Any:
-            return video(PROMPT, seed=0)
+            return video(PROMPT, seed=0, **options)
 
     else:
         from diffusers import AnimateDiffPipeline, MotionAdapter, UNet2DConditionModel
@@ -142,7 +145,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         image: Any = load_pipeline("emoji-image")
         folder = stable_diffusion_folder(Path(scratch) / "model", load_picture_unet("emoji-image"), image.vae, *MINILM)
-        figures = in_turn("benchmarks.against_diffusers", folder, arguments.count)
+        figures = in_turn("benchmarks.against_diffusers", folder, arguments.count, OURS)
     RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.world_vdm import RECIPE
-from muybridge.systems.loading import load_pipeline, zoo_folder
+from muybridge.systems.loading import load_pipeline
+from muybridge.systems.model_folders import zoo_folder
 from muybridge.training.recipe import Recipe, load_recipe
 
 DETAIL = RECIPE.with_name("world-vdm-detail.yaml")

@@ -26,7 +26,8 @@ from muybridge.data.video_io import write_strip
 from muybridge.evaluation.frechet import clip_features, frechet_distance
 from muybridge.evaluation.motion import mean_frame_difference, order_ratio
 from muybridge.models.picture_features import PictureFeatures
-from muybridge.systems.loading import load_pipeline, zoo_folder
+from muybridge.systems.loading import load_pipeline
+from muybridge.systems.model_folders import zoo_folder
 from muybridge.systems.pipeline import from_uint8, to_uint8
 from muybridge.training.recipe import load_recipe
 

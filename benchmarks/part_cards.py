@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from benchmarks.cards import later_stages, read_log, training_of
 from benchmarks.world_vdm import RECIPE
-from muybridge.systems.loading import zoo_folder
+from muybridge.systems.model_folders import zoo_folder
 from muybridge.training.recipe import load_recipe
 
 FLUENT = "Animated and still Fluent emoji (MIT, Microsoft)"

@@ -19,12 +19,12 @@ from benchmarks.world_vdm import RECIPE
 from muybridge.data.emoji import EmojiConfig, EmojiSource
 from muybridge.data.registry import make_source
 from muybridge.models.content_prior import ContentPrior
-from muybridge.models.control import Control, advised_guidance, open_control_net
+from muybridge.models.control import Control, open_control_net
 from muybridge.models.frame_interpolation import along_flow, interpolator_named, linear
 from muybridge.models.image_text import SmallScorer, open_scorer
 from muybridge.models.structure import control_pictures, estimator_named
 from muybridge.systems.content_prior import likeness
-from muybridge.systems.loading import find_part, zoo_folder
+from muybridge.systems.model_folders import find_part, sampling_of, zoo_folder
 from muybridge.systems.pipeline import from_uint8, to_uint8
 from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
 from muybridge.training.recipe import load_recipe
@@ -78,7 +78,7 @@ def prior(count: int) -> dict[str, Any]:
 def control(structure: str, count: int) -> dict[str, Any]:
     pipeline, estimator = ZeroShotPipeline.open("emoji-image"), estimator_named(structure)
     folder = find_part(f"emoji-{structure}")
-    network, guidance = open_control_net(folder), advised_guidance(folder)
+    network, guidance = open_control_net(folder), sampling_of(folder).get("guidance_scale")
     source = EmojiSource(EmojiConfig("stills", 1, styles=("fluent",), split="validation"))
     chosen = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
     found: dict[str, list[float]] = {}

@@ -25,8 +25,9 @@ from muybridge.evaluation.frechet import clip_features, frechet_distance
 from muybridge.evaluation.motion import mean_frame_difference, seam_ratio
 from muybridge.models.latents import LatentSpace
 from muybridge.models.picture_features import PictureFeatures
-from muybridge.systems.loading import find_lora, find_part, load_pipeline, zoo_folder
+from muybridge.systems.loading import load_pipeline
 from muybridge.systems.long_video import interpolate_latents
+from muybridge.systems.model_folders import find_lora, find_part, zoo_folder
 from muybridge.systems.pipeline import from_uint8, to_uint8
 from muybridge.training.recipe import load_recipe
 

@@ -24,7 +24,8 @@ from muybridge.data.world.captions import describe, name_thing
 from muybridge.evaluation.judge import Verdict, judge
 from muybridge.evaluation.motion import frame_differences, seam_ratio
 from muybridge.systems.continuation import METHODS, extend_video
-from muybridge.systems.loading import load_pipeline, zoo_folder
+from muybridge.systems.loading import load_pipeline
+from muybridge.systems.model_folders import zoo_folder
 from muybridge.training.recipe import load_recipe
 
 DIRECTIONS = ("left", "right", "up", "down")

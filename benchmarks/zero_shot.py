@@ -26,12 +26,12 @@ from muybridge.data.emoji import EmojiConfig, EmojiSource, group_of
 from muybridge.data.world import WorldConfig, WorldSource
 from muybridge.evaluation.consistency import frame_consistency, warped_error
 from muybridge.evaluation.motion import psnr
-from muybridge.models.control import Control, advised_guidance, open_control_net
+from muybridge.models.control import Control, open_control_net
 from muybridge.models.image_text import open_scorer
 from muybridge.models.optical_flow import flow_between
 from muybridge.models.structure import control_pictures, estimator_named
 from muybridge.systems.control_video import ControlVideoConfig, control_video
-from muybridge.systems.loading import find_part, zoo_folder
+from muybridge.systems.model_folders import find_part, sampling_of, zoo_folder
 from muybridge.systems.pipeline import from_uint8
 from muybridge.systems.text2video_zero import ZeroConfig, text_to_video_zero
 from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
@@ -55,7 +55,7 @@ def flicker(count: int) -> dict[str, Any]:
         "ControlVideo, linear smoother": ControlVideoConfig(interpolator="linear"),
     }
     scores: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
-    told = {"num_inference_steps": 20, "guidance_scale": advised_guidance(folder)}
+    told = {"num_inference_steps": 20, "guidance_scale": sampling_of(folder).get("guidance_scale")}
     size = {"num_frames": FRAMES, "height": 64, "width": 64, **told}
     for i in range(count):
         scene, _ = source.scene(i)

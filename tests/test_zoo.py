@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.world_vdm import RECIPE, measure_words, triples_of
 from muybridge.data.registry import make_source
-from muybridge.systems.loading import bundled_models, load_pipeline, model_hash, zoo_folder
+from muybridge.systems.loading import load_pipeline
+from muybridge.systems.model_folders import bundled_models, model_hash, sampling_of, zoo_folder
 from muybridge.training.recipe import load_recipe
 
 PARENT = Path(__file__).parent.parent
@@ -110,9 +111,9 @@ def test_the_bundled_control_nets_draw_what_they_are_shown(name, words, scale, m
     """Outlines and depth of drawn things, at the guidance the nets were made for: pictures under them have them, free ones have not."""
     from benchmarks.parts import _likeness
     from muybridge.data.world import WorldConfig, WorldSource
-    from muybridge.models.control import Control, advised_guidance, open_control_net
+    from muybridge.models.control import Control, open_control_net
     from muybridge.models.structure import control_pictures, estimator_named
-    from muybridge.systems.loading import find_part
+    from muybridge.systems.model_folders import find_part
     from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
 
     config = WorldConfig(num_frames=1, num_clips=6, two_things=0.0, sizes=("large",), backgrounds=("light",))
@@ -122,7 +123,7 @@ def test_the_bundled_control_nets_draw_what_they_are_shown(name, words, scale, m
         estimator_named(name),
         find_part(f"emoji-{name}"),
     )
-    network, guidance = open_control_net(folder), advised_guidance(folder)
+    network, guidance = open_control_net(folder), sampling_of(folder).get("guidance_scale")
     assert guidance == 1.5
     told = {"seed": 0, "num_frames": 1, "guidance_scale": guidance}
     free, found = pipeline(words, **told).frames[0], []

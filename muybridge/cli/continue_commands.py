@@ -91,7 +91,7 @@ def interpolate(
 def _maker_of(video: Path) -> str:
     """The model that a video was made with from words, if it is still there."""
     from muybridge.data.video_io import read_recipe
-    from muybridge.systems.loading import find_model
+    from muybridge.systems.model_folders import find_model
 
     recipe = read_recipe(video)
     if recipe.get("command") in ("generate", "extend", "interpolate"):

@@ -21,7 +21,7 @@ def models(context: typer.Context) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from muybridge.systems.loading import bundled_models, model_hash, sampling_of
+    from muybridge.systems.model_folders import bundled_models, model_hash, sampling_of
 
     table = Table("name", "frames", "size", "steps", "weights", "hash", "what it is")
     for name, folder in bundled_models().items():

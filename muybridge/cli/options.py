@@ -62,7 +62,7 @@ def check_outputs(model: str, paths: list[Path], upscale: int) -> None:
         UserError: an unknown model, a factor out of range, or a file that cannot be written.
     """
     from muybridge.data.video_io import FORMATS, check_writable
-    from muybridge.systems.loading import find_model
+    from muybridge.systems.model_folders import find_model
 
     find_model(model)
     if not 1 <= upscale <= 64:
@@ -99,7 +99,7 @@ def use_loras(pipeline: Any, loras: list[str]) -> None:
     """Merge what `--lora` names, in order."""
     for text in loras:
         from muybridge.models.lora import parse_lora
-        from muybridge.systems.loading import find_lora
+        from muybridge.systems.model_folders import find_lora
 
         name, scale = parse_lora(text)
         pipeline.use_lora(find_lora(name), scale)

@@ -118,9 +118,8 @@ def control(
     """
     check_outputs(model, [output], upscale)
     from muybridge.data.folder import cache_folder
-    from muybridge.models.control import advised_guidance
     from muybridge.systems.control_video import ControlVideoConfig, control_video_steps
-    from muybridge.systems.loading import find_part
+    from muybridge.systems.model_folders import find_part, sampling_of
     from muybridge.systems.recipes_of_edits import config_values, open_editor
     from muybridge.systems.recipes_of_edits import control as make
     from muybridge.systems.text2video_zero import ZeroConfig, network_steps
@@ -132,7 +131,8 @@ def control(
     )  # fmt: skip
     options = {"method": method, "controls": wanted, "negative": negative, "config": config_values(config)}
     if guidance_scale is None:
-        advised = [advised_guidance(find_part(c["net"])) for c in wanted]
+        # much guidance outvotes the structure: ControlNets of ours say which they were made for
+        advised = [sampling_of(find_part(c["net"])).get("guidance_scale") for c in wanted]
         guidance_scale = min((scale for scale in advised if scale is not None), default=None)
     settings = given_settings(num_inference_steps=steps, guidance_scale=guidance_scale, fps=fps)
     pipeline: Any = open_editor(model, "control", device, precision)
@@ -194,7 +194,7 @@ def read_source(video: Path, max_frames: int = 0) -> tuple[Any, float, str]:
 def parse_controls(control: list[str], nets: list[str]) -> list[dict[str, Any]]:
     """`--control depth:0.5 --control-net FOLDER` as a recipe keeps them."""
     from muybridge.models.structure import ESTIMATORS
-    from muybridge.systems.loading import find_part
+    from muybridge.systems.model_folders import find_part
 
     if len(nets) not in (0, len(control)):
         raise UserError(f"{len(control)} --control but {len(nets)} --control-net: give one for each, or none")

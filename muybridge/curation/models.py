@@ -10,7 +10,7 @@ import torch
 
 from muybridge.errors import UserError
 from muybridge.models.image_text import ImageTextScorer, open_scorer
-from muybridge.systems.loading import find_part
+from muybridge.systems.model_folders import find_part
 from muybridge.systems.pipeline import from_uint8
 
 

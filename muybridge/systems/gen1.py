@@ -35,7 +35,8 @@ from muybridge.models.widened import with_more_inputs
 from muybridge.systems.contract import Losses, TrainingBatch
 from muybridge.systems.gen1_pipeline import Gen1Pipeline, depth_video, structure_latents
 from muybridge.systems.latent_diffusion import SCHEDULER, write_settings
-from muybridge.systems.loading import find_part, load_picture_unet
+from muybridge.systems.loading import load_picture_unet
+from muybridge.systems.model_folders import find_part
 from muybridge.systems.pipeline import to_uint8
 from muybridge.systems.stable_video_pipeline import context_of
 

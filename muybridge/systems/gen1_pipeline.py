@@ -20,7 +20,8 @@ from muybridge.models.latents import LatentSpace, frames_to_batch
 from muybridge.models.structure_level import LEVELS, coarsened, level_channels
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.systems.latent_pipeline import VideoCondition
-from muybridge.systems.pipeline import SamplingConfig, VideoOutput, VideoPipeline
+from muybridge.systems.pipeline import VideoOutput, VideoPipeline
+from muybridge.systems.settings import SamplingConfig
 from muybridge.systems.stable_video_pipeline import context_of
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError
-from muybridge.systems.loading import PICKLES
+from muybridge.systems.model_folders import PICKLES
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -24,7 +24,7 @@ from muybridge.errors import UserError, nearest
 from muybridge.models.latents import LatentSpace
 from muybridge.models.text_encoder import TextConfig
 from muybridge.systems.contract import Losses, TrainingBatch
-from muybridge.systems.loading import find_part
+from muybridge.systems.model_folders import find_part
 
 #: Stable Diffusion's noise table, ended at zero SNR so that the first step starts from what training saw (2305.08891).
 SCHEDULER: dict[str, Any] = {

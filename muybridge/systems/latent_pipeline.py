@@ -23,9 +23,9 @@ from muybridge.models.control import Residuals
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latents import LatentSpace, batch_to_frames, frames_to_batch
 from muybridge.models.opening import open_network
-from muybridge.models.packaged import WEIGHTS
 from muybridge.nn.text_conditioning import TextCondition
-from muybridge.systems.pipeline import SamplingConfig, VideoOutput, VideoPipeline
+from muybridge.systems.pipeline import VideoOutput, VideoPipeline
+from muybridge.systems.settings import SamplingConfig
 
 
 def predict_frames(
@@ -120,7 +120,7 @@ class LatentPipeline(VideoPipeline):
         from diffusers import UNet2DConditionModel
 
         space = LatentSpace.open(folder / "vae")
-        network = open_network(UNet2DConditionModel, folder / "unet", WEIGHTS, dtype)
+        network = open_network(UNet2DConditionModel, folder / "unet", dtype)
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
         extra = folder / "muybridge.json"
         ours = json.loads(extra.read_text(encoding="utf-8")) if extra.is_file() else _foreign(folder, network, space)

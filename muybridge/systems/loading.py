@@ -1,21 +1,19 @@
-"""Finding and opening saved models: bundled ones by name, others by folder. Safetensors only."""
+"""Opening saved models for sampling. Safetensors only."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from muybridge.errors import UserError, nearest
-from muybridge.models import NETWORKS
-from muybridge.models.opening import cast
+from muybridge.models.opening import cast, open_network
 from muybridge.models.packaged import WEIGHTS
 from muybridge.nn.layout import suit_cpu
+from muybridge.systems.model_folders import DEFAULT_MODEL, IMAGE_MODELS, check_weights, find_model, find_part, index_of
 from muybridge.systems.pipeline import VideoPipeline
 from muybridge.systems.pixel_pipeline import TextToVideoPipeline
 
@@ -25,73 +23,8 @@ if TYPE_CHECKING:
 
     from muybridge.systems.latent_pipeline import LatentPipeline
 
-DEFAULT_MODEL = "emoji-video"
 #: What a network's weights are kept and computed in.
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-
-
-def zoo_folder() -> Path:
-    return Path(str(files("muybridge") / "zoo"))
-
-
-def bundled_models() -> dict[str, Path]:
-    """Names and folders of the models inside the package."""
-    return {p.parent.name: p.parent for p in sorted(zoo_folder().glob("*/model_index.json"))}
-
-
-def find_model(name: str) -> Path:
-    """The folder of a bundled model's name or of a path.
-
-    Raises:
-        UserError: neither a bundled model nor a model folder.
-    """
-    bundled = bundled_models()
-    if name in bundled:
-        return bundled[name]
-    folder = Path(name).expanduser()
-    if (folder / "model_index.json").is_file():
-        return folder
-    if folder.is_dir():
-        raise UserError(
-            f"{name}: a folder without model_index.json; expected a saved pipeline, such as runs/NAME/model"
-        )
-    raise UserError(f"unknown model {name!r}; {nearest(name, bundled)}; or give the folder of a saved pipeline")
-
-
-def sampling_of(folder: Path) -> dict[str, Any]:
-    """A model's own sampling settings, without opening it."""
-    extra = folder / "muybridge.json"
-    values = json.loads(extra.read_text(encoding="utf-8")) if extra.is_file() else _index(folder)
-    return dict(values.get("sampling", {}))
-
-
-def find_part(name: str) -> Path:
-    """The folder of one part of a model: of a bundled one ("emoji-image/vae"), or a path.
-
-    Raises:
-        UserError: neither.
-    """
-    for folder in (zoo_folder() / name, Path(name).expanduser()):
-        if (folder / "config.json").is_file():
-            return folder
-    raise UserError(
-        f"{name!r}: no part of a model there (a folder with config.json). Bundled models: {', '.join(bundled_models())}"
-    )
-
-
-def find_lora(name: str) -> Path:
-    """A LoRA's file: a path, a folder that holds one, or a bundled one's name.
-
-    Raises:
-        UserError: none of these.
-    """
-    given = Path(name).expanduser()
-    for path in (given, given / LORA, zoo_folder() / name / LORA):
-        if path.is_file():
-            return path
-    bundled = sorted(p.parent.name for p in zoo_folder().glob(f"*/{LORA}"))
-    raise UserError(f"no LoRA file at {name}; bundled are: {', '.join(bundled) or 'none'}")
 
 
 def load_pipeline(
@@ -116,7 +49,7 @@ def load_pipeline(
     """
     dtype = _checked(device, precision)
     folder = find_model(name)
-    index = _index(folder)
+    index = index_of(folder)
     check_weights(folder, index)
     try:
         pipeline = _open(folder, str(index.get("_class_name")), image_class, picture, dtype)
@@ -172,8 +105,8 @@ def _open(
         return _open_gen1(folder)
     if kind != "TextToVideoPipeline":
         raise UserError(f"{folder}: a {kind}; expected a pipeline of muybridge or a StableDiffusionPipeline")
-    module, cls = _index(folder)["network"]
-    network = open_whole_network(folder / "network", getattr(importlib.import_module(module), cls))
+    module, cls = index_of(folder)["network"]
+    network = open_network(getattr(importlib.import_module(module), cls), folder / "network")
     options = {"torch_dtype": torch.float32, "local_files_only": True}
     return TextToVideoPipeline.from_pretrained(str(folder), network=network, **options)
 
@@ -199,14 +132,13 @@ def _open_inflated(folder: Path, picture_model: str = "") -> VideoPipeline:
     from muybridge.models.compact import read_weights
     from muybridge.models.inflated_unet import InflatedUNet
     from muybridge.models.latents import LatentSpace
-    from muybridge.models.opening import open_network
     from muybridge.models.video_autoencoder import load_decoder
     from muybridge.systems.latent_pipeline import InflatedPipeline
 
     settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
     if picture_model:
         settings["image"] = picture_model
-    picture = open_network(UNet2DConditionModel, find_part(f"{settings['image']}/unet"), WEIGHTS)
+    picture = open_network(UNet2DConditionModel, find_part(f"{settings['image']}/unet"))
     temporal = json.loads((folder / "temporal" / "config.json").read_text(encoding="utf-8"))
     network = InflatedUNet.from_image_model(picture, temporal, copied=False)
     weights = {k: v.float() for k, v in read_weights(folder / "temporal" / WEIGHTS).items()}
@@ -230,29 +162,10 @@ def _open_image_to_video(folder: Path) -> VideoPipeline:
     from muybridge.systems.stable_video_pipeline import ImageToVideoPipeline
 
     settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
-    network = open_whole_network(folder / "network", InflatedUNet)
+    network = open_network(InflatedUNet, folder / "network")
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
     scorer = open_scorer(find_part(settings["scorer"]))
     return ImageToVideoPipeline(network, vae, scorer, settings["sampling"])
-
-
-def open_whole_network(folder: Path, network_class: Any) -> Any:
-    """A network saved whole, its weights packed or not, float32.
-
-    Raises:
-        UserError: tensors missing from its weights, or left over.
-    """
-    from muybridge.models.compact import read_weights
-
-    network = network_class.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    wrong = network.load_state_dict(read_weights(folder / WEIGHTS), strict=False)
-    for names, what in (
-        (wrong.missing_keys, "are missing from"),
-        (wrong.unexpected_keys, "are not known but stand in"),
-    ):
-        if names:
-            raise UserError(f"{folder}: {len(names)} tensors {what} its weights, the first is {names[0]}")
-    return network.float()
 
 
 def _open_gen1(folder: Path) -> VideoPipeline:
@@ -263,7 +176,7 @@ def _open_gen1(folder: Path) -> VideoPipeline:
     from muybridge.systems.gen1_pipeline import Gen1Pipeline
 
     settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
-    network = open_whole_network(folder / "network", InflatedUNet)
+    network = open_network(InflatedUNet, folder / "network")
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
     scorer = open_scorer(find_part(settings["scorer"]))
     where = str(find_part(settings["prior"]))
@@ -280,77 +193,10 @@ def load_network_weights(network: nn.Module, name: str) -> None:
     from muybridge.models.compact import read_weights
 
     folder = find_model(name)
-    check_weights(folder, _index(folder))
+    check_weights(folder, index_of(folder))
     part = next(p for p in ("network", "unet", "temporal") if (folder / p / WEIGHTS).is_file())
     target = network.get_submodule("temporal") if part == "temporal" else network
     try:
         target.load_state_dict(read_weights(folder / part / WEIGHTS))
     except RuntimeError as error:
         raise UserError(f"{name}: its weights do not fit this recipe's network: {str(error)[:500]}") from error
-
-
-def model_hash(folder: Path) -> str:
-    """First 16 hex digits of the SHA-256 over a model's weights and configs, and of the picture model it names; written into every video."""
-    digest = hashlib.sha256()
-    settings = folder / "muybridge.json"
-    named = json.loads(settings.read_text(encoding="utf-8")).get("image") if settings.is_file() else None
-    if named:
-        digest.update(model_hash(find_model(named)).encode())
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".safetensors", ".json") and path.is_file():
-            digest.update(path.relative_to(folder).as_posix().encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _index(folder: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{folder}/model_index.json cannot be read: {error}") from error
-    return found
-
-
-def check_weights(folder: Path, index: dict[str, Any]) -> None:
-    """Look at every network of a model folder without loading it.
-
-    Raises:
-        UserError: a class that is not known, weights missing, pickled, damaged or cut short.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    for name, entry in _networks(folder, index).items():
-        importlib.import_module(entry[0])  # diffusers opens only modules that are already imported
-        weights = folder / name / WEIGHTS
-        if not weights.is_file():
-            pickled = [p.name for p in (folder / name).glob("*") if p.suffix in PICKLES]
-            if pickled:
-                raise UserError(
-                    f"{folder / name}: holds pickled weights ({pickled[0]}), which can run code when opened and are refused; "
-                    "convert them to safetensors first"
-                )
-            raise UserError(f"{folder / name}: {WEIGHTS} is missing")
-        try:
-            with safe_open(weights, "pt") as file:
-                file.keys()
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{weights}: damaged or cut short ({error}); copy it again") from error
-
-
-#: A LoRA's file name, as diffusers has it.
-LORA = "pytorch_lora_weights.safetensors"
-#: Folder classes of diffusers that are image models here.
-IMAGE_MODELS = ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline")
-INFLATED = ("muybridge.models.inflated_unet", "InflatedUNet")
-#: Parts of a Stable Diffusion folder that are networks of diffusers; the others are a scheduler and text encoders.
-STABLE_DIFFUSION_PARTS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
-
-
-def _networks(folder: Path, index: dict[str, Any]) -> dict[str, list[Any]]:
-    parts = {k: v for k, v in index.items() if not k.startswith("_") and isinstance(v, list) and len(v) == 2}
-    if index.get("_class_name") in IMAGE_MODELS:
-        return {name: ["diffusers", cls] for name, cls in STABLE_DIFFUSION_PARTS.items()}
-    for name, entry in parts.items():
-        if tuple(entry) not in (*NETWORKS.values(), INFLATED):
-            raise UserError(f"{folder}: component {name} is a {entry[0]}.{entry[1]}; expected a network of muybridge")
-    return parts

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from muybridge.diffusion.schedule import schedule_from_name
 from muybridge.diffusion.tables import level_grid
 from muybridge.nn.text_conditioning import TextCondition
-from muybridge.systems.pipeline import SamplingConfig, VideoPipeline
+from muybridge.systems.pipeline import VideoPipeline
+from muybridge.systems.settings import SamplingConfig
 
 
 class TextToVideoPipeline(VideoPipeline):

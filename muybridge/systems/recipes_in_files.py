@@ -14,8 +14,8 @@ from muybridge.diffusion.samplers import SamplerState
 from muybridge.errors import UserError
 from muybridge.systems.continuation import CONTINUATION_SAMPLER, at_model_size, extend_video, interpolate_video
 from muybridge.systems.latent_pipeline import InflatedPipeline
-from muybridge.systems.loading import find_model, model_hash
 from muybridge.systems.long_video import interpolate_latents
+from muybridge.systems.model_folders import find_model, model_hash
 from muybridge.systems.pipeline import VideoPipeline, from_uint8, to_uint8
 from muybridge.systems.stable_video_pipeline import ImageToVideoPipeline
 

@@ -20,7 +20,8 @@ from muybridge.systems.control_video import ControlVideoConfig, control_video
 from muybridge.systems.editing import redraw, sample_from
 from muybridge.systems.gen1_pipeline import Gen1Pipeline, depth_video
 from muybridge.systems.latent_pipeline import InflatedPipeline
-from muybridge.systems.loading import PRECISIONS, find_model, find_part, load_pipeline
+from muybridge.systems.loading import PRECISIONS, load_pipeline
+from muybridge.systems.model_folders import find_model, find_part
 from muybridge.systems.pipeline import VideoOutput, VideoPipeline, from_uint8
 from muybridge.systems.recipes_in_files import Made, frames_hash, recipe_base
 from muybridge.systems.text2video_zero import ZeroConfig, instruct_video, text_to_video_zero

@@ -26,12 +26,14 @@ from muybridge.errors import UserError
 from muybridge.models.image_text import ImageTextScorer, open_scorer
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latents import LatentSpace
+from muybridge.models.opening import open_network
 from muybridge.models.text_encoder import TextConfig
 from muybridge.models.widened import with_more_inputs
 from muybridge.nn.low_rank import add_adapters, is_adapter
 from muybridge.systems.contract import Losses, TrainingBatch
 from muybridge.systems.latent_diffusion import write_settings
-from muybridge.systems.loading import LORA, find_model, find_part, load_picture_unet, open_whole_network
+from muybridge.systems.loading import load_picture_unet
+from muybridge.systems.model_folders import LORA, find_model, find_part
 from muybridge.systems.stable_video_pipeline import SCALARS, ImageToVideoPipeline, context_of
 
 LAYERS: dict[str, Any] = {
@@ -205,7 +207,7 @@ class CameraLoRA(StableVideo):
         super().__init__({"image": settings["image"], "scorer": settings["scorer"]}, diffusion, text)
 
     def build(self) -> InflatedUNet:
-        network: InflatedUNet = open_whole_network(find_model(self.base) / "network", InflatedUNet)
+        network: InflatedUNet = open_network(InflatedUNet, find_model(self.base) / "network")
         if not add_adapters(network, self.rank, in_temporal_attention):
             raise UserError(f"model.base: {self.base} has no temporal attention to adapt")
         return network

@@ -17,7 +17,8 @@ from muybridge.models.image_text import ImageTextScorer
 from muybridge.models.latents import LatentSpace
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.systems.latent_pipeline import VideoCondition
-from muybridge.systems.pipeline import SamplingConfig, VideoOutput, VideoPipeline
+from muybridge.systems.pipeline import VideoOutput, VideoPipeline
+from muybridge.systems.settings import SamplingConfig
 
 #: What the network is told of a clip, in the order of diffusers' `added_time_ids`.
 SCALARS = ("fps", "motion_bucket", "noise_augmentation")

@@ -23,7 +23,8 @@ from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.process import renoise
 from muybridge.diffusion.samplers import SamplerState, sample_ddim
 from muybridge.errors import UserError
-from muybridge.systems.pipeline import SamplingConfig, VideoOutput, to_uint8
+from muybridge.systems.pipeline import VideoOutput, to_uint8
+from muybridge.systems.settings import SamplingConfig
 from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
 
 OnStep = Callable[[SamplerState], None]

@@ -30,7 +30,7 @@ def test_it_opens_what_diffusers_opens(folder, kind):
     there = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32).eval()
     if kind == "packed":
         pack_file(folder / WEIGHTS)
-    opened = open_network(UNet2DConditionModel, folder, WEIGHTS)
+    opened = open_network(UNet2DConditionModel, folder)
     assert list(opened.state_dict()) == list(there.state_dict()) and not opened.training
     assert not any(p.requires_grad or p.is_meta for p in opened.parameters())
     assert opened.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
@@ -51,7 +51,7 @@ def test_damage_is_told(folder):
     def refused(changed, words):
         save_file(changed, folder / WEIGHTS)
         with pytest.raises(UserError, match=words):
-            open_network(UNet2DConditionModel, folder, WEIGHTS)
+            open_network(UNet2DConditionModel, folder)
 
     refused({k: v for k, v in weights.items() if k != name}, "missing from its weights, the first is conv_in.weight")
     refused({**weights, "more": torch.zeros(2)}, "more stands in its weights")
@@ -61,4 +61,4 @@ def test_damage_is_told(folder):
     for cut, words in ((data[: len(data) // 2], "cut short"), (data[:4], "readable"), (b"x" * 100, "damaged|readable")):
         (folder / WEIGHTS).write_bytes(cut)
         with pytest.raises(UserError, match=words):
-            open_network(UNet2DConditionModel, folder, WEIGHTS)
+            open_network(UNet2DConditionModel, folder)

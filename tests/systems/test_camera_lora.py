@@ -12,8 +12,10 @@ from muybridge.data.camera import CameraConfig, moved
 from muybridge.data.registry import make_source
 from muybridge.errors import UserError
 from muybridge.models.lora import apply_lora
+from muybridge.models.opening import open_network
 from muybridge.nn.low_rank import add_adapters, is_adapter
-from muybridge.systems.loading import LORA, find_lora, find_model, load_pipeline, open_whole_network
+from muybridge.systems.loading import load_pipeline
+from muybridge.systems.model_folders import LORA, find_lora, find_model
 from muybridge.systems.stable_video import in_temporal_attention
 from muybridge.training.recipe import Recipe, TrainingConfig
 from muybridge.training.trainer import Trainer
@@ -61,7 +63,7 @@ def test_the_source_and_its_errors():
 def network():
     from muybridge.models.inflated_unet import InflatedUNet
 
-    return open_whole_network(find_model("emoji-animate") / "network", InflatedUNet).eval()
+    return open_network(InflatedUNet, find_model("emoji-animate") / "network")
 
 
 def inputs(network):

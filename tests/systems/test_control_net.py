@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from diffusers import ControlNetModel
 
-from muybridge.models.control import advised_guidance, open_control_net
+from muybridge.models.control import open_control_net
+from muybridge.systems.model_folders import sampling_of
 from tests.systems.conftest import SAMPLING
 from tests.systems.test_latent import recipe_of, trained_beside_a_frozen_image
 
@@ -16,4 +17,4 @@ def test_a_control_net_trains_beside_a_frozen_picture_model(tmp_path, picture_mo
     folder = trained_beside_a_frozen_image(recipe, tmp_path / "run", "control.")
     ours, theirs = open_control_net(folder), ControlNetModel.from_pretrained(str(folder), local_files_only=True)
     assert all(torch.equal(v, theirs.state_dict()[n]) for n, v in ours.state_dict().items())
-    assert advised_guidance(folder) == 1.5 and advised_guidance(tmp_path) is None
+    assert sampling_of(folder).get("guidance_scale") == 1.5 and sampling_of(tmp_path).get("guidance_scale") is None

@@ -267,7 +267,7 @@ def test_a_whole_diffusers_folder(picture_model, tmp_path):
 
 def test_temporal_layers_behind_another_picture_model(picture_model, tmp_path, latent_space):
     """The swap: another picture model's weights, the same temporal layers; written into recipes, replayed, and covered by hashes."""
-    from muybridge.systems.loading import model_hash
+    from muybridge.systems.model_folders import model_hash
     from muybridge.systems.recipes_in_files import make_videos, replay
 
     system = VideoLDM({"image": str(picture_model)}, {}, TEXT)

@@ -12,10 +12,12 @@ from muybridge.errors import UserError
 from muybridge.evaluation.motion import seam_ratio
 from muybridge.models import build_network
 from muybridge.systems.continuation import extend_video, interpolate_video
-from muybridge.systems.loading import find_model, load_pipeline, model_hash
-from muybridge.systems.pipeline import SamplingConfig, from_uint8, to_uint8
+from muybridge.systems.loading import load_pipeline
+from muybridge.systems.model_folders import find_model, model_hash
+from muybridge.systems.pipeline import from_uint8, to_uint8
 from muybridge.systems.pixel_pipeline import TextToVideoPipeline
 from muybridge.systems.recipes_in_files import frames_hash, make_videos, replay
+from muybridge.systems.settings import SamplingConfig
 from tests.conftest import TINY_MODEL, randomise
 
 SAMPLING = {"num_frames": 6, "height": 16, "width": 16, "num_inference_steps": 4, "guidance_scale": 3.0}
