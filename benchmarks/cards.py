@@ -181,7 +181,7 @@ The decoder tuned on video (`recipes/emoji-decoder.yaml`, {decoder_steps:,} step
 {decoder["tuned decoder"]["motion distance"]:.2f} against {decoder["picture decoder"]["motion distance"]:.2f}, {percent(decoder["flicker lowered by"])} lower (wanted: 30 %, {verdict(decoder["flicker lowered by"] >= 0.3)}); error of frame differences
 {decoder["tuned decoder"]["error of frame differences, grey levels"]:.2f} against {decoder["picture decoder"]["error of frame differences, grey levels"]:.2f} grey levels (`python -m benchmarks.picture_to_video decoder`, {decoder["clips"]} clips).
 
-Words and motion were measured with a decoder that has since been put back to this one.
+{figures.get("note", "")}
 
 Licence of the weights: Apache-2.0.
 """

@@ -22,7 +22,7 @@ SamplerName = Annotated[
 Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 is off; higher follows the words more.")]
 GuidanceStart = Annotated[float | None, typer.Option(help="Share of the run, 0 to 1, before which nothing is guided.")]
 GuidanceEnd = Annotated[
-    float | None, typer.Option(help="Share of the run from which on nothing is guided: those steps cost half.")
+    float | None, typer.Option(help="Share of the run from which on nothing is guided: those steps cost less.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[

@@ -5,7 +5,6 @@ Source: 2302.05543; several at once as in diffusers' MultiControlNetModel.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,7 @@ from diffusers import ControlNetModel
 from torch import Tensor
 
 from muybridge.errors import UserError
-from muybridge.models.compact import read_weights
-from muybridge.models.opening import cast
+from muybridge.models.opening import open_network
 from muybridge.models.packaged import WEIGHTS
 from muybridge.nn.layout import suit_cpu
 
@@ -71,11 +69,8 @@ def open_control_net(folder: Path, dtype: torch.dtype = torch.float32) -> Contro
     if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
         raise UserError(f"ControlNet {folder}: expected a folder with config.json and {WEIGHTS}")
     try:
-        made = ControlNetModel.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        made.load_state_dict(read_weights(folder / WEIGHTS))
+        opened = open_network(ControlNetModel, folder, dtype).requires_grad_(False)
     except Exception as error:  # torch and safetensors raise many kinds for damaged files
         raise UserError(f"ControlNet {folder}: it cannot be opened: {str(error)[:500]}") from error
-    cast(made, dtype).eval().requires_grad_(False)
-    suit_cpu(made)
-    opened: ControlNetModel = made
+    suit_cpu(opened)
     return opened

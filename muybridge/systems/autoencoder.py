@@ -110,9 +110,10 @@ class Autoencoder:
         error = (out.sample - x).abs().flatten(1).mean(1)
         look, change = self.perceptual.to(x.device).of_videos(out.sample, x)
         error = error + weights.perceptual * look
-        if self.picture:
-            moved = (out.sample - x).diff(dim=2).abs().flatten(1).mean(1)
-            error = error + weights.motion * moved + weights.perceptual_motion * change
+        if weights.motion:
+            error = error + weights.motion * (out.sample - x).diff(dim=2).abs().flatten(1).mean(1)
+        if weights.perceptual_motion:
+            error = error + weights.perceptual_motion * change
         adversarial = weights.adversarial if batch.step >= weights.critic_start else 0.0
         total = error + weights.kl * out.kl + adversarial * out.maker + out.judge
         return Losses(total, error.detach(), torch.full_like(error, torch.inf))

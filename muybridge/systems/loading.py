@@ -148,7 +148,7 @@ def _open_inflated(folder: Path, picture_model: str = "") -> VideoPipeline:
         if unknown:
             raise UserError(f"{folder}: its picture weights do not fit {settings['image']}: {unknown[0]}")
     vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
-    pipeline = InflatedPipeline(network.float(), vae, **settings)
+    pipeline = InflatedPipeline(network, vae, **settings)
     pipeline.swapped = picture_model
     if (folder / "decoder").is_dir():
         pipeline.space = LatentSpace(vae, decoder=load_decoder(folder / "decoder", vae))
