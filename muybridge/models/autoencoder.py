@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from muybridge.errors import UserError
 from muybridge.models.critics import PatchCritic, critic_losses
-from muybridge.models.latents import batch_to_frames, frames_to_batch, shrink_of
-from muybridge.models.video_autoencoder import VideoAutoencoder
+from muybridge.models.latents import LatentSpace, batch_to_frames, frames_to_batch, shrink_of
+from muybridge.models.video_autoencoder import VideoAutoencoder, read_decoder
 
 #: How fast the running mean square of the latents follows.
 SCALE_MEMORY = 0.99
@@ -64,6 +66,23 @@ class AutoencoderWithCritic(nn.Module):
         kl = 0.5 * power.flatten(1).mean(1).unflatten(0, (batch, -1)).mean(1)
         maker, judge = critic_losses(self.critic, video, sample)
         return Reconstruction(sample, kl, maker, judge)
+
+    def start_from(self, folder: Path) -> None:
+        """Take a saved autoencoder's weights, or a saved temporal decoder's; the critic stays as it is.
+
+        Raises:
+            UserError: none is there, or its weights do not fit.
+        """
+        if isinstance(self.vae, VideoAutoencoder):
+            read_decoder(self.vae, folder)
+            return
+        saved = LatentSpace.open(folder).vae
+        try:
+            self.vae.load_state_dict(saved.state_dict())
+        except RuntimeError as error:
+            raise UserError(
+                f"{folder}: its weights do not fit this recipe's autoencoder: {str(error)[:500]}"
+            ) from error
 
     @property
     def picture(self) -> AutoencoderKL:

@@ -5,11 +5,9 @@ Source: 1801.03924 (LPIPS), 2207.13686 (ST-LPIPS); the published weights lie in 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, normalize, pad, relu
 
-from muybridge.models.latents import frames_to_batch
 from muybridge.models.packaged import packaged_weights
 
 REQUIREMENT = "stlpips-pytorch==0.0.2"
@@ -57,29 +55,11 @@ class PerceptualDistance(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """[B, 3, H, W] twice, in [-1, 1], at least 16 pixels a side -> [B]."""
-        return torch.stack([self._weighed(k, d) for k, d in enumerate(self._differences(a, b))]).sum(0)
-
-    def of_videos(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 3, F, H, W] twice -> how different frames look, and how different their change from frame to frame looks, each [B].
-
-        The second is 0 for an error that stays the same over time, and large for one that flickers; 0 for a single frame.
-        """
-        look = change = a.new_zeros(len(a))
-        for k, difference in enumerate(self._differences(frames_to_batch(a), frames_to_batch(b))):
-            look = look + self._weighed(k, difference).unflatten(0, (len(a), -1)).mean(1)
-            moved = difference.unflatten(0, (len(a), -1)).diff(dim=1)
-            if moved.shape[1]:
-                change = change + self._weighed(k, moved.flatten(0, 1)).unflatten(0, (len(a), -1)).mean(1)
-        return look, change
-
-    def _differences(self, a: Tensor, b: Tensor) -> list[Tensor]:
-        """Five maps, of features of unit length."""
-        pairs = zip(self.features(a), self.features(b), strict=True)
-        return [normalize(left, dim=1) - normalize(right, dim=1) for left, right in pairs]
-
-    def _weighed(self, k: int, difference: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B], the mean of its squares, channels weighed as the package learned them."""
-        return conv2d(difference.square(), self._of(f"lin{k}.model.1.weight")).mean((1, 2, 3))
+        total = a.new_zeros(len(a))
+        for k, (left, right) in enumerate(zip(self.features(a), self.features(b), strict=True)):
+            difference = (normalize(left, dim=1) - normalize(right, dim=1)).square()
+            total = total + conv2d(difference, self._of(f"lin{k}.model.1.weight")).mean((1, 2, 3))
+        return total
 
 
 def perceptual_distance() -> PerceptualDistance:

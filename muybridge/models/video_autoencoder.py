@@ -131,13 +131,24 @@ def load_decoder(folder: Path, vae: AutoencoderKL) -> VideoAutoencoder:
     Raises:
         UserError: weights that do not fit.
     """
+    model = VideoAutoencoder.from_image_model(vae)
+    read_decoder(model, folder)
+    return model.eval().requires_grad_(False)
+
+
+def read_decoder(model: VideoAutoencoder, folder: Path) -> None:
+    """Copy the decoder in `folder` into a video autoencoder.
+
+    Raises:
+        UserError: none is there, or its weights do not fit.
+    """
     if not (folder / DECODER).is_file():
         raise UserError(f"{folder}: {DECODER} is missing")
-    model = VideoAutoencoder.from_image_model(vae)
-    wrong = model.load_state_dict({k: v.float() for k, v in read_weights(folder / DECODER).items()}, strict=False)
-    if wrong.unexpected_keys or any(not k.startswith(ENCODER) for k in wrong.missing_keys):
+    weights = {k: v.float() for k, v in read_weights(folder / DECODER).items()}
+    shapes = {k: v.shape for k, v in model.state_dict().items() if not k.startswith(ENCODER)}
+    if {k: v.shape for k, v in weights.items()} != shapes:
         raise UserError(f"{folder}: its decoder is of another build than the picture autoencoder's")
-    return model.eval().requires_grad_(False)
+    model.load_state_dict(weights, strict=False)
 
 
 # --- Stable Video Diffusion's files -----------------------------------------------------------------------------------

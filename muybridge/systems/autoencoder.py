@@ -40,7 +40,6 @@ class AutoencoderObjective:
         perceptual: of the perceptual distance, against 1 for the mean absolute error.
         motion: of the mean absolute error of frame differences, which is what flicker is; for a decoder with time. Our choice: the
             paper names reconstruction and critic alone.
-        perceptual_motion: of the perceptual distance of frame differences, for flicker of shapes. Our choice too.
         kl: of the KL, mean over latent values.
         adversarial: of the critic's opinion, from step `critic_start` on; the critic itself learns from step 0.
         critic_width, critic_frames: channels of its first layer, and its kernel's extent in time (1 judges pictures).
@@ -48,7 +47,6 @@ class AutoencoderObjective:
 
     perceptual: float = 0.5
     motion: float = 0.0
-    perceptual_motion: float = 0.0
     kl: float = 1e-4
     adversarial: float = 0.02
     critic_start: int = 500
@@ -75,10 +73,8 @@ class Autoencoder:
         if self.picture and self.model_config:
             raise UserError(f"model: unknown key {next(iter(self.model_config))!r} beside temporal_decoder_of")
         self.objective = from_mapping(AutoencoderObjective, objective, "objective")
-        if not self.picture and (self.objective.motion or self.objective.perceptual_motion):
-            raise UserError(
-                "objective: motion and perceptual_motion are for a decoder with time (model.temporal_decoder_of)"
-            )
+        if self.objective.motion and not self.picture:
+            raise UserError("objective: motion is for a decoder with time (model.temporal_decoder_of)")
 
     @cached_property
     def perceptual(self) -> PerceptualDistance:
@@ -108,12 +104,11 @@ class Autoencoder:
         noise = [torch.randn(shape, generator=generator_for(batch.seed, "train", batch.step, p)) for p in batch.places]
         out = model(x, torch.stack(noise).to(x))
         error = (out.sample - x).abs().flatten(1).mean(1)
-        look, change = self.perceptual.to(x.device).of_videos(out.sample, x)
-        error = error + weights.perceptual * look
+        if weights.perceptual:
+            look = self.perceptual.to(x.device)(frames_to_batch(out.sample), frames_to_batch(x))
+            error = error + weights.perceptual * look.unflatten(0, (len(x), -1)).mean(1)
         if weights.motion:
             error = error + weights.motion * (out.sample - x).diff(dim=2).abs().flatten(1).mean(1)
-        if weights.perceptual_motion:
-            error = error + weights.perceptual_motion * change
         adversarial = weights.adversarial if batch.step >= weights.critic_start else 0.0
         total = error + weights.kl * out.kl + adversarial * out.maker + out.judge
         return Losses(total, error.detach(), torch.full_like(error, torch.inf))

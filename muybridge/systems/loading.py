@@ -185,13 +185,17 @@ def _open_gen1(folder: Path) -> VideoPipeline:
 
 
 def load_network_weights(network: nn.Module, name: str) -> None:
-    """Copy a saved model's weights into a network of the same shape.
+    """Copy a saved model's weights into a network of the same shape; an autoencoder's from its part of a model.
 
     Raises:
         UserError: an unknown model, or weights that do not fit.
     """
+    from muybridge.models.autoencoder import AutoencoderWithCritic
     from muybridge.models.compact import read_weights
 
+    if isinstance(network, AutoencoderWithCritic):
+        network.start_from(find_part(name))
+        return
     folder = find_model(name)
     check_weights(folder, index_of(folder))
     part = next(p for p in ("network", "unet", "temporal") if (folder / p / WEIGHTS).is_file())

@@ -38,7 +38,8 @@ class TrainingConfig:
         validate_every, validation_clips: steps between held-out losses, and clips in each.
         sample_every, sample_prompts: steps between sample strips (0 for none), and what they show.
         threads: CPU threads (0 leaves torch's choice).
-        start_from: a model (bundled name or folder) whose network's weights a new run starts from; "" starts fresh.
+        start_from: a model (bundled name or folder; for an autoencoder its part, as "emoji-image/vae") whose weights a new run
+            starts from; "" starts fresh.
     """
 
     steps: int = 10000
