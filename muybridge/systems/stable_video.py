@@ -7,7 +7,7 @@ noise level sigma the log-SNR -2 ln sigma; Euler steps on sigma are DDIM steps. 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from muybridge.diffusion.losses import mse_per_sample
 from muybridge.diffusion.noise import generator_for
 from muybridge.diffusion.prediction import target_of
 from muybridge.diffusion.process import diffuse
-from muybridge.errors import UserError
+from muybridge.errors import UserError, nearest
 from muybridge.models.image_text import ImageTextScorer, open_scorer
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latents import LatentSpace
@@ -188,7 +188,8 @@ class CameraLoRA(StableVideo):
     their motion from a virtual camera (data.camera) in place of a curated set.
 
     Args:
-        model: {"base": an image-to-video model, bundled or a folder, "rank": of the adapters}.
+        model: {"base": an image-to-video model, bundled or a folder, "rank": of the adapters, "layers": a name of ADAPTED}. Attention
+            over frames stays at its place, so "temporal_attention" (the paper's) can only call up motions that the base has seen.
         diffusion: as of StableVideo.
     """
 
@@ -201,15 +202,18 @@ class CameraLoRA(StableVideo):
                 "model.base: name the image-to-video model that learns a camera motion (emoji-animate, or a folder)"
             )
         self.base, self.rank = str(values.pop("base")), int(values.pop("rank", 16))
+        self.layers = str(values.pop("layers", "temporal_attention"))
         if values or self.rank < 1:
-            raise UserError(f"model: known are base and rank (at least 1); got {dict(model)}")
+            raise UserError(f"model: known are base, rank (at least 1) and layers; got {dict(model)}")
+        if self.layers not in ADAPTED:
+            raise UserError(f"model.layers: unknown {self.layers!r}; {nearest(self.layers, ADAPTED)}")
         settings = json.loads((find_model(self.base) / "muybridge.json").read_text(encoding="utf-8"))
         super().__init__({"image": settings["image"], "scorer": settings["scorer"]}, diffusion, text)
 
     def build(self) -> InflatedUNet:
         network: InflatedUNet = open_network(InflatedUNet, find_model(self.base) / "network")
-        if not add_adapters(network, self.rank, in_temporal_attention):
-            raise UserError(f"model.base: {self.base} has no temporal attention to adapt")
+        if not add_adapters(network, self.rank, ADAPTED[self.layers]):
+            raise UserError(f"model.base: {self.base} has no {self.layers.replace('_', ' ')} to adapt")
         return network
 
     def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
@@ -221,10 +225,14 @@ class CameraLoRA(StableVideo):
         kept = {n: p.detach().contiguous() for n, p in model.named_parameters() if is_adapter(n)}
         save_file(kept, folder / LORA)
         (folder / "config.json").write_text(
-            json.dumps({"base": self.base, "rank": self.rank}, indent=1) + "\n", encoding="utf-8"
+            json.dumps({"base": self.base, "rank": self.rank, "layers": self.layers}, indent=1) + "\n", encoding="utf-8"
         )
 
 
 def in_temporal_attention(name: str) -> bool:
     """Queries, keys, values and output of the attention over frames."""
     return name.startswith("temporal.attentions.") and ".attn1.to_" in name
+
+
+#: Which layers a camera LoRA adapts.
+ADAPTED: dict[str, Callable[[str], bool]] = {"temporal_attention": in_temporal_attention, "all": lambda name: True}

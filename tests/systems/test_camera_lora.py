@@ -16,7 +16,7 @@ from muybridge.models.opening import open_network
 from muybridge.nn.low_rank import add_adapters, is_adapter
 from muybridge.systems.loading import load_pipeline
 from muybridge.systems.model_folders import LORA, find_lora, find_model
-from muybridge.systems.stable_video import in_temporal_attention
+from muybridge.systems.stable_video import ADAPTED
 from muybridge.training.recipe import Recipe, TrainingConfig
 from muybridge.training.trainer import Trainer
 
@@ -73,15 +73,16 @@ def inputs(network):
     return torch.randn(1, channels, 3, 8, 8), torch.tensor([0.3]), torch.randn(1, 1, width), scalars
 
 
-def test_adapters_start_as_nothing_and_merge_to_the_same(network, tmp_path):
+@pytest.mark.parametrize("layers", ADAPTED)
+def test_adapters_start_as_nothing_and_merge_to_the_same(network, tmp_path, layers):
     import copy
 
     from safetensors.torch import save_file
 
     given = inputs(network)
     adapted = copy.deepcopy(network)
-    names = add_adapters(adapted, 4, in_temporal_attention)
-    assert names and all(n.startswith("temporal.") for n in names)
+    names = add_adapters(adapted, 4, ADAPTED[layers])
+    assert names and (layers == "all") == any(not n.startswith("temporal.") for n in names)
     with torch.no_grad():
         before = network(*given).sample
         assert torch.allclose(adapted(*given).sample, before, atol=1e-6)
@@ -129,8 +130,12 @@ def test_only_adapters_train_and_the_file_is_taken_by_animate(tmp_path):
     assert find_lora(str(folder)) == folder / LORA
     entry = pipeline.use_lora(find_lora(str(folder)), 0.5)
     assert entry["scale"] == 0.5
-    assert json.loads((folder / "config.json").read_text()) == {"base": "emoji-animate", "rank": 2}
+    assert json.loads((folder / "config.json").read_text()) == {
+        "base": "emoji-animate", "rank": 2, "layers": "temporal_attention",
+    }  # fmt: skip
     with pytest.raises(UserError, match="no LoRA file"):
         find_lora("camera-lft")
     with pytest.raises(UserError, match="base"):
         Trainer(replace(recipe, model={"rank": 2}), tmp_path / "x")
+    with pytest.raises(UserError, match="layers"):
+        Trainer(replace(recipe, model={"base": "emoji-animate", "layers": "al"}), tmp_path / "x")
