@@ -15,8 +15,9 @@ from muybridge.models.packaged import WEIGHTS
 
 #: Pixels of one call: 16 frames of 64 x 64, one of 256 x 256. What an autoencoder makes of them on the way is hundreds of times as much.
 CHUNK_PIXELS = 16 * 64 * 64
-#: Frames that a decoder with time sees together.
-DECODED_TOGETHER = 16
+#: Frames that a decoder with time sees together, and how many of them two neighbouring pieces share: without, a piece's first frame
+#: differs from the last one's before by 1.4 times as much too much as frames within a piece do.
+DECODED_TOGETHER, SHARED = 8, 2
 
 
 def frames_to_batch(video: Tensor) -> Tensor:
@@ -32,6 +33,16 @@ def batch_to_frames(pictures: Tensor, batch: int) -> Tensor:
 def shrink_of(vae: AutoencoderKL) -> int:
     """How many pixels a side one latent stands for."""
     return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def pieces_of(frames: int, size: int, shared: int) -> list[slice]:
+    """Frames in as few near-equal pieces of at most `size` as it takes, each sharing `shared` frames with the next (no more than half of it)."""
+    if frames <= size:
+        return [slice(0, frames)]
+    shared = min(shared, size // 2)
+    count = -(-(frames - shared) // (size - shared))
+    starts = [i * (frames - shared) // count for i in range(count)]
+    return [slice(a, b + shared) for a, b in zip(starts, [*starts[1:], frames - shared], strict=True)]
 
 
 class VideoDecoder(Protocol):
@@ -52,7 +63,8 @@ class LatentSpace:
     Args:
         vae: diffusers' autoencoder; frozen here.
         chunk: frames of one call, by default as many as have CHUNK_PIXELS; memory grows with it. Results do not depend on it beyond
-            rounding, but for a decoder that knows time: its frames see the others of their piece (DECODED_TOGETHER by default).
+            rounding, but for a decoder that knows time: its frames see the others of their piece (DECODED_TOGETHER by default), and
+            what two pieces share is faded from one into the other.
         decoder: takes the place of the picture decoder.
     """
 
@@ -115,9 +127,25 @@ class LatentSpace:
         """[B, C, F, h, w] -> [B, 3, F, H, W] in [-1, 1] or a little beyond."""
         if self.decoder is not None:
             self.decoder.to(latents.device)
-            pieces = (latents / self.scale).split(self.chunk or DECODED_TOGETHER, 2)
-            return torch.cat([self.decoder.decode(piece) for piece in pieces], 2)
+            return torch.cat([self._decode_pieces(z[None] / self.scale) for z in latents])
         self.vae.to(latents.device)
         chunk = self._chunk(latents.shape[-2] * self.shrink, latents.shape[-1] * self.shrink)
         pictures: Any = [self.vae.decode(p).sample for p in frames_to_batch(latents / self.scale).split(chunk)]
         return batch_to_frames(torch.cat(pictures), len(latents))
+
+    def _decode_pieces(self, latents: Tensor) -> Tensor:
+        """[1, C, F, h, w], unscaled -> [1, 3, F, H, W], by the decoder that knows time, piece by piece."""
+        assert self.decoder is not None
+        done: list[Tensor] = []
+        before: Tensor | None = None  # what the piece before made of this one's first frames
+        places = pieces_of(latents.shape[2], self.chunk or DECODED_TOGETHER, SHARED)
+        for place, following in zip(places, [*places[1:], None], strict=True):
+            made = self.decoder.decode(latents[:, :, place])
+            if before is not None:
+                shared = before.shape[2]
+                share = torch.arange(1, shared + 1, device=made.device, dtype=made.dtype) / (shared + 1)
+                made[:, :, :shared] = torch.lerp(before, made[:, :, :shared], share[:, None, None])
+            own = following.start - place.start if following else made.shape[2]
+            done.append(made[:, :, :own])
+            before = made[:, :, own:] if own < made.shape[2] else None
+        return torch.cat(done, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -39,14 +40,8 @@ def add_adapters(network: nn.Module, rank: int, choose: Callable[[str], bool]) -
             layer.lora_B = nn.Linear(rank, layer.out_features, bias=False)
         else:
             layer.__class__ = LowRankConv2d
-            layer.lora_A = nn.Conv2d(
-                layer.in_channels,
-                rank,
-                layer.kernel_size,
-                layer.stride,
-                layer.padding,
-                bias=False,  # type: ignore[arg-type]
-            )
+            same: dict[str, Any] = {name: getattr(layer, name) for name in ("kernel_size", "stride", "padding")}
+            layer.lora_A = nn.Conv2d(layer.in_channels, rank, **same, bias=False)
             layer.lora_B = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
         nn.init.kaiming_uniform_(layer.lora_A.weight, a=math.sqrt(5))
         nn.init.zeros_(layer.lora_B.weight)

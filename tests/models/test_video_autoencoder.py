@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from muybridge.errors import UserError
 from muybridge.models.autoencoder import AutoencoderWithCritic
 from muybridge.models.critics import PatchCritic, critic_losses
-from muybridge.models.latents import LatentSpace, frames_to_batch
+from muybridge.models.latents import LatentSpace, frames_to_batch, pieces_of
 from muybridge.models.video_autoencoder import (
     VideoAutoencoder,
     load_decoder,
@@ -186,3 +187,43 @@ def test_a_temporal_decoder_trains(tmp_path):
         from muybridge.systems.autoencoder import Autoencoder
 
         Autoencoder({"temporal_decoder_of": "x", "latent_channels": 4}, {})
+
+
+@pytest.mark.parametrize(
+    ("frames", "size", "shared"), [(16, 8, 2), (9, 8, 2), (101, 8, 2), (5, 1, 2), (7, 8, 2), (15, 4, 0)]
+)
+def test_pieces_cover_every_frame_and_share(frames, size, shared):
+    pieces = pieces_of(frames, size, shared)
+    assert pieces[0].start == 0 and pieces[-1].stop == frames
+    assert all(0 < p.stop - p.start <= size for p in pieces)
+    assert all(a.stop - b.start == min(shared, size // 2) < b.stop - b.start for a, b in pairwise(pieces))
+
+
+class Piecewise:
+    """A decoder that gives all frames of the n-th piece the value n."""
+
+    def __init__(self):
+        self.calls = []
+
+    def to(self, device):
+        return self
+
+    def decode(self, latents):
+        self.calls.append(latents.shape[2])
+        return torch.full((len(latents), 3, latents.shape[2], 16, 16), float(len(self.calls)))
+
+
+def test_what_two_pieces_share_is_faded():
+    decoder = Piecewise()
+    video = LatentSpace(tiny_vae(), decoder=decoder).decode(torch.zeros(1, 4, 14, 8, 8))
+    assert decoder.calls == [8, 8] and video.shape == (1, 3, 14, 16, 16)
+    values = video[0, 0, :, 0, 0]
+    assert values.tolist() == pytest.approx([1] * 6 + [4 / 3, 5 / 3] + [2] * 6)
+
+
+@torch.no_grad()
+def test_a_video_is_decoded_the_same_alone_and_in_a_batch():
+    video = randomise(VideoAutoencoder.from_image_model(tiny_vae()), 0.05).eval()
+    space = LatentSpace(video.image, decoder=video)
+    z = torch.randn(2, 4, 11, 8, 8)
+    assert torch.equal(space.decode(z)[1:], space.decode(z[1:]))
