@@ -15,8 +15,8 @@ from muybridge.models.packaged import WEIGHTS
 
 #: Pixels of one call: 16 frames of 64 x 64, one of 256 x 256. What an autoencoder makes of them on the way is hundreds of times as much.
 CHUNK_PIXELS = 16 * 64 * 64
-#: Frames that a decoder with time sees together, and how many of them two neighbouring pieces share: without, a piece's first frame
-#: differs from the last one's before by 1.4 times as much too much as frames within a piece do.
+#: Frames that a decoder with time sees together, and how many of them two neighbouring pieces share. With none shared the error of frame
+#: differences is 3 % higher across the joins of emoji-video's decoder, so 0.6 %; seeing 32 together gains 0.2 % throughout.
 DECODED_TOGETHER, SHARED = 8, 2
 
 
