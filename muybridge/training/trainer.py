@@ -6,8 +6,6 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +15,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from muybridge.data.clips import ClipSource, FirstClips
-from muybridge.data.embeddings import CaptionEmbeddings
-from muybridge.data.latents import ClipLatents
-from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_strip
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
-from muybridge.evaluation.motion import mean_frame_difference
 from muybridge.nn.layout import keep_freed_memory, suit_cpu
 from muybridge.systems.contract import Losses
 from muybridge.systems.loading import load_network_weights
 from muybridge.training.bands import by_band
-from muybridge.training.batches import BatchMaker, HeldOutClips
 from muybridge.training.checkpoint import CheckpointFolder, write_json
 from muybridge.training.ema import EMA
 from muybridge.training.health import Health
 from muybridge.training.logs import RunLog
 from muybridge.training.optimizers import make_optimizer
 from muybridge.training.recipe import Recipe, lasting_part, make_system
+from muybridge.training.run_data import run_data
 
 #: Held-out clips a system may show in its previews.
 PREVIEWED = 6
@@ -79,21 +72,8 @@ class Trainer:
                 f"training.batch_size {config.batch_size} must be a multiple of processes x accumulation = {shares}"
             )
         self.share = config.batch_size // shares
-        source, held_out = make_source(self.recipe.data), make_source(self.recipe.data, "validation")
-        held_out = FirstClips(held_out, min(config.validation_clips, limit or config.validation_clips))
-        if limit:
-            source = FirstClips(source, limit, largest=True)
-        self.data_motion = float(
-            np.mean([mean_frame_difference(source.clip(i).frames) for i in range(min(8, len(source)))])
-        )
-        embeddings = self._embed(source.captions() + held_out.captions())
-        images = int(getattr(self.system, "images_per_video", 0))
-        latents, unseen = self._encode(source), self._encode(held_out)
-        seed = self.recipe.seed
-        wants = {"first": "wants_first_frame", "all": "wants_pixels"}
-        pixels = next((kind for kind, name in wants.items() if getattr(self.system, name, False)), "")
-        self.batches = BatchMaker(source, embeddings, images, config.batch_size, seed, latents=latents, pixels=pixels)
-        self.held_out = HeldOutClips(held_out, embeddings, images, seed, unseen, pixels)
+        data = run_data(self.recipe, self.system, accelerator, self.cache, self.console, limit)
+        self.batches, self.held_out, self.data_motion = data.batches, data.held_out, data.motion
 
         torch.manual_seed(derive_seed(self.recipe.seed, "init"))
         model = self.system.build()
@@ -119,32 +99,6 @@ class Trainer:
         bare = accelerator.unwrap_model(self.model)
         self.ema = EMA(((n, p) for n, p in bare.named_parameters() if p.requires_grad), config.ema)
         self.checkpoints = CheckpointFolder(self.folder / "checkpoints", config.keep_checkpoints)
-
-    def _encode(self, source: ClipSource) -> ClipLatents | None:
-        """Latents of every clip, for systems that work in a latent space."""
-        space = getattr(self.system, "space", None)
-        if space is None:
-            return None
-        space.vae.to(self.accelerator.device)
-        with self.accelerator.main_process_first(), self._bar("encoding clips") as tell:
-            return ClipLatents(source, space, self.cache, tell)
-
-    @contextmanager
-    def _bar(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        bar = Progress(console=self.console, disable=not self.main, transient=True)
-        with bar as progress:
-            task = progress.add_task(what, total=None)
-
-            def tell(done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total)
-
-            yield tell
-
-    def _embed(self, captions: list[str]) -> CaptionEmbeddings | None:
-        if self.recipe.text is None:
-            return None
-        with self.accelerator.main_process_first(), self._bar("embedding captions") as tell:
-            return CaptionEmbeddings(captions, self.recipe.text, self.cache, tell)
 
     def _claim_folder(self) -> None:
         """Refuse to continue a run that was started with another recipe."""

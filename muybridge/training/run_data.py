@@ -1,0 +1,85 @@
+"""The data of a run: its clips, their captions embedded and, for systems in a latent space, their latents; each computed once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import Progress
+
+from muybridge.data.clips import ClipSource, FirstClips
+from muybridge.data.embeddings import CaptionEmbeddings
+from muybridge.data.latents import ClipLatents
+from muybridge.data.registry import make_source
+from muybridge.evaluation.motion import mean_frame_difference
+from muybridge.systems.contract import System
+from muybridge.training.batches import BatchMaker, HeldOutClips
+from muybridge.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run learns from and is checked on.
+
+    Attributes:
+        batches: of training clips.
+        held_out: validation clips.
+        motion: mean frame difference of some training clips, grey levels.
+    """
+
+    batches: BatchMaker
+    held_out: HeldOutClips
+    motion: float
+
+
+def run_data(
+    recipe: Recipe, system: System, accelerator: Accelerator, cache: Path, console: Console, limit: int = 0
+) -> RunData:
+    """Open a recipe's data; the first process computes what the others then read.
+
+    Args:
+        cache: for embeddings and latents.
+        limit: keep only so many clips, the largest ones (for a probe); 0 keeps all.
+    """
+    config = recipe.training
+    source, held_out = make_source(recipe.data), make_source(recipe.data, "validation")
+    held_out = FirstClips(held_out, min(config.validation_clips, limit or config.validation_clips))
+    if limit:
+        source = FirstClips(source, limit, largest=True)
+    motion = float(np.mean([mean_frame_difference(source.clip(i).frames) for i in range(min(8, len(source)))]))
+
+    @contextmanager
+    def first_with_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+        bar = Progress(console=console, disable=not accelerator.is_main_process, transient=True)
+        with accelerator.main_process_first(), bar as progress:
+            task = progress.add_task(what, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    embeddings = None
+    if recipe.text is not None:
+        with first_with_bar("embedding captions") as tell:
+            embeddings = CaptionEmbeddings(source.captions() + held_out.captions(), recipe.text, cache, tell)
+
+    space = getattr(system, "space", None)
+
+    def encoded(clips: ClipSource) -> ClipLatents | None:
+        if space is None:
+            return None
+        space.vae.to(accelerator.device)
+        with first_with_bar("encoding clips") as tell:
+            return ClipLatents(clips, space, cache, tell)
+
+    latents, unseen = encoded(source), encoded(held_out)
+    images = int(getattr(system, "images_per_video", 0))
+    wants = {"first": "wants_first_frame", "all": "wants_pixels"}
+    pixels = next((kind for kind, name in wants.items() if getattr(system, name, False)), "")
+    return RunData(
+        BatchMaker(source, embeddings, images, config.batch_size, recipe.seed, latents=latents, pixels=pixels),
+        HeldOutClips(held_out, embeddings, images, recipe.seed, unseen, pixels),
+        motion,
+    )
