@@ -24,6 +24,9 @@ GuidanceStart = Annotated[float | None, typer.Option(help="Share of the run, 0 t
 GuidanceEnd = Annotated[
     float | None, typer.Option(help="Share of the run from which on nothing is guided: those steps cost less.")
 ]
+ContextScale = Annotated[
+    float | None, typer.Option(help="Higher follows the given frames more; 1 is off and takes half the network calls.")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[
     str,

@@ -9,6 +9,7 @@ import typer
 
 from muybridge.cli.console import command, steps_bar
 from muybridge.cli.options import (
+    ContextScale,
     Device,
     Fps,
     Guidance,
@@ -99,6 +100,7 @@ def upsample_fps(
     rounds: Annotated[int, typer.Option(help="1: T frames become 4T - 3; 2: once more.")] = 1,
     seed: Seed = 0,
     steps: Steps = None,
+    context_scale: ContextScale = None,
     upscale: Upscale = 1,
     device: Device = "cpu",
     precision: Precision = "fp32",
@@ -120,7 +122,7 @@ def upsample_fps(
 
     clip = read_video(video)
     pipeline = load_pipeline(model, device, precision=precision)
-    settings = given_settings(num_inference_steps=steps)
+    settings = given_settings(num_inference_steps=steps, context_scale=context_scale)
     frames = at_model_size(pipeline, clip.frames)
     windows = sum(-(-(len(frames) - 1) * 4**r // 4) for r in range(rounds))
     with steps_bar("sampling", pipeline.settings(**settings).num_inference_steps * windows) as advance:

@@ -187,7 +187,10 @@ class InflatedPipeline(LatentPipeline):
         super().__init__(network, vae, scheduler, text_encoder, text_max_length, sampling)
         self.register_to_config(image=image)
         self._given: dict[str, Tensor] = {}
-        self._context_scale = 1.0
+
+    @property
+    def takes_known_frames(self) -> bool:  # type: ignore[override]
+        return getattr(self.network.temporal, "context", None) is not None
 
     @torch.no_grad()
     def __call__(
@@ -196,20 +199,18 @@ class InflatedPipeline(LatentPipeline):
         seed: int | Sequence[int] = 0,
         *,
         given: Mapping[str, Tensor] | None = None,
-        context_scale: float = 1.0,
         **options: Any,
     ) -> VideoOutput:
         """Sample one video a prompt; see TextToVideoPipeline.
 
         Args:
             given: conditions of the plug-in, one row a video: "known" and "known_mask" for context frames, scalars.
-            context_scale: s of context guidance, f + s (f(known) - f); 1 is none (2304.08818 eq. 6).
         """
-        self._given, self._context_scale = dict(given or {}), context_scale
+        self._given = dict(given or {})
         try:
             return super().__call__(prompt, seed, **options)
         finally:
-            self._given, self._context_scale = {}, 1.0
+            self._given = {}
 
     def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> Any:
         text = self._embed(["" if p is None else p for p in prompts])
@@ -228,7 +229,7 @@ class InflatedPipeline(LatentPipeline):
 
     def denoiser(self, text: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
         guided = super().denoiser(text, settings, scale)
-        if self._context_scale == 1.0 or "known" not in text.tensors:
+        if settings.context_scale == 1.0 or "known" not in text.tensors:
             return guided
-        bare, strength = super().denoiser(text.without_context(), settings, scale), self._context_scale
-        return lambda z, lam: guide(guided(z, lam), bare(z, lam), strength)
+        bare = super().denoiser(text.without_context(), settings, scale)
+        return lambda z, lam: guide(guided(z, lam), bare(z, lam), settings.context_scale)

@@ -28,7 +28,6 @@ def predict_latents(
     num_frames: int,
     seed: int = 0,
     context: int = 2,
-    context_scale: float = 1.0,
     start: Tensor | None = None,
     on_step: OnStep | None = None,
     **overrides: Any,
@@ -40,7 +39,6 @@ def predict_latents(
     Args:
         num_frames: of the result.
         context: known frames of every block after the first.
-        context_scale: s of context guidance.
         start: latents to go on from, [1, C, F, h, w]; without them the first block is made from nothing.
 
     Returns:
@@ -67,7 +65,6 @@ def predict_latents(
             prompt,
             seed=derive_seed(seed, "block", turn),
             given=given,
-            context_scale=context_scale,
             on_step=on_step,
             output="latents",
             **overrides,
@@ -132,5 +129,5 @@ def _known(frames: Tensor, places: range, block: int) -> dict[str, Tensor]:
 
 
 def _takes_context(pipeline: InflatedPipeline) -> None:
-    if not isinstance(pipeline, InflatedPipeline) or getattr(pipeline.network.temporal, "context", None) is None:
+    if not isinstance(pipeline, InflatedPipeline) or not pipeline.takes_known_frames:
         raise UserError("this model takes no known frames: it was not trained for prediction or interpolation")

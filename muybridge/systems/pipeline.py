@@ -79,6 +79,8 @@ class VideoPipeline(DiffusionPipeline):
     allow_empty = False
     #: whether long videos go through the network in pieces, so that its memory does not follow their length
     in_windows = False
+    #: whether frames can be told to the network as a condition, and context guidance makes sense
+    takes_known_frames = False
 
     def settings(self, **overrides: Any) -> SamplingConfig:
         """The model's settings with some replaced; None leaves one as it is.
@@ -92,6 +94,8 @@ class VideoPipeline(DiffusionPipeline):
                 raise UserError(f"unknown sampling setting {name!r}; {nearest(name, known)}")
         given = {k: v for k, v in overrides.items() if v is not None}
         made = SamplingConfig(**{**self.config.sampling, **given})
+        if made.context_scale != 1 and not self.takes_known_frames:
+            raise UserError(f"context_scale {made.context_scale:g}: this model takes no known frames; leave it at 1")
         most = MAX_VALUES_IN_WINDOWS if self.in_windows else MAX_VALUES
         if made.num_frames * made.height * made.width * 3 > most:
             raise UserError(

@@ -22,6 +22,8 @@ class SamplingConfig:
         guidance_scale: g; 1 is no guidance.
         guidance_start, guidance_end: shares of the run between which guidance acts; outside, the network is called once a step.
         guidance_rescale: phi of 2305.08891; 0 is off.
+        context_scale: s of context guidance, f + s (f(known frames) - f), for models that take known frames; 1 is none and calls the
+            network half as often. Source: 2304.08818 eq. 6.
         eta: stochasticity of DDIM.
         gamma: variance of the ancestral sampler, 0 lower to 1 upper bound.
         corrector: Langevin step size of the ancestral sampler, 0 is off.
@@ -38,6 +40,7 @@ class SamplingConfig:
     guidance_start: float = 0.0
     guidance_end: float = 1.0
     guidance_rescale: float = 0.0
+    context_scale: float = 1.0
     eta: float = 0.0
     gamma: float = 0.3
     corrector: float = 0.0
@@ -56,6 +59,8 @@ class SamplingConfig:
             raise UserError(f"fps must be above 0 and at most 240, got {self.fps}")
         if not 0 <= self.guidance_scale <= 100:
             raise UserError(f"guidance_scale must be in 0..100, got {self.guidance_scale}")
+        if not 0 <= self.context_scale <= 100:
+            raise UserError(f"context_scale must be in 0..100, got {self.context_scale}")
         if not 0 <= self.guidance_start < self.guidance_end <= 1:
             raise UserError(
                 f"guidance acts from a smaller to a larger share of the run within 0..1, got {self.guidance_start} to {self.guidance_end}"

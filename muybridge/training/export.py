@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
 from muybridge.models.compact import pack_file
+from muybridge.models.opening import cast
 from muybridge.training.checkpoint import CheckpointFolder
 from muybridge.training.recipe import Recipe, make_system
 
@@ -39,7 +40,7 @@ def export_run(run: Path, target: Path, half: bool = True, packed: bool = False)
     weights = load_file(folder / "model.safetensors") | load_file(folder / "ema.safetensors")
     model.load_state_dict(weights)
     if half:
-        model = model.to(torch.float16)
+        cast(model, torch.float16)
     unfinished = target.with_name(target.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     system.save(model, unfinished, recipe.sampling)

@@ -163,6 +163,11 @@ def test_context_guidance(picture_model):
     assert not torch.allclose(told, bare, atol=1e-4)
     assert torch.allclose(pipeline(PROMPT, seed=1, given=given, context_scale=0.0).samples, bare, atol=1e-4)
     assert not torch.allclose(pipeline(PROMPT, seed=1, given=given, context_scale=2.0).samples, told, atol=1e-4)
+    with pytest.raises(UserError, match="context_scale"):
+        pipeline(PROMPT, given=given, context_scale=-1.0)
+    clips = VideoLDM({"image": str(picture_model)}, {"task": "clip"}, TEXT)
+    with pytest.raises(UserError, match="no known frames"):
+        clips.pipeline(clips.build().eval(), SAMPLING)(PROMPT, context_scale=2.0)
 
 
 def test_errors(tmp_path, picture_model, latent_space):
