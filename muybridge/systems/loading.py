@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import torch
 from muybridge.errors import UserError, nearest
 from muybridge.models.opening import cast, open_network
 from muybridge.models.packaged import WEIGHTS
-from muybridge.nn.layout import suit_cpu
+from muybridge.nn.layout import SLOW_BF16, emulates_bf16, suit_cpu
 from muybridge.systems.model_folders import DEFAULT_MODEL, IMAGE_MODELS, check_weights, find_model, find_part, index_of
 from muybridge.systems.pipeline import VideoPipeline
 from muybridge.systems.pixel_pipeline import TextToVideoPipeline
@@ -83,6 +84,8 @@ def _checked(device: str, precision: str) -> torch.dtype:
         raise UserError(f"device {device!r}: this machine, or this build of torch, has none; use cpu")
     if kind == "cpu" and precision == "fp16":
         raise UserError("precision fp16 is for GPUs; on a CPU bf16 takes as little memory")
+    if kind == "cpu" and precision == "bf16" and emulates_bf16():
+        warnings.warn(SLOW_BF16, stacklevel=3)
     return PRECISIONS[precision]
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from muybridge.data.video_io import write_strip
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
-from muybridge.nn.layout import keep_freed_memory, suit_cpu
+from muybridge.nn.layout import SLOW_BF16, emulates_bf16, keep_freed_memory, suit_cpu
 from muybridge.systems.contract import Losses
 from muybridge.systems.loading import load_network_weights
 from muybridge.training.bands import by_band
@@ -55,6 +55,8 @@ class Trainer:
             torch.set_num_threads(self.config.threads)
         if self.config.precision == "fp16" and not torch.accelerator.is_available():
             raise UserError("training.precision: fp16 needs a GPU; use fp32 (or bf16 where the CPU has it)")
+        if self.config.precision == "bf16" and not torch.accelerator.is_available() and emulates_bf16():
+            self.console.print(f"warning: {SLOW_BF16}", style="bold yellow")
         precision = {"fp32": "no"}.get(self.config.precision, self.config.precision)
         self.accelerator = Accelerator(mixed_precision=precision)
         self.main = self.accelerator.is_main_process

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,23 @@ def test_guidance_only_where_it_is_wanted(pipeline, monkeypatch):
     assert not torch.allclose(a_step(guidance_start=0.9)[1], reference, atol=1e-3)
     with pytest.raises(UserError, match="0.7 to 0.2"):
         pipeline(PROMPTS[0], guidance_start=0.7, guidance_end=0.2)
+
+
+@pytest.mark.parametrize("flags,slow", [("flags: avx2", True), ("flags: avx512f avx512_bf16", False)])
+def test_a_processor_without_bf16_is_told_of(saved, monkeypatch, flags, slow):
+    import platform
+    import warnings
+
+    from muybridge.nn import layout
+
+    monkeypatch.setattr(layout, "_processor", lambda: flags)
+    layout.emulates_bf16.cache_clear()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        load_pipeline(str(saved), precision="bf16")
+    layout.emulates_bf16.cache_clear()
+    known = platform.machine() in ("x86_64", "AMD64") and Path("/proc/cpuinfo").is_file()
+    assert any("bf16 instructions" in str(w.message) for w in told) == (slow and known)
 
 
 def test_half_precision(saved):
