@@ -98,7 +98,8 @@ def test_alpha_one_and_images_only_are_exact():
     video = InflatedUNet.from_image_model(net, LAYERS).eval()
     randomise(video.temporal)
     alone = video(**given, conditions=conditions(), images_only=True).sample
-    assert torch.allclose(alone, frame_by_frame(net, given), atol=1e-6)
+    # other batches, other rounding: 1e-6 holds on some processors only
+    assert torch.allclose(alone, frame_by_frame(net, given), atol=1e-5)
     assert not torch.allclose(video(**given, conditions=conditions()).sample, alone, atol=1e-3)
     for module in video.temporal.modules():
         if isinstance(module, Mix):
