@@ -36,7 +36,10 @@ def shrink_of(vae: AutoencoderKL) -> int:
 
 
 def pieces_of(frames: int, size: int, shared: int) -> list[slice]:
-    """Frames in as few near-equal pieces of at most `size` as it takes, each sharing `shared` frames with the next (no more than half of it)."""
+    """Frames in as few near-equal pieces of at most `size` as it takes, each sharing `shared` frames with the next (no more than half of it).
+
+    diffusion.windows.windows_of keeps every window at `size` instead, the length a network was trained on, and lets the last share more.
+    """
     if frames <= size:
         return [slice(0, frames)]
     shared = min(shared, size // 2)
@@ -136,16 +139,13 @@ class LatentSpace:
     def _decode_pieces(self, latents: Tensor) -> Tensor:
         """[1, C, F, h, w], unscaled -> [1, 3, F, H, W], by the decoder that knows time, piece by piece."""
         assert self.decoder is not None
-        done: list[Tensor] = []
-        before: Tensor | None = None  # what the piece before made of this one's first frames
-        places = pieces_of(latents.shape[2], self.chunk or DECODED_TOGETHER, SHARED)
-        for place, following in zip(places, [*places[1:], None], strict=True):
+        frames, *sides = latents.shape[2:]
+        out, end = latents.new_empty(1, 3, frames, *(side * self.shrink for side in sides)), 0
+        for place in pieces_of(frames, self.chunk or DECODED_TOGETHER, SHARED):
             made = self.decoder.decode(latents[:, :, place])
-            if before is not None:
-                shared = before.shape[2]
-                share = torch.arange(1, shared + 1, device=made.device, dtype=made.dtype) / (shared + 1)
-                made[:, :, :shared] = torch.lerp(before, made[:, :, :shared], share[:, None, None])
-            own = following.start - place.start if following else made.shape[2]
-            done.append(made[:, :, :own])
-            before = made[:, :, own:] if own < made.shape[2] else None
-        return torch.cat(done, 2)
+            shared = end - place.start
+            share = torch.arange(1, shared + 1, device=made.device, dtype=made.dtype) / (shared + 1)
+            out[:, :, place.start : end].lerp_(made[:, :, :shared], share[:, None, None])
+            out[:, :, end : place.stop] = made[:, :, shared:]
+            end = place.stop
+        return out
