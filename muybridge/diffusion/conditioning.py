@@ -1,9 +1,9 @@
 """Conditional sampling of an unconditional model: replacement and reconstruction guidance.
 
-Split x into known x^a and wanted x^b. The exact score needs (sigma_t^2 / alpha_t) grad log q(x^a | z_t); replacement drops
-it (marginals right, coherence wrong), reconstruction guidance approximates it:
+Split x into known x^a and wanted x^b. The exact score needs (σ_t² / α_t) ∇ log q(x^a | z_t); replacement drops it (marginals
+right, coherence wrong), reconstruction guidance approximates q(x^a | z_t) by N(x̂^a(z_t), (σ_t² / α_t²) I):
 
-    x~^b = x^b - (w_r alpha_t / 2) grad_{z^b} || x^a - x^a_hat(z_t) ||^2        (a SUM over one sample's elements)
+    x̃^b = x̂^b - (w_r α_t / 2) ∇_{z^b} ‖x^a - x̂^a(z_t)‖²        (a SUM over one sample's elements)
 
 Source: 2204.03458 section 3.1, eq. 7 (extension, interpolation) and eq. 8 (super-resolution).
 """
@@ -96,13 +96,15 @@ def _with_gradient(
     denoise: Denoise, z: Tensor, lam: Tensor, known: Known | None, measurements: Sequence[Measurement]
 ) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
-        z = z.detach().clone().requires_grad_(True)
+        # copies: tensors that a caller made within inference mode cannot be saved for a backward pass
+        z, lam = z.detach().clone().requires_grad_(True), lam.clone()
         x = denoise(z, lam)
         loss = x.new_zeros(())
         if known is not None and known.weight > 0:
-            loss = loss + known.weight * torch.where(known.mask, known.value - x, 0).square().sum()
+            missed = torch.where(known.mask.clone(), known.value.clone() - x, 0)
+            loss = loss + known.weight * missed.square().sum()
         for term in measurements:
-            loss = loss + term.weight * (term.target - term.measure(x)).square().sum()
+            loss = loss + term.weight * (term.target.clone() - term.measure(x)).square().sum()
         (gradient,) = torch.autograd.grad(loss, z)
     return x.detach() - 0.5 * expand(alpha_of(lam), z) * gradient
 

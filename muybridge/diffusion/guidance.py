@@ -13,28 +13,45 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from muybridge.diffusion.prediction import Denoise, to_eps, to_v, to_x
+from muybridge.diffusion.prediction import INTO, Denoise, to_x
+from muybridge.diffusion.schedule import expand, per_sample
 
-#: A guidance scale: a number, a tensor [F] (one a frame), or a function of the log-SNR [B] giving [B] or [B, F].
+#: A guidance scale: a number, a tensor [] or [F] (one a frame), or a function of the log-SNR ([B] or [B, F]) giving either.
 Scale = float | Tensor | Callable[[Tensor], Tensor]
-#: Positions (rows x frames x height x width) up to which both branches go through the network in one call.
+#: Positions (rows x frames x height x width) up to which both branches go through the network in one call. Measured on a CPU,
+#: where twice the rows of a small network cost less than starting it twice; above, memory decides.
 JOINED_UP_TO = 2048
 
 
 def guide(d_cond: Tensor, d_uncond: Tensor, scale: Tensor | float) -> Tensor:
-    """d(0) + g (d(c) - d(0)); the same in x, eps and v, which are affine in each other."""
-    return d_uncond + scale * (d_cond - d_uncond)
+    """d(∅) + g (d(c) - d(∅)); the same in x, ε and v, which are affine in each other. Source: 2207.12598 eq. 6, g = 1 + w."""
+    return guide_in_steps([d_uncond, d_cond], [scale])
 
 
-def _shape_scale(scale: Scale, lam: Tensor, z: Tensor) -> Tensor | float:
+def guide_in_steps(branches: Sequence[Tensor], scales: Sequence[Tensor | float]) -> Tensor:
+    """d_0 + Σ_i g_i (d_i - d_{i-1}): each branch knows one thing more than the one before, and has a scale for it.
+
+    All scales 1 give the last branch. Source: 2211.09800 eq. 3 for two conditions.
+
+    Args:
+        branches: n + 1 outputs like z, from what knows least.
+        scales: n.
+    """
+    guided = branches[0]
+    for less, more, scale in zip(branches, branches[1:], scales, strict=False):
+        guided = guided + scale * (more - less)
+    return guided
+
+
+def _scale_at(scale: Scale, lam: Tensor, z: Tensor) -> Tensor | float:
+    """The scale of this call as a number, or shaped to multiply z; 1.0 where it is 1 throughout."""
     value = scale(lam) if callable(scale) else scale
     if not isinstance(value, Tensor):
         return value
-    value = value.to(z)
-    if callable(scale) and value.ndim == 1:  # one a sample
-        return value.reshape(-1, *[1] * (z.ndim - 1))
-    frames = value if value.ndim == 2 else value[None]
-    return frames.reshape(frames.shape[0], 1, frames.shape[1], *[1] * (z.ndim - 3))
+    if bool((value == 1).all()):
+        return 1.0
+    one_a_frame = value.ndim == 1 and not callable(scale)
+    return expand(value[None] if one_a_frame else value, z)
 
 
 def classifier_free(
@@ -45,16 +62,19 @@ def classifier_free(
     kind: str = "sample",
     both: Denoise | None = None,
 ) -> Denoise:
-    """Classifier-free guidance.
+    """Classifier-free guidance, x̂ = x̂(∅) + g (x̂(c) - x̂(∅)).
 
     Args:
         cond, uncond: the denoiser with and without its condition.
-        scale: g; exactly 1.0 calls only `cond`, exactly 0.0 only `uncond`. Where one that changes over the run is 1 throughout, `cond`
-            alone is called too.
-        rescale: phi of 2305.08891 (0.7 there): pulls the guided output's std back to the conditional's.
+        scale: g; exactly 1 calls only `cond`, exactly 0 only `uncond`. Where one that changes over the run is 1 throughout,
+            `cond` alone is called too.
+        rescale: φ of 2305.08891 (0.7 there) in 0..1: pulls the guided output's std back to the conditional's.
         kind: the network's prediction type, in whose space the rescale is done.
-        both: told the condition in the first half of its rows and none in the second. Small networks spend their time on starting
-            operations: up to JOINED_UP_TO positions one call of twice the rows, which is faster, takes the place of two.
+        both: denoises with the condition in the first half of its rows and without in the second. Small networks spend their
+            time on starting operations: up to JOINED_UP_TO positions one call of twice the rows, which is faster, takes the
+            place of two.
+
+    Source: 2207.12598 eq. 6; the rescale 2305.08891 section 3.4.
     """
     if not callable(scale) and not isinstance(scale, Tensor):
         if scale == 1.0:
@@ -63,9 +83,9 @@ def classifier_free(
             return uncond
 
     def denoise(z: Tensor, lam: Tensor) -> Tensor:
-        lam = lam.expand(len(z))
-        here = _shape_scale(scale, lam, z)
-        if isinstance(here, Tensor) and bool((here == 1).all()):
+        lam = per_sample(lam, z)
+        here = _scale_at(scale, lam, z)
+        if not isinstance(here, Tensor) and here == 1.0:
             return cond(z, lam)
         if both is not None and z.numel() // z.shape[1] <= JOINED_UP_TO:
             conditional, unconditional = both(torch.cat([z, z]), torch.cat([lam, lam])).chunk(2)
@@ -78,43 +98,41 @@ def classifier_free(
 
 
 def _rescaled(guided: Tensor, conditional: Tensor, z: Tensor, lam: Tensor, phi: float, kind: str) -> Tensor:
-    into = {"sample": to_x, "epsilon": to_eps, "v_prediction": to_v}[kind]
-    output, reference = into(guided, z, lam, "sample"), into(conditional, z, lam, "sample")
+    output, reference = INTO[kind](guided, z, lam, "sample"), INTO[kind](conditional, z, lam, "sample")
     return to_x(rescale_guided(output, reference, phi), z, lam, kind)
 
 
 def rescale_guided(guided: Tensor, conditional: Tensor, phi: float = 0.7) -> Tensor:
-    """phi d std(d(c)) / std(d) + (1 - phi) d, std over all but the batch axis. Source: 2305.08891 section 3.4."""
+    """φ d std(d(c)) / std(d) + (1 - φ) d, std over all but the batch axis. Source: 2305.08891 section 3.4, eqs. 15, 16."""
     axes = tuple(range(1, guided.ndim))
-    ratio = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
+    ratio = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True)  # [B, 1, 1, 1, 1]
     return phi * guided * ratio + (1 - phi) * guided
 
 
 def classifier_free_two(
     both: Denoise, only_image: Denoise, neither: Denoise, text_scale: float, image_scale: float
 ) -> Denoise:
-    """Two conditions, three passes: d(0,0) + g_img (d(0,img) - d(0,0)) + g_txt (d(txt,img) - d(0,img)).
+    """Two conditions, three passes: d(∅, ∅) + g_img (d(∅, img) - d(∅, ∅)) + g_txt (d(txt, img) - d(∅, img)).
 
     Source: 2211.09800 eq. 3, as used by Open-Sora 2.0.
     """
 
     def denoise(z: Tensor, lam: Tensor) -> Tensor:
-        none, image, all_ = neither(z, lam), only_image(z, lam), both(z, lam)
-        return none + image_scale * (image - none) + text_scale * (all_ - image)
+        return guide_in_steps([neither(z, lam), only_image(z, lam), both(z, lam)], [image_scale, text_scale])
 
     return denoise
 
 
 def content_and_time(
-    cond: Denoise, uncond: Denoise, frames_alone: Denoise, scale: float, temporal_scale: float = 1.0
+    cond: Denoise, uncond: Denoise, images_only: Denoise, scale: float, temporal_scale: float = 1.0
 ) -> Denoise:
-    """f_alone(0) + w_t (f(0) - f_alone(0)) + w (f(c) - f(0)): how much of the content, and how much of time.
+    """f_image(∅) + ω_t (f(∅) - f_image(∅)) + ω (f(c) - f(∅)): how much of the content, and how much of time.
 
     Args:
         cond, uncond: the video model with and without its content.
-        frames_alone: the same weights without the temporal layers, without content: each frame by itself.
-        scale: w.
-        temporal_scale: w_t; above 1 is smoother, 1 is plain guidance in two calls instead of three.
+        images_only: the same weights without the temporal layers, without content: each frame by itself.
+        scale: ω.
+        temporal_scale: ω_t; above 1 is smoother, 1 is plain guidance in two calls instead of three.
 
     Source: 2302.03011 section 3.3.
     """
@@ -122,8 +140,7 @@ def content_and_time(
         return classifier_free(cond, uncond, scale)
 
     def denoise(z: Tensor, lam: Tensor) -> Tensor:
-        alone, video, with_content = frames_alone(z, lam), uncond(z, lam), cond(z, lam)
-        return alone + temporal_scale * (video - alone) + scale * (with_content - video)
+        return guide_in_steps([images_only(z, lam), uncond(z, lam), cond(z, lam)], [temporal_scale, scale])
 
     return denoise
 
@@ -138,12 +155,12 @@ def scale_on_grid(lams: Tensor, weights: Sequence[float]) -> Callable[[Tensor], 
         lams: the sampler's grid [N + 1], or its first N levels.
         weights: N weights, in step order.
     """
-    levels = lams[: len(weights)].clamp(-1e4, 1e4)
+    levels = lams[: len(weights)].clamp(-1e4, 1e4).cpu()
     table = torch.as_tensor(weights, dtype=torch.float64)
 
     def scale(lam: Tensor) -> Tensor:
-        distance = (lam.double().clamp(-1e4, 1e4).cpu()[:, None] - levels.cpu()[None]).abs()
-        return table[distance.argmin(1)].to(lam.device)
+        distance = (lam.cpu().double().clamp(-1e4, 1e4)[..., None] - levels).abs()  # [..., N]
+        return table[distance.argmin(-1)]
 
     return scale
 
@@ -155,39 +172,30 @@ def within(scale: Scale, low: float, high: float) -> Callable[[Tensor], Tensor]:
     """
 
     def limited(lam: Tensor) -> Tensor:
-        value = scale(lam) if callable(scale) else torch.as_tensor(scale, dtype=lam.dtype, device=lam.device)
-        if not callable(scale):  # a number, or one a frame: the same for each sample
-            value = value.expand(len(lam), *value.shape)
-        inside = ((lam >= low) & (lam <= high)).reshape(-1, *[1] * (value.ndim - 1))
+        value = scale(lam) if callable(scale) else torch.as_tensor(scale, dtype=lam.dtype)
+        value = value.to(lam.device)
+        if not callable(scale) and value.ndim == 1:  # one a frame: the same for each sample
+            value = value.expand(len(lam), -1)
+        inside = (lam >= low) & (lam <= high)
+        if value.ndim == 2 and inside.ndim == 1:
+            inside = inside[:, None]
+        elif value.ndim == 1 and inside.ndim == 2:
+            value = value[:, None]
         return torch.where(inside, value, torch.ones_like(value))
 
     return limited
 
 
 def oscillating_weights(num_steps: int, high: float, low: float = 1.0, constant_steps: int = 10) -> list[float]:
-    """`constant_steps` of `high`, then high on even steps and low on odd ones. Source: 2210.02303 section 2.5.
+    """g_i = high for i < K or i even, low for i odd. Source: 2210.02303 section 2.5.
 
-    The paper does not publish the number of constant steps; Open-Sora's code uses 10.
+    The paper does not publish the number K of constant steps; Open-Sora's code uses 10.
     """
     return [high if i < constant_steps or i % 2 == 0 else low for i in range(num_steps)]
 
 
-def cosine_ramp_weights(num_steps: int, scale: float, power: float = 5.0) -> list[float]:
-    """g_i = 1 + g (1 - cos(pi (i/N)^power)) / 2 with i the step INDEX. Source: CogVideoX's dynamic guidance."""
-    return [1 + scale * (1 - math.cos(math.pi * (i / num_steps) ** power)) / 2 for i in range(num_steps)]
-
-
-def cogvideox_weights(num_steps: int, scale: float, table_size: int = 1000, power: float = 5.0) -> list[float]:
-    """CogVideoX's ramp as its code computes it: fed N - t with t in 0..T-1 where a step index was meant.
-
-    Reproduces published samples; the weights come out pseudo-random in [1, 1 + g]. Prefer `cosine_ramp_weights`.
-    """
-    times = [table_size - round(i * table_size / num_steps) - 1 for i in range(num_steps)]
-    return [1 + scale * (1 - math.cos(math.pi * ((num_steps - t) / num_steps) ** power)) / 2 for t in times]
-
-
 def linear_frame_scale(num_frames: int, first: float = 1.0, last: float = 3.0) -> Tensor:
-    """One scale a frame, growing linearly, as in Stable Video Diffusion. [F]."""
+    """g_f = first + (last - first) f / (F - 1): one scale a frame, as in Stable Video Diffusion (2311.15127 appendix D). [F]."""
     return torch.linspace(first, last, num_frames)
 
 
@@ -195,7 +203,7 @@ def linear_frame_scale(num_frames: int, first: float = 1.0, last: float = 3.0) -
 
 
 def dynamic_threshold(x: Tensor, quantile: float = 0.995, limit: float = math.inf) -> Tensor:
-    """Clip each sample to its own quantile s = clamp(quantile(|x|), 1, limit) and divide by it.
+    """clip(x, -s, s) / s with s = clamp(quantile_p(|x|), 1, limit): each sample is clipped to its own quantile.
 
     One s per VIDEO: one per frame would flicker. For pixels only. Source: 2205.11487 section 2.3.
     diffusers' default limit of 1 turns this into a plain clip.

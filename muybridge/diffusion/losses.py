@@ -1,7 +1,15 @@
 """Per-sample errors and their weightings.
 
-For one denoiser, eps_mse = SNR x_mse and v_mse = (1 + SNR) x_mse. A weighting is a weight w_x on x_mse; `weight_on`
-gives the equal weight on the error a network is trained with.
+For one denoiser, eps_mse = SNR x_mse and v_mse = (1 + SNR) x_mse = eps_mse / α². A weighting is a weight w_x on x_mse;
+`weight_on` gives the equal weight on the error a network is trained with:
+
+    name            on x_mse          on eps_mse           on v_mse
+    constant        1                 1 / SNR              1 / (1 + SNR)
+    snr             SNR               1                    SNR / (1 + SNR)
+    snr+1           1 + SNR           1 + 1 / SNR          1
+    truncated_snr   max(SNR, 1)       max(1, 1 / SNR)      max(SNR, 1) / (1 + SNR)
+    min_snr         min(SNR, γ)       min(1, γ / SNR)      min(SNR, γ) / (1 + SNR)
+
 Source: 2202.00512 section 4 (SNR, SNR + 1, truncated SNR), 2303.09556 (min-SNR).
 """
 
@@ -16,12 +24,13 @@ WEIGHTINGS = ("constant", "snr", "snr+1", "truncated_snr", "min_snr")
 
 
 def mse_per_sample(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error over all but the batch axis, float32 or better, [B]."""
-    return (prediction - target).float().square().flatten(1).mean(1)
+    """Mean squared error over all but the batch axis, [B]; in float32, or in float64 where the data are."""
+    wide = torch.promote_types(prediction.dtype, torch.float32)
+    return (prediction.to(wide) - target.to(wide)).square().flatten(1).mean(1)
 
 
 def weight_on(kind: str, lam: Tensor, weighting: str, gamma: float = 5.0) -> Tensor:
-    """The weight [B] to put on the error of a network of prediction type `kind`.
+    """The weight on the error of a network of prediction type `kind`, of lam's shape; the table is above.
 
     Written without SNR / SNR quotients, so it is finite wherever its limit is (zero SNR included).
     """

@@ -1,7 +1,8 @@
 """Randomness that belongs to a sample, never to global state.
 
-Every draw is keyed by (seed, purpose, sample index, step), so a video is the same whatever the batch size, the chunking
-or the number of processes, and a resumed run needs only its step number.
+Every draw of a sampler is keyed by (seed of the sample, purpose, step), so a video is the same whatever the batch size, the
+chunking or the number of processes, and a resumed run needs only its step number. Samples differ by their seeds alone: two
+equal seeds in a batch are two equal videos.
 """
 
 from __future__ import annotations
@@ -48,5 +49,11 @@ class Noise:
         return torch.stack(draws).to(device=self.device, dtype=self.dtype)
 
     def like(self, z: Tensor, purpose: str, step: int = 0) -> Tensor:
-        """Draw a tensor of z's shape [B, ...] and dtype."""
+        """Draw a tensor of z's shape [B, ...] and dtype.
+
+        Raises:
+            ValueError: not one seed a sample.
+        """
+        if len(self.seeds) != len(z):
+            raise ValueError(f"{len(self.seeds)} seeds for a batch of {len(z)}: noise needs one seed a sample")
         return self(z.shape[1:], purpose, step).to(z)

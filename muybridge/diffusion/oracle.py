@@ -1,6 +1,6 @@
 """Ideal denoisers, for which every sampler has a known answer: the test oracles of this project.
 
-E[x | z] is available in closed form for Gaussian data and for a finite data set.
+E[x | z] is available in closed form for Gaussian data and for a finite data set, with one noise level a sample or one a frame.
 """
 
 from __future__ import annotations
@@ -9,11 +9,18 @@ import torch
 from torch import Tensor
 
 from muybridge.diffusion.prediction import Denoise
-from muybridge.diffusion.schedule import alpha_of, expand
+from muybridge.diffusion.schedule import alpha_of, expand, per_sample
+
+
+def _by_value(coefficient: Tensor, z: Tensor) -> Tensor:
+    """A coefficient of [B] or [B, F] at every value of z, flattened: [B, D]."""
+    return expand(coefficient, z.to(coefficient)).expand(z.shape).flatten(1)
 
 
 def finite_denoiser(data: Tensor) -> Denoise:
     """E[x | z] when x is uniform over a finite set: a softmax over the squared distances.
+
+    log q(z | x) = Σ_d -(z_d - α_d x_d)² / (2 σ_d²), expanded so that λ = -inf is finite.
 
     Args:
         data: [N, ...], the whole data set.
@@ -21,18 +28,17 @@ def finite_denoiser(data: Tensor) -> Denoise:
     flat = data.flatten(1)
 
     def denoise(z: Tensor, lam: Tensor) -> Tensor:
-        # log q(z | x) = -|z - alpha x|^2 / (2 sigma^2), expanded so that lam = -inf is finite
-        snr_over_alpha = torch.exp(0.5 * (lam + torch.nn.functional.softplus(lam)))  # alpha / sigma^2
-        logits = snr_over_alpha[:, None] * (z.flatten(1).to(flat) @ flat.T) - 0.5 * lam.exp()[
-            :, None
-        ] * flat.square().sum(1)
+        lam = per_sample(lam, z).to(flat)
+        alpha_over_variance = torch.exp(0.5 * (lam + torch.nn.functional.softplus(lam)))
+        logits = (_by_value(alpha_over_variance, z) * z.flatten(1).to(flat)) @ flat.T
+        logits = logits - 0.5 * _by_value(lam.exp(), z) @ flat.square().T  # [B, N]
         return (logits.softmax(1) @ flat).reshape(z.shape).to(z)
 
     return denoise
 
 
 def gaussian_denoiser(mean: Tensor, covariance: Tensor) -> Denoise:
-    """E[x | z] for x ~ N(mean, covariance): mean + alpha S (alpha^2 S + sigma^2 I)^-1 (z - alpha mean).
+    """E[x | z] for x ~ N(m, S): m + S A (A S A + Σ)⁻¹ (z - A m) with A = diag(α), Σ = diag(σ²).
 
     Args:
         mean: [D].
@@ -40,10 +46,21 @@ def gaussian_denoiser(mean: Tensor, covariance: Tensor) -> Denoise:
     """
     values, vectors = torch.linalg.eigh(covariance)
 
-    def denoise(z: Tensor, lam: Tensor) -> Tensor:
-        alpha = expand(alpha_of(lam.to(values)), values.expand(z.shape[0], -1))
-        gain = alpha * values / (alpha**2 * values + torch.sigmoid(-lam.to(values))[:, None])
+    def one_level(z: Tensor, lam: Tensor) -> Tensor:
+        # all α equal: in the eigenbasis of S the inverse is a division
+        alpha = expand(alpha_of(lam), values.expand(len(z), -1))
+        gain = alpha * values / (alpha**2 * values + torch.sigmoid(-lam)[:, None])
         centred = (z.flatten(1).to(values) - alpha * mean) @ vectors
-        return (mean + (gain * centred) @ vectors.T).reshape(z.shape).to(z)
+        return mean + (gain * centred) @ vectors.T
+
+    def level_a_frame(z: Tensor, lam: Tensor) -> Tensor:
+        alpha, variance = _by_value(alpha_of(lam), z), _by_value(torch.sigmoid(-lam), z)  # [B, D] each
+        inner = alpha[:, :, None] * covariance * alpha[:, None] + torch.diag_embed(variance)
+        centred = z.flatten(1).to(values) - alpha * mean
+        return mean + (alpha * torch.linalg.solve(inner, centred)) @ covariance
+
+    def denoise(z: Tensor, lam: Tensor) -> Tensor:
+        lam = per_sample(lam, z).to(values)
+        return (one_level if lam.ndim == 1 else level_a_frame)(z, lam).reshape(z.shape).to(z)
 
     return denoise

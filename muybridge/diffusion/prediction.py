@@ -1,7 +1,13 @@
 """What a network predicts - eps, x or v - and the conversions between them.
 
-v = alpha eps - sigma x = dz/dphi on the circle z = cos(phi) x + sin(phi) eps.
-eps divides by alpha (breaks as lam -> -inf), x by sigma (breaks as lam -> +inf), v never divides. Source: 2202.00512.
+v = α ε - σ x = dz/dφ on the circle z = cos φ x + sin φ ε. What one prediction says of another:
+
+    have   x̂                 ε̂                 v̂
+    ε̂      (z - σ ε̂) / α     ε̂                 (ε̂ - σ z) / α
+    x̂      x̂                 (z - α x̂) / σ     (α z - x̂) / σ
+    v̂      α z - σ v̂         σ z + α v̂         v̂
+
+ε divides by α (breaks as λ -> -inf), x by σ (breaks as λ -> +inf), v never divides. Source: 2202.00512 section 4.
 """
 
 from __future__ import annotations
@@ -16,7 +22,8 @@ from muybridge.diffusion.schedule import alpha_of, expand, sigma_of
 
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 
-#: The contract of every sampler and guidance: (z [B, C, F, H, W], lam [B] or [B, F]) -> x_hat.
+#: The contract of every sampler and guidance: (z [B, C, F, H, W], lam [B] or [B, F]) -> x_hat like z. lam is float64 on the CPU
+#: (schedule.py says why); a network is given its float32 copy on its own device.
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -68,34 +75,37 @@ def target_of(x: Tensor, eps: Tensor, lam: Tensor, kind: str) -> Tensor:
     return expand(alpha_of(lam), x) * eps - expand(sigma_of(lam), x) * x
 
 
-def combine_both(x_output: Tensor, eps_output: Tensor, z: Tensor, lam: Tensor) -> Tensor:
-    """x_hat of a network that outputs both: sigma^2 x' + alpha^2 (z - sigma eps') / alpha. Source: 2202.00512."""
-    alpha, sigma = expand(alpha_of(lam), z), expand(sigma_of(lam), z)
-    return sigma**2 * x_output + alpha * (z - sigma * eps_output)
+#: The conversion into each type, by its name.
+INTO: dict[str, Callable[[Tensor, Tensor, Tensor, str], Tensor]] = {
+    "sample": to_x,
+    "epsilon": to_eps,
+    "v_prediction": to_v,
+}
 
 
 # --- rectified flow, as a change of scale and clock -----------------------------------------------------------------
 
 
 def lam_of_flow_time(t: Tensor) -> Tensor:
-    """The log-SNR of a rectified flow z_f = (1 - t) x + t eps: 2 log((1 - t) / t)."""
+    """The log-SNR of a rectified flow z_f = (1 - t) x + t ε: λ = 2 log((1 - t) / t)."""
     return 2 * (torch.log1p(-t) - torch.log(t))
 
 
 def flow_scale(t: Tensor) -> Tensor:
-    """c with z_f / c variance preserving: sqrt((1 - t)^2 + t^2)."""
+    """c = sqrt((1 - t)² + t²), so that z_f / c is variance preserving with α = (1 - t) / c, σ = t / c."""
     return ((1 - t) ** 2 + t**2).sqrt()
 
 
 def flow_to_x(u: Tensor, z_f: Tensor, t: Tensor) -> Tensor:
-    """x_hat from the flow velocity u = eps - x (Open-Sora 1.2 predicts the opposite sign)."""
+    """x̂ = z_f - t u from the flow velocity u = ε - x (Open-Sora 1.2 predicts the opposite sign)."""
     return z_f - expand(t, z_f) * u
 
 
 def flow_to_eps(u: Tensor, z_f: Tensor, t: Tensor) -> Tensor:
+    """ε̂ = z_f + (1 - t) u from the flow velocity u = ε - x."""
     return z_f + expand(1 - t, z_f) * u
 
 
 def shift_flow_time(t: Tensor, a: float) -> Tensor:
-    """t' = a t / (1 + (a - 1) t), which lowers the log-SNR by 2 log a. Source: 2403.03206."""
+    """t' = a t / (1 + (a - 1) t), which lowers λ by 2 log a. Source: 2403.03206."""
     return a * t / (1 + (a - 1) * t)

@@ -1,19 +1,25 @@
 """Log-SNR arithmetic and noise schedules.
 
 Legend
-    x      clean data                  z      noisy data, z = alpha x + sigma eps
-    lam    log-SNR, log(alpha^2 / sigma^2); +inf is clean, -inf is pure noise
-    t      time in [0, 1]; 0 is clean, 1 is noise; a step goes from t to s < t, so lam_s > lam_t
-    phi    angle, alpha = cos(phi), sigma = sin(phi)
+    x      clean data                  z      noisy data, z = α x + σ ε
+    lam    log-SNR, λ = log(α² / σ²); +inf is clean, -inf is pure noise
+    t      time in [0, 1]; 0 is clean, 1 is noise; a step goes from t to s < t, so λ_s > λ_t
+    phi    angle, α = cos φ, σ = sin φ
 
-Everything is variance preserving, alpha^2 + sigma^2 = 1, and stable for lam in [-inf, inf].
+Everything is variance preserving, α² + σ² = 1, and stable for λ in [-inf, inf].
+
+Where a log-SNR lives. A grid of levels is float64 on the CPU, and so is the lam that a sampler hands to a denoiser: [B], or
+[B, F] for a noise level a frame. A device is given only what is made of it: coefficients in the data's own dtype (`expand`) and
+the float32 copy that a network embeds. So no digit is lost, nothing waits for the device, and MPS, which has no float64, is
+never asked for it.
+
 Source: 2107.00630 and 2204.03458 (log-SNR form), 2202.00512 (cosine with a finite range), 2305.08891 (zero-terminal SNR).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,47 +29,52 @@ from torch.nn.functional import softplus
 
 
 def log_alpha(lam: Tensor) -> Tensor:
+    """log α = -softplus(-λ) / 2."""
     return -0.5 * softplus(-lam)
 
 
 def log_sigma(lam: Tensor) -> Tensor:
+    """log σ = -softplus(λ) / 2."""
     return -0.5 * softplus(lam)
 
 
 def alpha_of(lam: Tensor) -> Tensor:
+    """α = sqrt(sigmoid(λ)); 0 at λ = -inf, 1 at +inf."""
     return torch.sigmoid(lam).sqrt()
 
 
 def sigma_of(lam: Tensor) -> Tensor:
+    """σ = sqrt(sigmoid(-λ)); 1 at λ = -inf, 0 at +inf."""
     return torch.sigmoid(-lam).sqrt()
 
 
 def phi_of(lam: Tensor) -> Tensor:
-    """The angle with alpha = cos(phi), sigma = sin(phi); 0 is clean, pi/2 is noise."""
+    """The angle φ = atan(exp(-λ/2)) with α = cos φ, σ = sin φ; 0 is clean, π/2 is noise."""
     return torch.atan(torch.exp(-0.5 * lam))
 
 
-def lam_of_phi(phi: Tensor) -> Tensor:
-    return 2 * (phi.cos().log() - phi.sin().log())
+def gap(lam_s: Tensor, lam_t: Tensor) -> Tensor:
+    """λ_s - λ_t, and 0 where both are the same infinity: a frame that is clean stays where it is."""
+    return torch.where(lam_s == lam_t, 0.0, lam_s - lam_t)
 
 
 def ratio_alpha(lam_s: Tensor, lam_t: Tensor) -> Tensor:
-    """alpha_s / alpha_t."""
-    return torch.exp(log_alpha(lam_s) - log_alpha(lam_t))
+    """α_s / α_t; 1 where the levels are equal, infinite ones included."""
+    return torch.exp(gap(log_alpha(lam_s), log_alpha(lam_t)))
 
 
 def ratio_sigma(lam_s: Tensor, lam_t: Tensor) -> Tensor:
-    """sigma_s / sigma_t."""
-    return torch.exp(log_sigma(lam_s) - log_sigma(lam_t))
+    """σ_s / σ_t; 1 where the levels are equal, infinite ones included."""
+    return torch.exp(gap(log_sigma(lam_s), log_sigma(lam_t)))
 
 
 def log1mexp(a: Tensor) -> Tensor:
-    """log(1 - exp(-a)) for a > 0, accurate at both ends."""
+    """log(1 - exp(-a)) for a > 0, accurate at both ends (-inf at 0)."""
     return torch.where(a < math.log(2), torch.log(-torch.expm1(-a)), torch.log1p(-torch.exp(-a)))
 
 
 def expand(coefficient: Tensor, like: Tensor) -> Tensor:
-    """Shape a coefficient of [], [B] or [B, F] so that it multiplies z [B, C, F, ...], in z's dtype.
+    """Shape a coefficient of [], [B] or [B, F] so that it multiplies z [B, C, F, ...], in z's dtype and on its device.
 
     Raises:
         ValueError: the coefficient has more than two axes, or two while z has no frame axis.
@@ -71,13 +82,18 @@ def expand(coefficient: Tensor, like: Tensor) -> Tensor:
     if coefficient.ndim == 0:
         shaped = coefficient
     elif coefficient.ndim == 1:
-        shaped = coefficient.reshape(-1, *[1] * (like.ndim - 1))
+        shaped = coefficient.reshape(-1, *[1] * (like.ndim - 1))  # [B, 1, 1, 1, 1]
     elif coefficient.ndim == 2 and like.ndim >= 3:
         batch, frames = coefficient.shape
-        shaped = coefficient.reshape(batch, 1, frames, *[1] * (like.ndim - 3))
+        shaped = coefficient.reshape(batch, 1, frames, *[1] * (like.ndim - 3))  # [B, 1, F, 1, 1]
     else:
         raise ValueError(f"a log-SNR is [], [B] or [B, F]; got {tuple(coefficient.shape)} for data {tuple(like.shape)}")
-    return shaped.to(like)
+    return shaped.to(device=like.device, dtype=like.dtype)
+
+
+def per_sample(lam: Tensor, z: Tensor) -> Tensor:
+    """What a denoiser is told of one level: [] or [1] becomes [B], [1, F] becomes [B, F]; the rest stays as it is."""
+    return lam.expand(len(z), *lam.shape[1:])
 
 
 class Schedule(Protocol):
@@ -88,7 +104,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class CosineSchedule:
-    """lam(t) = -2 log tan(a t + b): phi is affine in t, the range is finite.
+    """λ(t) = -2 log tan(a t + b) with b = atan(e^{-λ_max/2}), a = atan(e^{-λ_min/2}) - b: φ is affine in t, the range is finite.
 
     Source: 2202.00512 section 2 (as in its code); VDM uses the range [-20, 20].
     """
@@ -104,15 +120,10 @@ class CosineSchedule:
         slope, offset = self._line()
         return -2 * torch.tan(slope * t.double() + offset).log()
 
-    def time_of(self, lam: Tensor) -> Tensor:
-        """The inverse: the time at which the schedule has this log-SNR."""
-        slope, offset = self._line()
-        return (phi_of(lam.double()) - offset) / slope
-
 
 @dataclass(frozen=True)
 class LinearSchedule:
-    """lam(t) = -log(expm1(1e-4 + 10 t^2)), imagen-pytorch's schedule for super-resolution and augmentation."""
+    """λ(t) = -log(expm1(10⁻⁴ + 10 t²)), imagen-pytorch's schedule for super-resolution and augmentation; from 9.2 to -10."""
 
     def __call__(self, t: Tensor) -> Tensor:
         return -torch.log(torch.expm1(1e-4 + 10 * t.double() ** 2))
@@ -120,7 +131,7 @@ class LinearSchedule:
 
 @dataclass(frozen=True)
 class UniformSchedule:
-    """lam linear in t between two ends; the grid on which DPM-Solver++ converges best."""
+    """λ(t) = λ_max + (λ_min - λ_max) t: the grid on which DPM-Solver++ converges best."""
 
     lam_min: float = -5.0
     lam_max: float = 7.0
@@ -131,10 +142,12 @@ class UniformSchedule:
 
 @dataclass(frozen=True)
 class ShiftedSchedule:
-    """lam'(t) = lam(t) - log(kappa): more noise for larger data.
+    """λ'(t) = λ(t) - log κ: more noise for larger data.
 
-    kappa is the number of latent elements over a reference number. simple diffusion uses (d / 64)^2, rectified-flow
-    models a^2 for their time shift t' = a t / (1 + (a - 1) t), CogVideoX its k. Source: 2301.11093, 2403.03206, 2408.06072.
+    κ is the number of latent elements over a reference number. simple diffusion uses (d / 64)², rectified-flow
+    models a² for their time shift t' = a t / (1 + (a - 1) t), CogVideoX its k.
+
+    Source: 2301.11093, 2403.03206, 2408.06072.
     """
 
     base: Schedule
@@ -142,17 +155,6 @@ class ShiftedSchedule:
 
     def __call__(self, t: Tensor) -> Tensor:
         return self.base(t) - math.log(self.kappa)
-
-
-@dataclass(frozen=True)
-class InterpolatedSchedule:
-    """lam(t) = t lam_low(t) + (1 - t) lam_high(t), simple diffusion's interpolation of two shifts (2301.11093)."""
-
-    low: Schedule
-    high: Schedule
-
-    def __call__(self, t: Tensor) -> Tensor:
-        return t * self.low(t) + (1 - t) * self.high(t)
 
 
 # --- which times training sees --------------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ def logit_normal_times(normal: Tensor, mean: float = 0.0, std: float = 1.0) -> T
 SCHEDULES: dict[str, type] = {"cosine": CosineSchedule, "linear": LinearSchedule, "uniform": UniformSchedule}
 
 
-def schedule_from_name(name: str, options: Mapping[str, Any] | None = None, known: Sequence[str] = ()) -> Schedule:
+def schedule_from_name(name: str, options: Mapping[str, Any] | None = None) -> Schedule:
     """Build a continuous schedule by name ("cosine", "linear", "uniform"); `kappa` in the options shifts it."""
     if name not in SCHEDULES:
         raise ValueError(f"unknown schedule {name!r}; expected one of {', '.join(SCHEDULES)}")

@@ -1,6 +1,6 @@
 """Discrete noise tables, as in diffusers' schedulers and their config files, and the grids samplers walk on.
 
-Legend: schedule.py. Source: 2305.08891 for zero-terminal SNR; diffusers' scheduler configs.
+Everything here is float64 on the CPU (schedule.py says why). Source: 2305.08891 for zero-terminal SNR; diffusers' schedulers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from muybridge.diffusion.schedule import Schedule, alpha_of
+from muybridge.diffusion.scheduler_config import check_scheduler, spacing_of
 
 
 def make_betas(name: str, beta_start: float = 1e-4, beta_end: float = 0.02, steps: int = 1000) -> Tensor:
@@ -34,7 +35,7 @@ def make_betas(name: str, beta_start: float = 1e-4, beta_end: float = 0.02, step
 
 
 def lam_of_betas(betas: Tensor) -> Tensor:
-    """log-SNR table [T] of a beta table: log(abar) - log(1 - abar), summed in float64."""
+    """log-SNR table [T] of a beta table: λ_i = log ᾱ_i - log(1 - ᾱ_i), log ᾱ_i = Σ_{j ≤ i} log(1 - β_j), summed in float64."""
     log_alpha_bar = torch.log1p(-betas.double()).cumsum(0)
     return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))
 
@@ -42,7 +43,7 @@ def lam_of_betas(betas: Tensor) -> Tensor:
 def rescale_zero_terminal(lam: Tensor) -> Tensor:
     """Rescale a log-SNR table so that its last entry is -inf and its first is unchanged.
 
-    r'_i = (r_i - r_T) r_0 / (r_0 - r_T) with r = sqrt(abar). Source: 2305.08891 algorithm 1.
+    r'_i = (r_i - r_T) r_0 / (r_0 - r_T) with r = sqrt(ᾱ). Source: 2305.08891 algorithm 1.
     """
     root = alpha_of(lam.double())
     scaled = (root - root[-1]) * root[0] / (root[0] - root[-1])
@@ -54,12 +55,19 @@ def spaced_indices(num_steps: int, table_size: int, spacing: str, steps_offset: 
     """The table indices visited by `num_steps` inference steps, from noisy to clean, int64 [N].
 
     "leading" never visits the last (noisiest) index; "linspace" and "trailing" do.
+
+    Raises:
+        ValueError: an unknown spacing, or more steps than the table has places for.
     """
     if not 1 <= num_steps <= table_size:
         raise ValueError(f"num_inference_steps must be in 1..{table_size}, got {num_steps}")
     if spacing == "leading":
-        indices = torch.arange(num_steps, dtype=torch.float64) * (table_size // num_steps) + steps_offset
-        return indices.round().long().flip(0)
+        indices = torch.arange(num_steps) * (table_size // num_steps) + steps_offset
+        if int(indices[-1]) >= table_size:
+            raise ValueError(
+                f"{num_steps} steps with leading spacing and an offset of {steps_offset} leave the table of {table_size}: take fewer"
+            )
+        return indices.flip(0)
     if spacing == "linspace":
         return torch.linspace(0, table_size - 1, num_steps, dtype=torch.float64).round().long().flip(0)
     if spacing == "trailing":
@@ -69,43 +77,60 @@ def spaced_indices(num_steps: int, table_size: int, spacing: str, steps_offset: 
     raise ValueError(f"unknown timestep spacing {spacing!r}; expected leading, linspace or trailing")
 
 
+def solver_indices(num_steps: int, table_size: int, spacing: str, steps_offset: int = 0) -> Tensor:
+    """The same as diffusers' DPM-Solvers visit them: "leading" and "linspace" space N + 1 places and leave out the cleanest.
+
+    A solver's last step goes to no noise at all, so it need not visit the table's own clean end.
+    """
+    if spacing == "trailing" or num_steps == table_size:
+        return spaced_indices(num_steps, table_size, spacing, steps_offset)
+    return spaced_indices(num_steps + 1, table_size, spacing, steps_offset)[:-1]
+
+
 @dataclass(frozen=True)
 class DiscreteSchedule:
     """A table of log-SNRs, used as a schedule by linear interpolation over its index.
 
     Args:
         table: strictly decreasing log-SNR [T], float64; the last entry may be -inf (zero-terminal SNR).
-        final_lam: the level after the last inference step: +inf when the scheduler sets alpha to one, else table[0].
+        spacing, steps_offset: which indices an inference run visits, see `spaced_indices`.
+        final_lam: the level after DDIM's last step: +inf when the scheduler sets alpha to one, else table[0].
+        karras: inference walks Karras' grid between these sigmas (smallest, largest) instead of the table's indices.
     """
 
     table: Tensor
     spacing: str = "leading"
     steps_offset: int = 0
     final_lam: float = math.inf
+    karras: tuple[float, float] | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> DiscreteSchedule:
-        """Read any diffusers scheduler config (beta table, zero-terminal SNR, spacing, CogVideoX' SNR shift)."""
-        steps = int(config.get("num_train_timesteps", 1000))
+        """Read a diffusers scheduler's config: beta table, CogVideoX' SNR shift, zero-terminal SNR, spacing, Karras' grid.
+
+        Raises:
+            UserError: a scheduler of another noise process, a grid that is not read here, or settings that cannot be sampled.
+        """
+        check_scheduler(config)
         trained = config.get("trained_betas")
-        betas = (
-            torch.as_tensor(trained, dtype=torch.float64)
-            if trained is not None
-            else make_betas(
-                config.get("beta_schedule", "linear"),
-                config.get("beta_start", 1e-4),
-                config.get("beta_end", 0.02),
-                steps,
-            )
-        )
+        ends = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
+        if trained is not None:
+            betas = torch.as_tensor(trained, dtype=torch.float64)
+        else:
+            steps = int(config.get("num_train_timesteps", 1000))
+            betas = make_betas(config.get("beta_schedule", "linear"), *ends, steps)
         table = lam_of_betas(betas)
-        shift = config.get("snr_shift_scale")
-        if shift:
-            table = table - math.log(shift)
+        if config.get("snr_shift_scale"):
+            table = table - math.log(config["snr_shift_scale"])
         if config.get("rescale_betas_zero_snr", False):
             table = rescale_zero_terminal(table)
-        final = math.inf if config.get("set_alpha_to_one", True) else float(table[0])
-        return cls(table, config.get("timestep_spacing", "leading"), int(config.get("steps_offset", 0)), final)
+        return cls(
+            table,
+            spacing_of(config),
+            int(config.get("steps_offset", 0)),
+            math.inf if config.get("set_alpha_to_one", True) else float(table[0]),
+            _karras_ends(config, table) if config.get("use_karras_sigmas", False) else None,
+        )
 
     def __call__(self, t: Tensor) -> Tensor:
         return self.lam_of_index(t.double().clamp(0, 1) * (len(self.table) - 1))
@@ -120,25 +145,42 @@ class DiscreteSchedule:
         return torch.where(fraction == 0, table[low], mixed)  # 0 * inf at a zero-SNR end
 
     def index_of(self, lam: Tensor) -> Tensor:
-        """The fractional index of a log-SNR, clamped to the table: what an index-conditioned network is told."""
-        ascending = self.table.flip(0).to(lam.device)
-        position = torch.searchsorted(ascending, lam.double()).clamp(1, len(ascending) - 1)
+        """The fractional index of a log-SNR, clamped to the table: what an index-conditioned network is told. On the CPU."""
+        lam = lam.cpu().double().contiguous()
+        ascending = self.table.flip(0)
+        position = torch.searchsorted(ascending, lam).clamp(1, len(ascending) - 1)
         low, high = ascending[position - 1], ascending[position]
-        fraction = ((lam.double() - low) / (high - low)).clamp(0, 1)
+        fraction = ((lam - low) / (high - low)).clamp(0, 1)
         # in a zero-SNR interval (low = -inf) only -inf itself is the last index
         fraction = torch.where(torch.isinf(low), (lam != low).double(), fraction)
         return len(ascending) - 1 - (position - 1 + fraction)
 
-    def inference_levels(self, num_steps: int) -> Tensor:
-        """Log-SNR [N + 1] of an inference run, noisy to clean, ending at `final_lam`."""
-        indices = spaced_indices(num_steps, len(self.table), self.spacing, self.steps_offset)
-        return torch.cat([self.table[indices], torch.tensor([self.final_lam], dtype=torch.float64)])
+    def inference_levels(self, num_steps: int, sampler: str = "ddim") -> Tensor:
+        """Log-SNR [N + 1] of an inference run, noisy to clean, as diffusers' scheduler of this sampler walks.
+
+        DDIM ends at `final_lam`, which may keep a little noise; every other sampler at +inf, on x̂ itself.
+        """
+        end = torch.tensor([self.final_lam if sampler == "ddim" else math.inf], dtype=torch.float64)
+        if self.karras is not None:
+            return torch.cat([karras_levels(num_steps, *self.karras)[:-1], end])
+        indices_of = solver_indices if sampler.startswith("dpmpp") else spaced_indices
+        return torch.cat([self.table[indices_of(num_steps, len(self.table), self.spacing, self.steps_offset)], end])
+
+
+def _karras_ends(config: Mapping[str, Any], table: Tensor) -> tuple[float, float]:
+    """The smallest and the largest sigma = σ / α = e^{-λ / 2} of Karras' grid: the config's own, else the table's."""
+    ends = torch.exp(-0.5 * table[[0, -1]]).tolist()
+    given = config.get("sigma_min"), config.get("sigma_max")
+    smallest, largest = (ends[i] if g is None else float(g) for i, g in enumerate(given))
+    return smallest, largest
 
 
 def karras_levels(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     """Log-SNR [N + 1] of Karras' grid, -2 ln sigma_i, then +inf: N levels from sigma_max to sigma_min, then no noise.
 
-    sigma_i = (sigma_max^(1/rho) + i/(N-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho. Source: 2206.00364 eq. 5.
+        sigma_i = (sigma_max^(1/ρ) + i / (N - 1) (sigma_min^(1/ρ) - sigma_max^(1/ρ)))^ρ
+
+    Source: 2206.00364 eq. 5.
     """
     if num_steps < 1 or not 0 < sigma_min < sigma_max:
         raise ValueError(

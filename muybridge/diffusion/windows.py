@@ -1,6 +1,8 @@
 """Long videos in windows of frames: every window is denoised alone, and what overlaps is averaged at every step.
 
-Source: 2302.08113 (MultiDiffusion), over time.
+    x̂_f = (1 / |{w : f in w}|) Σ_{w : f in w} x̂^w_f
+
+Source: 2302.08113 (MultiDiffusion) eq. 5, over time.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from muybridge.diffusion.prediction import Denoise
 
 
 def windows_of(frames: int, size: int, overlap: int) -> list[slice]:
-    """Windows of `size` frames that share `overlap`; the last one ends at the end.
+    """Windows of `size` frames that share `overlap`; the last one ends at the end, so it may share more.
 
     Raises:
         ValueError: an overlap that leaves nothing new.
@@ -31,17 +33,18 @@ def windowed(denoise_in: Callable[[slice], Denoise], frames: int, size: int, ove
     """Denoise all frames by windows.
 
     Args:
-        denoise_in: the denoiser of one window's frames.
+        denoise_in: the denoiser of one window's frames; a level a frame is cut to the window, as the frames are.
     """
-    places = windows_of(frames, size, overlap)
-    if len(places) == 1:
-        return denoise_in(places[0])
+    windows = windows_of(frames, size, overlap)
+    if len(windows) == 1:
+        return denoise_in(windows[0])
 
     def denoise(z: Tensor, lam: Tensor) -> Tensor:
         total, count = torch.zeros_like(z), z.new_zeros(1, 1, frames, 1, 1)
-        for place in places:
-            total[:, :, place] += denoise_in(place)(z[:, :, place], lam)
-            count[:, :, place] += 1
+        for window in windows:
+            here = lam[:, window] if lam.ndim == 2 else lam
+            total[:, :, window] += denoise_in(window)(z[:, :, window], here)
+            count[:, :, window] += 1
         return total / count
 
     return denoise
