@@ -22,7 +22,6 @@ DEFAULT_SPACING = {
     "DEISMultistepScheduler": "linspace",
     "EulerDiscreteScheduler": "linspace",
     "EulerAncestralDiscreteScheduler": "linspace",
-    "LMSDiscreteScheduler": "linspace",
     "HeunDiscreteScheduler": "linspace",
 }
 #: Grids over the noise levels that are not built here.

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from muybridge.diffusion.schedule import (
     CosineSchedule,
@@ -25,6 +25,7 @@ from muybridge.diffusion.schedule import (
 )
 from muybridge.diffusion.tables import (
     DiscreteSchedule,
+    karras_levels,
     lam_of_betas,
     level_grid,
     make_betas,
@@ -176,3 +177,12 @@ def test_expand_shapes_and_refuses():
     assert expand(torch.ones(2, 4), z).shape == (2, 1, 4, 1, 1)
     with pytest.raises(ValueError, match="log-SNR"):
         expand(torch.ones(2, 3, 4), z)
+
+
+def test_karras_grid_equals_diffusers():
+    theirs = EulerDiscreteScheduler(
+        use_karras_sigmas=True, sigma_min=0.002, sigma_max=700.0, timestep_spacing="linspace"
+    )
+    theirs.set_timesteps(25)
+    ours = karras_levels(25, 0.002, 700.0)
+    assert torch.allclose(torch.exp(-0.5 * ours), theirs.sigmas.double(), rtol=1e-5)
