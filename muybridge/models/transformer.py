@@ -3,6 +3,7 @@ systems (spec 04): joint or factorised attention, 3D rotary or sin-cos positions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ from torch.nn.functional import silu
 
 from muybridge.errors import UserError
 from muybridge.nn.embeddings import NoiseLevelEmbedding, sinusoid
+from muybridge.nn.network_inputs import check_condition, level_for_embedding, one_per_patch
 from muybridge.nn.position import grid_positions, rotary_angles
-from muybridge.nn.text_conditioning import TextCondition, TextPooling
+from muybridge.nn.text_conditioning import TextCondition, TextPooling, Words
 from muybridge.nn.transformer_blocks import TransformerBlock, init_transformer, modulate
 
 #: layers, width, heads of the published sizes (2212.09748 table 1).
@@ -45,18 +47,19 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
     """Predicts eps, x or v of a video (or latent video) from patches of it.
 
     Args:
-        in_channels, out_channels: data channels; out_channels = 2 in_channels for a learned variance.
-        condition_channels: further input channels, zero-initialised.
+        in_channels, out_channels: data channels. DiT's published weights have out_channels = 2 in_channels, the second half a
+            learned variance, which the network computes but no system here trains or samples.
+        condition_channels: further input channels, zero-initialised; no system here trains or samples them yet.
         layers, width, heads: see `transformer_size`.
-        patch_size: (t, h, w).
+        patch_size: (t, h, w). With t > 1 the frames of a patch are one token: masks, captions and noise levels must agree in it.
         attention: "joint" over space and time, or "factorised" (each frame, then along time).
-        position: "rotary" (3D, any size) or "sincos" (DiT's fixed table, for `sample_size` only).
+        position: "rotary" (3D, any size) or "sincos" (DiT's fixed table, for squares of `sample_size` only).
         sample_size: height and width of the data for the sin-cos table.
         qk_norm: RMS-normalise queries and keys.
         mlp_ratio: hidden width of the MLP over its width.
         num_classes: class labels (plus one null class); 0 for none.
         text_pooled_dim, text_token_dim: widths of text embeddings, 0 where not used. Pooled text is added to the noise
-            level's embedding; token embeddings are read by cross-attention.
+            level's embedding; token embeddings are read by cross-attention. A dropped caption, or none, reads one null word.
         prediction_type: "epsilon", "sample" or "v_prediction".
     """
 
@@ -84,14 +87,9 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
         prediction_type: str = "v_prediction",
     ):
         super().__init__()
-        if attention not in ("joint", "factorised"):
-            raise ValueError(f"unknown attention {attention!r}; expected joint or factorised")
-        if position not in ("rotary", "sincos"):
-            raise ValueError(f"unknown position {position!r}; expected rotary or sincos")
-        if width % heads:
-            raise ValueError(f"{heads} heads do not divide a width of {width}")
+        _check_choices(attention, position, width, heads)
         self.gradient_checkpointing = False
-        volume = patch_size[0] * patch_size[1] * patch_size[2]
+        volume = math.prod(patch_size)
         self.patch_in = nn.Linear(in_channels * volume, width)
         self.condition_in = nn.Linear(condition_channels * volume, width, bias=False) if condition_channels else None
         self.noise_embedding = NoiseLevelEmbedding(256, width, layers=2, layout="cos_sin")
@@ -136,86 +134,88 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
             class_labels: int64 [B], `num_classes` being the null class.
 
         Raises:
-            UserError: the data cannot be cut into whole patches, or does not fit a sin-cos table.
+            UserError: the data cannot be cut into whole patches, does not fit a sin-cos table or the condition channels, or
+                something differs between the frames of one patch.
         """
         patch = tuple(self.config.patch_size)
         grid = self._grid(sample, patch)
-        x = self.patch_in(patchify(sample, patch))
-        if self.condition_in is not None:
-            if condition is None:
-                raise UserError(f"this transformer takes {self.config.condition_channels} condition channels, got none")
+        check_condition(condition, self.config.condition_channels, "transformer")
+        x = self.patch_in(patchify(sample, patch))  # [B, N, D]
+        if self.condition_in is not None and condition is not None:
             x = x + self.condition_in(patchify(condition, patch))
         angles = None
         if self.position_table is not None:
             x = x + self._sincos(grid)
         else:
             angles = rotary_angles(grid_positions(*grid, device=x.device), self.config.width // self.config.heads)
-        per_patch = slice(None, None, patch[0])
-        mask = None
-        if temporal_mask is not None:
-            mask = temporal_mask.expand(1 if temporal_mask.ndim == 2 else -1, -1, -1)[:, per_patch, per_patch]
-        captions = None if frame_to_caption is None else frame_to_caption[per_patch]
-        vector = self._vector(log_snr, text, captions, class_labels, grid)
-        words, word_mask = self._words(text, captions, grid)
-        for block in self.blocks:
-            arguments = (x, vector, grid[0], angles, mask, words, word_mask)
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = self._gradient_checkpointing_func(block, *arguments)
-            else:
-                x = block(*arguments)
+        lam = level_for_embedding(log_snr, sample)
+        if lam.shape[1] > 1:
+            lam = one_per_patch(lam, patch[0], 1, "noise levels")
+        mask, captions = temporal_mask, frame_to_caption
+        if mask is not None:
+            mask = mask.expand(1 if mask.ndim == 2 else -1, -1, -1)  # [1 or B, F, F]
+            mask = one_per_patch(one_per_patch(mask, patch[0], 1, "a mask"), patch[0], 2, "a mask")
+        if captions is not None:
+            captions = one_per_patch(captions, patch[0], 0, "captions")
+        vector = self._vector(lam, text, captions, class_labels, grid[1] * grid[2])
+        words = self._words(text, captions, len(x), grid[1] * grid[2])
+        x = self._through_blocks(x, vector, grid[0], angles, mask, words)
         shift, scale = self.modulation_out(silu(vector)).chunk(2, -1)
         return unpatchify(self.patch_out(modulate(self.norm_out(x), shift, scale)), patch, grid)
+
+    def _through_blocks(self, x: Tensor, *arguments: Any) -> Tensor:
+        for block in self.blocks:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = self._gradient_checkpointing_func(block, x, *arguments)
+            else:
+                x = block(x, *arguments)
+        return x
 
     def _grid(self, sample: Tensor, patch: tuple[int, ...]) -> tuple[int, int, int]:
         size = sample.shape[2:]
         if any(n % p for n, p in zip(size, patch, strict=True)):
             raise UserError(f"frames x height x width {tuple(size)} must be divisible by the patch {patch}")
-        grid = tuple(n // p for n, p in zip(size, patch, strict=True))
-        if self.position_table is not None and grid[1] * grid[2] != self.position_table.shape[0]:
-            raise UserError(f"the sin-cos table is for {self.config.sample_size} pixels, got {tuple(size[1:])}")
-        return grid[0], grid[1], grid[2]
+        frames, rows, columns = (n // p for n, p in zip(size, patch, strict=True))
+        side = self.config.sample_size // patch[1]
+        if self.position_table is not None and (rows, columns) != (side, side):
+            raise UserError(
+                f"the sin-cos table is for squares of {self.config.sample_size} pixels, got {tuple(size[1:])}"
+            )
+        return frames, rows, columns
 
     def _sincos(self, grid: tuple[int, int, int]) -> Tensor:
-        """DiT's table for each frame, plus a sin-cos of time relative to frame 0, so that one frame is an image."""
+        """DiT's table for each frame, plus a sin-cos of time relative to frame 0, so that one frame is an image: [N, D]."""
         assert self.position_table is not None
         time = sinusoid(torch.arange(grid[0], device=self.position_table.device), self.config.width, "cos_sin")
         return (self.position_table + (time - time[:1])[:, None].to(self.position_table)).flatten(0, 1)
 
     def _vector(
-        self,
-        log_snr: Tensor,
-        text: TextCondition | None,
-        captions: Tensor | None,
-        labels: Tensor | None,
-        grid: tuple[int, int, int],
+        self, lam: Tensor, text: TextCondition | None, captions: Tensor | None, labels: Tensor | None, positions: int
     ) -> Tensor:
         """What modulates the blocks: [B, 1, D], or [B, N, D] where noise level or caption differ by frame."""
-        lam = log_snr[:, None] if log_snr.ndim == 1 else log_snr[:, :: self.config.patch_size[0]]
         vector = self.noise_embedding(lam)
         if self.classes is not None:
-            null = torch.full(log_snr.shape[:1], self.config.num_classes, device=log_snr.device)
+            null = torch.full(lam.shape[:1], self.config.num_classes, device=lam.device)
             vector = vector + self.classes(null if labels is None else labels)[:, None]
         if self.text is not None and text is not None:
             pooled = self.text(text)
             vector = vector + (pooled[:, None] if captions is None else pooled[:, captions])
-        return vector if vector.shape[1] == 1 else vector.repeat_interleave(grid[1] * grid[2], 1)
+        return vector if vector.shape[1] == 1 else vector.repeat_interleave(positions, 1)
 
-    def _words(
-        self, text: TextCondition | None, captions: Tensor | None, grid: tuple[int, int, int]
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Caption tokens [B, L, D] for cross-attention and who may read them [B, 1 or N, L]; a dropped caption is one null word."""
-        if self.null_words is None or text is None:
-            return None, None
-        tokens, mask = text.tokens.to(self.null_words.dtype), text.mask
-        if text.dropped is not None:
-            tokens = torch.where(text.dropped[..., None, None], self.null_words.expand(tokens.shape[-3:]), tokens)
-            first = torch.arange(mask.shape[-1], device=mask.device) == 0
-            mask = torch.where(text.dropped[..., None], first, mask)
-        if captions is None:
-            return tokens, mask[:, None]
-        own = captions.repeat_interleave(grid[1] * grid[2])[:, None] == torch.arange(mask.shape[1], device=mask.device)
-        readable = own[None, :, :, None] & mask[:, None]
-        return tokens.flatten(1, 2), readable.flatten(2)
+    def _words(self, text: TextCondition | None, captions: Tensor | None, batch: int, positions: int) -> Words | None:
+        if self.null_words is None:
+            return None
+        words = Words.none(self.null_words, batch) if text is None else Words.of(text, captions, self.null_words)
+        return words.per_token(positions)
+
+
+def _check_choices(attention: str, position: str, width: int, heads: int) -> None:
+    if attention not in ("joint", "factorised"):
+        raise ValueError(f"unknown attention {attention!r}; expected joint or factorised")
+    if position not in ("rotary", "sincos"):
+        raise ValueError(f"unknown position {position!r}; expected rotary or sincos")
+    if width % heads:
+        raise ValueError(f"{heads} heads do not divide a width of {width}")
 
 
 def _sincos_table(side: int, width: int) -> Tensor:

@@ -14,9 +14,10 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 from muybridge.errors import UserError
 from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding
 from muybridge.nn.factorised import ResBlock, SpatialAttention, TemporalAttention, per_frame_norm, zero_init
-from muybridge.nn.position import frames_alone
-from muybridge.nn.spacetime_attention import SpacetimeAttention, Words
-from muybridge.nn.text_conditioning import TextCondition, TextPooling
+from muybridge.nn.network_inputs import check_condition, level_for_embedding
+from muybridge.nn.position import independent_frames
+from muybridge.nn.spacetime_attention import SpacetimeAttention
+from muybridge.nn.text_conditioning import TextCondition, TextPooling, Words
 
 
 class Stage(nn.Module):
@@ -43,6 +44,40 @@ class Stage(nn.Module):
         return h
 
 
+class _Stages:
+    """Makes the stages of a U-Net from its config: which widths, what resolution, what attention."""
+
+    def __init__(self, config: Any):
+        self.config = config
+        self.widths = [config.base_channels * m for m in config.channel_multipliers]
+
+    def block(self, channels: int, out: int, resample: str | None = None) -> ResBlock:
+        c = self.config
+        return ResBlock(
+            channels, out, c.embedding_dim, c.norm_groups, c.dropout, resample, c.embedding_mode, c.sloped_shift
+        )
+
+    def at(self, level: int, channels: int) -> Stage:
+        """A stage of a level, with attention where the config has it."""
+        if self._size(level) in tuple(self.config.attention_resolutions):
+            return self.attending(level, channels)
+        return Stage(self.block(channels, self.widths[level]))
+
+    def attending(self, level: int, channels: int) -> Stage:
+        c, out = self.config, self.widths[level]
+        block = self.block(channels, out)
+        if self._size(level) in tuple(c.joint_resolutions):
+            return Stage(block, joint=SpacetimeAttention(out, c.attention_head_dim, c.norm_groups, c.text_token_dim))
+        return Stage(
+            block,
+            SpatialAttention(out, c.attention_head_dim, c.norm_groups),
+            TemporalAttention(out, c.attention_head_dim, c.norm_groups, c.position, c.max_frames),
+        )
+
+    def _size(self, level: int) -> int:
+        return int(self.config.sample_size // self.config.patch_size // 2**level)
+
+
 class UNet3DModel(ModelMixin, ConfigMixin):
     """Predicts eps, x or v of a video from its noisy version, its noise level and a caption.
 
@@ -50,7 +85,8 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         sample_size: height and width it is built for, in pixels (or latent pixels); any size divisible by
             `patch_size * 2^(levels - 1)` runs.
         in_channels, out_channels: data channels.
-        condition_channels: further input channels (masks, known frames), zero-initialised at the input convolution.
+        condition_channels: further input channels (masks, known frames), zero-initialised at the input convolution. The network
+            takes them; no system here trains or samples them yet.
         base_channels, channel_multipliers, blocks_per_level: the U-Net's shape.
         attention_resolutions: sizes (not factors) at which attention follows each residual block.
         joint_resolutions: those of the attention resolutions at which one attention over frames, positions and words takes
@@ -106,32 +142,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         self.gradient_checkpointing = False
-        levels = len(channel_multipliers)
-        widths = [base_channels * m for m in channel_multipliers]
         area = patch_size**2
-
-        def block(channels: int, out: int, resample: str | None = None) -> ResBlock:
-            return ResBlock(channels, out, embedding_dim, norm_groups, dropout, resample, embedding_mode, sloped_shift)
-
-        def size_at(level: int) -> int:
-            return sample_size // patch_size // 2**level
-
-        def stage(channels: int, level: int, attend: bool) -> Stage:
-            out = widths[level]
-            if not attend:
-                return Stage(block(channels, out))
-            if size_at(level) in tuple(joint_resolutions):
-                joint = SpacetimeAttention(out, attention_head_dim, norm_groups, text_token_dim)
-                return Stage(block(channels, out), joint=joint)
-            return Stage(
-                block(channels, out),
-                SpatialAttention(out, attention_head_dim, norm_groups),
-                TemporalAttention(out, attention_head_dim, norm_groups, position, max_frames),
-            )
-
-        def attends(level: int) -> bool:
-            return size_at(level) in tuple(attention_resolutions)
-
         self.noise_embedding = NoiseLevelEmbedding(base_channels, embedding_dim, embedding_layers)
         self.frame_index = FrameEmbedding(base_channels, embedding_dim) if frame_embedding else None
         self.text = (
@@ -140,34 +151,35 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         self.conv_in = nn.Conv2d((in_channels + condition_channels) * area, base_channels, 3, padding=1)
         if condition_channels:
             nn.init.zeros_(self.conv_in.weight[:, in_channels * area :])
-
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        channels, skips = base_channels, [base_channels]
-        for level, width in enumerate(widths):
-            stages = nn.ModuleList()
-            for _ in range(blocks_per_level):
-                stages.append(stage(channels, level, attends(level)))
+        self._build_levels(_Stages(self.config))
+        self.norm_out = per_frame_norm(base_channels * channel_multipliers[0], norm_groups)
+        self.conv_out = zero_init(nn.Conv2d(base_channels * channel_multipliers[0], out_channels * area, 3, padding=1))
+
+    def _build_levels(self, stages: _Stages) -> None:
+        """The way down, whose outputs are kept as skips, the middle, and the way up, which takes them from the last."""
+        blocks, levels = self.config.blocks_per_level, len(stages.widths)
+        channels, skips = self.config.base_channels, [self.config.base_channels]
+        for level, width in enumerate(stages.widths):
+            down = nn.ModuleDict({"stages": nn.ModuleList()})
+            for _ in range(blocks):
+                cast(nn.ModuleList, down["stages"]).append(stages.at(level, channels))
                 channels = width
                 skips.append(channels)
-            last = level == levels - 1
-            if not last:
+            if level < levels - 1:
+                down["downsample"] = stages.block(channels, channels, "down")
                 skips.append(channels)
-            down = nn.ModuleDict({"stages": stages})
-            if not last:
-                down["downsample"] = block(channels, channels, "down")
             self.down.append(down)
-        self.middle = nn.ModuleList([stage(channels, levels - 1, True), stage(channels, levels - 1, False)])
+        last = levels - 1
+        self.middle = nn.ModuleList([stages.attending(last, channels), Stage(stages.block(channels, channels))])
         for level in reversed(range(levels)):
-            stages = nn.ModuleList()
-            for _ in range(blocks_per_level + 1):
-                stages.append(stage(channels + skips.pop(), level, attends(level)))
-                channels = widths[level]
-            up = nn.ModuleDict({"stages": stages})
+            up = nn.ModuleDict({"stages": nn.ModuleList()})
+            for _ in range(blocks + 1):
+                cast(nn.ModuleList, up["stages"]).append(stages.at(level, channels + skips.pop()))
+                channels = stages.widths[level]
             if level > 0:
-                up["upsample"] = block(channels, channels, "up")
+                up["upsample"] = stages.block(channels, channels, "up")
             self.up.append(up)
-        self.norm_out = per_frame_norm(channels, norm_groups)
-        self.conv_out = zero_init(nn.Conv2d(channels, out_channels * area, 3, padding=1))
 
     def forward(
         self,
@@ -199,31 +211,37 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         self._check(sample, condition)
         x = sample if condition is None else torch.cat([sample, condition], 1)
         patch = self.config.patch_size
-        h = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        h = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [B F, C, H, W]
         h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)
-
-        embedding = silu(self._embed(log_snr, text, frame_to_caption, frames, temporal_mask))
+        lam = level_for_embedding(log_snr, sample)
+        embedding = silu(self._embed(lam, text, frame_to_caption, frames, temporal_mask))  # [B, F or 1, E]
         words = None
         if text is not None and self.config.text_token_dim and self.config.joint_resolutions:
             words = Words.of(text, frame_to_caption)
+        h = self._down_and_up(h, embedding, batch, temporal_mask, words)
+        h = self.conv_out(silu(self.norm_out(h)))
+        h = pixel_shuffle(h, patch) if patch > 1 else h
+        return h.reshape(batch, frames, -1, height, width).transpose(1, 2)
+
+    def _down_and_up(
+        self, h: Tensor, embedding: Tensor, batch: int, mask: Tensor | None, words: Words | None
+    ) -> Tensor:
         skips = [h]
         for level in cast(Any, self.down):
             for stage in level["stages"]:
-                h = self._run(stage, h, embedding, batch, temporal_mask, words)
+                h = self._run(stage, h, embedding, batch, mask, words)
                 skips.append(h)
             if "downsample" in level:
                 h = self._run(level["downsample"], h, embedding)
                 skips.append(h)
         for stage in self.middle:
-            h = self._run(stage, h, embedding, batch, temporal_mask, words)
+            h = self._run(stage, h, embedding, batch, mask, words)
         for level in cast(Any, self.up):
             for stage in level["stages"]:
-                h = self._run(stage, torch.cat([h, skips.pop()], 1), embedding, batch, temporal_mask, words)
+                h = self._run(stage, torch.cat([h, skips.pop()], 1), embedding, batch, mask, words)
             if "upsample" in level:
                 h = self._run(level["upsample"], h, embedding)
-        h = self.conv_out(silu(self.norm_out(h)))
-        h = pixel_shuffle(h, patch) if patch > 1 else h
-        return h.reshape(batch, frames, -1, height, width).transpose(1, 2)
+        return h
 
     def _run(self, module: nn.Module, *args: Any) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -231,15 +249,9 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         return module(*args)
 
     def _embed(
-        self,
-        log_snr: Tensor,
-        text: TextCondition | None,
-        frame_to_caption: Tensor | None,
-        frames: int,
-        mask: Tensor | None,
+        self, lam: Tensor, text: TextCondition | None, frame_to_caption: Tensor | None, frames: int, mask: Tensor | None
     ) -> Tensor:
-        """[B, F or 1, embedding_dim]."""
-        lam = log_snr[:, None] if log_snr.ndim == 1 else log_snr
+        """Noise level [B, F or 1], caption and frame index as one vector, [B, F or 1, embedding_dim]."""
         condition = None
         if text is not None and self.text is not None:
             condition = self.text(text)
@@ -248,7 +260,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
             elif condition.ndim == 2:
                 condition = condition[:, None]
         if self.frame_index is not None:
-            index = self.frame_index(frames, frames_alone(frames, mask).to(lam.device), condition)
+            index = self.frame_index(frames, independent_frames(frames, mask).to(lam.device), condition)
             condition = index if condition is None else condition + index
         return self.noise_embedding(lam, condition)
 
@@ -258,9 +270,7 @@ class UNet3DModel(ModelMixin, ConfigMixin):
             raise UserError(
                 f"this U-Net needs height and width divisible by {factor}, got {sample.shape[-2]}x{sample.shape[-1]}"
             )
-        given = 0 if condition is None else condition.shape[1]
-        if given != self.config.condition_channels:
-            raise UserError(f"this U-Net takes {self.config.condition_channels} condition channels, got {given}")
+        check_condition(condition, self.config.condition_channels, "U-Net")
 
 
 def joint_mask(num_video: int, num_images: int, device: torch.device | str = "cpu") -> Tensor:

@@ -26,12 +26,12 @@ def sinusoid(position: Tensor, dim: int, layout: str = "sin_cos") -> Tensor:
 
 
 def log_snr_position(lam: Tensor) -> Tensor:
-    """The "inv_cos" squashing of a log-SNR to [0, 1000]: 1000 phi(clip(lam, -20, 20)) / (pi/2). Source: 2202.00512's code."""
+    """The "inv_cos" squashing of a log-SNR to [0, 1000]: 1000 φ(clip(λ, -20, 20)) / (π / 2). Source: 2202.00512's code."""
     return phi_of(lam.float().clamp(-20, 20)) * (1000 / (math.pi / 2))
 
 
 def init_after_silu(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
-    """Weights that give outputs of standard deviation `gain` for silu of unit normal inputs (whose mean square is 0.356).
+    """Weights that give outputs of standard deviation `gain` for silu of unit normal inputs (E[silu(n)²] = 0.356).
 
     torch's default would shrink what the embedding says about threefold a layer: captions begin as whispers.
     """
@@ -57,7 +57,9 @@ class NoiseLevelEmbedding(nn.Module):
 
     def forward(self, lam: Tensor, condition: Tensor | None = None) -> Tensor:
         """lam [...] (+ condition [..., width], added after the first layer) -> [..., width]."""
-        h = self.first(sinusoid(log_snr_position(lam), self.dim, self.layout).to(self.first.weight.dtype))
+        h = self.first(
+            sinusoid(log_snr_position(lam), self.dim, self.layout).to(self.first.weight.dtype)
+        )  # [..., width]
         if condition is not None:
             h = h + condition
         for layer in self.rest:
@@ -66,7 +68,7 @@ class NoiseLevelEmbedding(nn.Module):
 
 
 class FrameEmbedding(nn.Module):
-    """A frame's index, and how each caption takes it: e_f (1 + W c) for index embeddings e_f and captions c.
+    """A frame's index, and how each caption takes it: e_f (1 + W c + b) for index embeddings e_f and captions c.
 
     "Moving left" means one thing in the first frame and another in the last. The product makes that a feature from the
     first step on; a sum of the two would leave it to the layers behind.
@@ -81,16 +83,16 @@ class FrameEmbedding(nn.Module):
         self.dim = dim
         self.index, self.gate = nn.Linear(dim, width), nn.Linear(width, width)
 
-    def forward(self, num_frames: int, alone: Tensor, caption: Tensor | None) -> Tensor:
+    def forward(self, num_frames: int, independent: Tensor, caption: Tensor | None) -> Tensor:
         """
         Args:
-            alone: bool [1 or B, F], frames without a place in time (independent images), whose embedding is zero.
+            independent: bool [1 or B, F], frames without a place in time (independent images), whose embedding is zero.
             caption: [B, 1 or F, width].
 
         Returns:
             [1 or B, F, width].
         """
-        places = sinusoid(torch.arange(num_frames, device=alone.device), self.dim)
-        embedded = self.index(places.to(self.index.weight.dtype))
+        index = sinusoid(torch.arange(num_frames, device=independent.device), self.dim)  # [F, dim]
+        embedded = self.index(index.to(self.index.weight.dtype))
         embedded = embedded * (1 + (self.gate.bias if caption is None else self.gate(caption)))
-        return embedded.masked_fill(alone[..., None], 0.0)
+        return embedded.masked_fill(independent[..., None], 0.0)

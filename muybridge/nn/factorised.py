@@ -39,7 +39,7 @@ def add_frames(x: Tensor, per_sample: Tensor) -> Tensor:
     return per_sample.reshape(x.shape[0], -1)
 
 
-def place_basis(height: int, width: int, like: Tensor) -> Tensor:
+def position_basis(height: int, width: int, like: Tensor) -> Tensor:
     """1, x and y of each position, [H W, 3]; x and y run from -1.5 to 1.5, so they have about unit variance."""
     x = torch.linspace(-1.5, 1.5, width, device=like.device, dtype=like.dtype).expand(height, width)
     y = torch.linspace(-1.5, 1.5, height, device=like.device, dtype=like.dtype)[:, None].expand(height, width)
@@ -48,6 +48,10 @@ def place_basis(height: int, width: int, like: Tensor) -> Tensor:
 
 class ResBlock(nn.Module):
     """GroupNorm, swish, conv, embedding, GroupNorm, swish, dropout, conv (zero at start), plus the shortcut.
+
+        h = conv_1(R(silu(norm_1(x)))),   out = shortcut(R(x)) + conv_2(drop(silu(norm_2(h) (1 + scale) + shift)))
+
+    with R the resampling and (scale, shift) linear in the embedding. Source: the image U-Net of 2105.05233, section 3 there.
 
     Args:
         resample: None, "down" (2x2 average pooling) or "up" (nearest), applied to both branches.
@@ -96,7 +100,7 @@ class ResBlock(nn.Module):
             if self.slope is not None:
                 slopes = add_frames(h, self.slope(embedding)).unflatten(1, (2, -1))
                 planes = torch.cat([shift.flatten(2).transpose(1, 2), slopes], 1)  # [B F, 3, C]
-                shift = place_basis(h.shape[2], h.shape[3], h) @ planes
+                shift = position_basis(h.shape[2], h.shape[3], h) @ planes
                 shift = shift.unflatten(1, h.shape[2:]).permute(0, 3, 1, 2)
             h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         else:
@@ -106,7 +110,7 @@ class ResBlock(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Self-attention over the H W positions of each frame."""
+    """Self-attention over the H W positions of each frame: x + W_o softmax(Q Kᵀ / sqrt(d)) V, W_o zero at the start."""
 
     def __init__(self, channels: int, head_dim: int, groups: int):
         super().__init__()
@@ -124,6 +128,10 @@ class SpatialAttention(nn.Module):
 
 class TemporalAttention(nn.Module):
     """Self-attention over the frames at each position, with relative positions and a mask for independent images.
+
+        x + W_o softmax(Q Kᵀ / sqrt(d) + position + log mask) V,   W_o zero at the start
+
+    Source: 2204.03458 section 3.
 
     Args:
         position: "t5" (a scalar for each head and bucket), "shaw" (vectors on keys and values) or "none".
@@ -166,8 +174,11 @@ class TemporalAttention(nn.Module):
         elif isinstance(self.position, ShawRelativePosition):
             logits = logits + self.position.on_logits(q)
         if mask is not None:
-            allowed = mask.expand(batch, frames, frames).repeat_interleave(q.shape[0] // batch, 0)
-            logits = logits.masked_fill(~allowed[:, None], float("-inf"))
+            by_sample = logits.unflatten(
+                0, (batch, -1)
+            )  # [B, H W, heads, F, F]: one mask for all positions, not a copy each
+            allowed = mask.expand(batch, frames, frames)[:, None, None]
+            logits = by_sample.masked_fill(~allowed, float("-inf")).flatten(0, 1)
         weights = logits.softmax(-1)
         out = weights @ v
         return out + self.position.on_values(weights) if isinstance(self.position, ShawRelativePosition) else out

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 
 def relative_offsets(num_frames: int, device: torch.device | None = None) -> Tensor:
-    """j - i for all pairs of frames, [F, F]."""
+    """j - i for all pairs of frames (row i, column j), [F, F]."""
     frame = torch.arange(num_frames, device=device)
     return frame[None, :] - frame[:, None]
 
 
-def frames_alone(num_frames: int, mask: Tensor | None) -> Tensor:
+def independent_frames(num_frames: int, mask: Tensor | None) -> Tensor:
     """Frames that see only themselves (independent images) and so have no place in time, bool [1 or B, F].
 
     Args:
@@ -26,13 +26,22 @@ def frames_alone(num_frames: int, mask: Tensor | None) -> Tensor:
 
 
 def t5_buckets(offset: Tensor, num_buckets: int = 32, max_distance: int = 32) -> Tensor:
-    """T5's bidirectional buckets: exact for near frames, logarithmic for far ones. Source: 1910.10683."""
+    """T5's bidirectional buckets: exact for near frames, logarithmic for far ones.
+
+        bucket(n) = n for n < e,   min(e + floor((h - e) log(n / e) / log(d / e)), h - 1) else,   h = buckets / 2, e = h / 2
+
+    and another h for offsets ahead. Source: 1910.10683 section 2.1, as in its code.
+
+    Args:
+        offset: j - i, any shape.
+        max_distance: d, from which on all share the last bucket; at least e + 1, nearer offsets being exact anyway.
+    """
     n = -offset
     half = num_buckets // 2
     base = (n < 0).long() * half
     n = n.abs()
     exact = half // 2
-    scale = (half - exact) / math.log(max_distance / exact)
+    scale = (half - exact) / math.log(max(max_distance, exact + 1) / exact)
     far = exact + (torch.log(n.clamp(min=1).float() / exact) * scale).floor().long()
     return base + torch.where(n < exact, n, far.clamp(max=half - 1))
 
@@ -53,7 +62,11 @@ class T5RelativeBias(nn.Module):
 
 
 class ShawRelativePosition(nn.Module):
-    """Learned vectors a^K and a^V for each clipped offset, added to keys and values. Source: 1803.02155 eqs. 3, 4.
+    """Learned vectors a^K and a^V for each clipped offset, added to keys and values.
+
+        e_ij = q_i · (k_j + a^K_{clip(j - i)}) / sqrt(d),   z_i = Σ_j softmax(e_i)_j (v_j + a^V_{clip(j - i)})
+
+    Source: 1803.02155 eqs. 3, 4.
 
     a^V lets a frame tell how many frames lie before and after it even where all frames look alike, as in pure noise;
     scalar biases on the logits cannot.
@@ -65,19 +78,19 @@ class ShawRelativePosition(nn.Module):
         self.key = nn.Parameter(torch.randn(2 * max_offset + 1, head_dim) * head_dim**-0.5)
         self.value = nn.Parameter(torch.randn(2 * max_offset + 1, head_dim) * head_dim**-0.5)
 
-    def _places(self, num_frames: int) -> Tensor:
+    def _offsets(self, num_frames: int) -> Tensor:
         offsets = relative_offsets(num_frames, self.key.device)
         return offsets.clamp(-self.max_offset, self.max_offset) + self.max_offset
 
     def on_logits(self, q: Tensor) -> Tensor:
         """q_i . a^K_{j-i}, [N, heads, F, F] for queries [N, heads, F, d]."""
-        keys = self.key[self._places(q.shape[2])]  # [F, F, d]
+        keys = self.key[self._offsets(q.shape[2])]  # [F, F, d]
         by_frame = q.permute(2, 0, 1, 3).flatten(1, 2)  # [F, N heads, d]
         return (by_frame @ keys.transpose(1, 2)).unflatten(1, q.shape[:2]).permute(1, 2, 0, 3)
 
     def on_values(self, weights: Tensor) -> Tensor:
         """sum_j w_ij a^V_{j-i}, [N, heads, F, d] for attention weights [N, heads, F, F]."""
-        values = self.value[self._places(weights.shape[2])]
+        values = self.value[self._offsets(weights.shape[2])]
         by_frame = weights.permute(2, 0, 1, 3).flatten(1, 2)
         return (by_frame @ values).unflatten(1, weights.shape[:2]).permute(1, 2, 0, 3)
 
@@ -91,7 +104,10 @@ def split_rotary_dims(head_dim: int) -> tuple[int, int, int]:
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float = 10000.0) -> Tensor:
-    """Rotation angles [..., head_dim / 2] of tokens at positions [..., 3] = (t, h, w), which may be fractional."""
+    """Rotation angles p_a θ^{-2k / d_a} of tokens at positions [..., 3] = (t, h, w), which may be fractional: [..., head_dim / 2].
+
+    Axis a has d_a channels of each head (`split_rotary_dims`). Source: 2104.09864 section 3.2.2, in three axes as 2408.06072.
+    """
     parts = []
     for axis, dim in enumerate(split_rotary_dims(head_dim)):
         k = torch.arange(dim // 2, dtype=torch.float32, device=positions.device)
@@ -100,10 +116,17 @@ def rotary_angles(positions: Tensor, head_dim: int, theta: float = 10000.0) -> T
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate adjacent channel pairs (2k, 2k + 1) of x [..., N, head_dim] by angles [..., N, head_dim / 2]."""
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
+    """Rotate adjacent channel pairs (2k, 2k + 1) of x [..., N, head_dim] by angles θ [..., N, head_dim / 2].
+
+        (x_2k, x_2k+1) <- (x_2k cos θ_k - x_2k+1 sin θ_k, x_2k sin θ_k + x_2k+1 cos θ_k)
+
+    In float32 at least: in bf16 the product of two roundings moves a logit of 44 by .15. Source: 2104.09864 eq. 34; the pairing
+    is CogVideoX's.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    cos, sin = angles.cos().to(wide), angles.sin().to(wide)
+    even, odd = x[..., 0::2].to(wide), x[..., 1::2].to(wide)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).to(x.dtype)
 
 
 def grid_positions(frames: int, height: int, width: int, device: torch.device | None = None) -> Tensor:

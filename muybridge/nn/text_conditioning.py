@@ -41,8 +41,65 @@ class TextCondition:
 
     @staticmethod
     def stack(parts: Sequence[TextCondition]) -> TextCondition:
-        """Several batches as one, none with dropped captions."""
-        return TextCondition(*(torch.cat([getattr(p, n) for p in parts]) for n in ("pooled", "tokens", "mask")))
+        """Several batches as one; captions dropped in a part stay dropped."""
+        pooled, tokens, mask = (torch.cat([getattr(p, n) for p in parts]) for n in ("pooled", "tokens", "mask"))
+        if all(p.dropped is None for p in parts):
+            return TextCondition(pooled, tokens, mask)
+        dropped = [p.mask.new_zeros(p.pooled.shape[:-1]) if p.dropped is None else p.dropped for p in parts]
+        return TextCondition(pooled, tokens, mask, torch.cat(dropped))
+
+
+@dataclass(frozen=True)
+class Words:
+    """The caption words that frames may attend to: one rule for all networks.
+
+    A frame reads the words of its own caption. A dropped caption has no words; where a network cannot do without one it gives
+    its null word, which then also stands for a caption without words, and for no caption at all.
+
+    Attributes:
+        tokens: [B, N, D], all captions of a sample in one row.
+        allowed: bool [B, F or 1, N].
+    """
+
+    tokens: Tensor
+    allowed: Tensor
+
+    @classmethod
+    def of(cls, text: TextCondition, frame_to_caption: Tensor | None, null: Tensor | None = None) -> Words:
+        """
+        Args:
+            text: one caption a sample, or K.
+            frame_to_caption: int64 [F], which of K captions each frame has; None lets every frame read all of them.
+            null: the null word [1, 1, D], where the network has one.
+        """
+        tokens, mask = text.tokens, text.mask  # [B, (K,) L, D], [B, (K,) L]
+        dropped = mask.new_zeros(mask.shape[:-1]) if text.dropped is None else text.dropped
+        if null is None:
+            mask = mask & ~dropped[..., None]
+        else:
+            absent = (dropped | ~mask.any(-1))[..., None]  # [B, (K,) 1]
+            first = torch.arange(mask.shape[-1], device=mask.device) == 0
+            tokens = torch.where(absent[..., None], null, tokens.to(null.dtype))
+            mask = torch.where(absent, first, mask)
+        if mask.ndim == 2:
+            return cls(tokens, mask[:, None])
+        allowed = mask[:, None]  # [B, 1, K, L]
+        if frame_to_caption is not None:
+            captions = torch.arange(mask.shape[1], device=mask.device)
+            own = frame_to_caption.to(mask.device)[:, None] == captions  # [F, K]
+            allowed = own[None, :, :, None] & allowed
+        return cls(tokens.flatten(1, 2), allowed.flatten(2))
+
+    @classmethod
+    def none(cls, null: Tensor, batch: int) -> Words:
+        """No caption: every frame reads the null word [1, 1, D]."""
+        return cls(null.expand(batch, -1, -1), torch.ones(batch, 1, 1, dtype=torch.bool, device=null.device))
+
+    def per_token(self, positions: int) -> Words:
+        """The same for tokens of `positions` a frame: allowed [B, F positions or 1, N]."""
+        if self.allowed.shape[1] == 1:
+            return self
+        return Words(self.tokens, self.allowed.repeat_interleave(positions, 1))
 
 
 class TextPooling(nn.Module):

@@ -13,16 +13,18 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 from muybridge.nn.position import rotate
+from muybridge.nn.text_conditioning import Words
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x (1 + scale) + shift, for x [B, N, D] and shift, scale [B, 1 or N, D]. Source: 2212.09748 section 3.2 (adaLN)."""
     return torch.addcmul(shift, x, 1 + scale) if shift.shape == x.shape else x * (1 + scale) + shift
 
 
 class TokenAttention(nn.Module):
-    """Self-attention over tokens, with optional normalised queries and keys and rotary positions.
+    """Self-attention over tokens, with optional normalised queries and keys and rotary positions: softmax(R(q̂) R(k̂)ᵀ / sqrt(d)) V.
 
-    qk-norm comes before the rotation and bounds each logit by sqrt(head_dim) |gamma_q| |gamma_k|.
+    qk-norm comes before the rotation and bounds each logit by sqrt(d) |γ_q| |γ_k|. Source: 2302.05442 section 2.1.
     """
 
     def __init__(self, width: int, heads: int, qk_norm: bool):
@@ -54,18 +56,23 @@ class TextCrossAttention(nn.Module):
         self.kv = nn.Linear(text_width, 2 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
-        """x [B, N, D], words [B, L, text_width], mask bool [B, 1 or N, L]."""
-        q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        k, v = self.kv(words).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        h = scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
+    def forward(self, x: Tensor, words: Words) -> Tensor:
+        """x [B, N, D], words [B, L, text_width], allowed to [B, 1 or N] tokens."""
+        q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, d]
+        k, v = self.kv(words.tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        h = scaled_dot_product_attention(q, k, v, attn_mask=words.allowed[:, None])
         return self.proj(h.transpose(1, 2).flatten(2))
 
 
 class TransformerBlock(nn.Module):
     """One DiT block; "joint" attends over all tokens, "factorised" within each frame and then along time.
 
-    x <- x + g1 Attn(LN(x) (1 + sc1) + sh1); [x <- x + Time(LN(x))]; [x <- x + Cross(LN(x))]; x <- x + g2 MLP(LN(x) (1 + sc2) + sh2).
+        x <- x + g_1 Attn(LN(x) (1 + s_1) + b_1)
+        x <- x + Time(LN(x))                          (factorised)
+        x <- x + Cross(LN(x), words)                  (with words)
+        x <- x + g_2 MLP(LN(x) (1 + s_2) + b_2)
+
+    with (b_1, s_1, g_1, b_2, s_2, g_2) linear in silu(condition), zero at the start. Source: 2212.09748 section 3.2 (adaLN-Zero).
     The temporal and cross attention are not modulated; their projections start at zero, so that a factorised model starts
     as the image model of each frame.
     """
@@ -88,17 +95,16 @@ class TransformerBlock(nn.Module):
         frames: int,
         angles: Tensor | None,
         mask: Tensor | None,
-        words: Tensor | None,
-        word_mask: Tensor | None,
+        words: Words | None,
     ) -> Tensor:
-        """x [B, N, D]; condition [B, 1 or N, D]; mask bool [B or 1, F, F] over frames, or None."""
+        """x [B, N, D]; condition [B, 1 or N, D]; mask bool [B or 1, F, F] over frames, or None; words as each token reads them."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(silu(condition)).chunk(6, -1)
         inner = modulate(self.norm1(x), shift1, scale1)
         x = x + gate1 * self._self_attention(inner, frames, angles, mask)
         if self.time_attention is not None:
             x = x + self._along_time(self.norm1(x), frames, angles, mask)
-        if self.cross is not None and words is not None and word_mask is not None:
-            x = x + self.cross(self.norm1(x), words, word_mask)
+        if self.cross is not None and words is not None:
+            x = x + self.cross(self.norm1(x), words)
         return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
 
     def _self_attention(self, x: Tensor, frames: int, angles: Tensor | None, mask: Tensor | None) -> Tensor:

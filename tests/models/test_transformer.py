@@ -7,7 +7,7 @@ from muybridge.errors import UserError
 from muybridge.models.transformer import SIZES, SpacetimeTransformer, patchify, transformer_size, unpatchify
 from muybridge.models.unet3d import joint_mask
 from muybridge.nn.position import grid_positions, rotary_angles, rotate, split_rotary_dims
-from muybridge.nn.text_conditioning import TextCondition
+from muybridge.nn.text_conditioning import TextCondition, Words
 from muybridge.nn.transformer_blocks import TokenAttention
 from tests.conftest import randomise, some_text
 
@@ -30,7 +30,8 @@ def test_t1_starts_at_zero_with_identity_blocks(attention):
     assert torch.equal(fresh(z, lam, some_text(2)), torch.zeros_like(z))
     x = torch.randn(2, 64, 64, dtype=F64)
     text = some_text(2)
-    out = fresh.blocks[0](x, torch.randn(2, 1, 64, dtype=F64), 4, None, None, text.tokens.double(), text.mask[:, None])
+    words = Words(text.tokens.double(), text.mask[:, None])
+    out = fresh.blocks[0](x, torch.randn(2, 1, 64, dtype=F64), 4, None, None, words)
     assert torch.equal(out, x)
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding, init_after_silu, log_snr_position, sinusoid
-from muybridge.nn.factorised import ResBlock, TemporalAttention, per_frame_norm, place_basis
+from muybridge.nn.factorised import ResBlock, TemporalAttention, per_frame_norm, position_basis
 from muybridge.nn.position import relative_offsets, t5_buckets
-from muybridge.nn.spacetime_attention import SpacetimeAttention, Words
-from muybridge.nn.text_conditioning import TextCondition, TextPooling
+from muybridge.nn.spacetime_attention import SpacetimeAttention
+from muybridge.nn.text_conditioning import TextCondition, TextPooling, Words
 from tests.conftest import randomise, some_text
 
 
@@ -78,7 +78,7 @@ def test_a_sloped_shift_is_a_plane_across_the_picture():
     before_silu = {}
     block.dropout.register_forward_hook(lambda *a: before_silu.update(h=a[1][0]))
     assert not torch.allclose(block(x, embedding), flat)
-    basis = place_basis(4, 6, x)
+    basis = position_basis(4, 6, x)
     assert torch.allclose(basis.mean(0), torch.tensor([1.0, 0, 0]).double(), atol=1e-9)
     plane = (basis @ torch.tensor([0.0, 0.25, -0.5]).double()).reshape(4, 6)
     e = block.embed(embedding)[0, :, :, None, None]
