@@ -65,11 +65,11 @@ class _Stages:
 
     def attending(self, level: int, channels: int) -> Stage:
         c, out = self.config, self.widths[level]
-        block = self.block(channels, out)
         if self._size(level) in tuple(c.joint_resolutions):
-            return Stage(block, joint=SpacetimeAttention(out, c.attention_head_dim, c.norm_groups, c.text_token_dim))
+            joint = SpacetimeAttention(out, c.attention_head_dim, c.norm_groups, c.text_token_dim)
+            return Stage(self.block(channels, out), joint=joint)
         return Stage(
-            block,
+            self.block(channels, out),
             SpatialAttention(out, c.attention_head_dim, c.norm_groups),
             TemporalAttention(out, c.attention_head_dim, c.norm_groups, c.position, c.max_frames),
         )
@@ -280,23 +280,18 @@ def joint_mask(num_video: int, num_images: int, device: torch.device | str = "cp
     return mask
 
 
-def _published(base: int, multipliers: Sequence[int], **settings: Any) -> dict[str, Any]:
-    return {"base_channels": base, "channel_multipliers": tuple(multipliers), **settings}
-
-
-#: Table of appendix A of 2204.03458: arguments of UNet3DModel.
+#: Table of appendix A of 2204.03458: arguments of UNet3DModel where they differ from its defaults (128 channels, 1-2-4-8).
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "ucf101": _published(256, (1, 2, 4, 8), dropout=0.1, prediction_type="epsilon"),
-    "bair": _published(128, (1, 2, 3, 4), blocks_per_level=3, embedding_layers=2, dropout=0.1),
-    "kinetics600": _published(256, (1, 2, 4, 8), embedding_layers=2, dropout=0.1),
-    "text_small": _published(128, (1, 2, 4, 8), text_token_dim=1024, prediction_type="epsilon"),
-    "text_large": _published(256, (1, 2, 4, 8), text_token_dim=1024, prediction_type="epsilon"),
-    "text_9x128": _published(
-        128,
-        (1, 2, 4, 8, 16),
-        sample_size=128,
-        attention_head_dim=128,
-        text_token_dim=1024,
-        prediction_type="epsilon",
-    ),
+    "ucf101": {"base_channels": 256, "dropout": 0.1, "prediction_type": "epsilon"},
+    "bair": {"channel_multipliers": (1, 2, 3, 4), "blocks_per_level": 3, "embedding_layers": 2, "dropout": 0.1},
+    "kinetics600": {"base_channels": 256, "embedding_layers": 2, "dropout": 0.1},
+    "text_small": {"text_token_dim": 1024, "prediction_type": "epsilon"},
+    "text_large": {"base_channels": 256, "text_token_dim": 1024, "prediction_type": "epsilon"},
+    "text_9x128": {
+        "channel_multipliers": (1, 2, 4, 8, 16),
+        "sample_size": 128,
+        "attention_head_dim": 128,
+        "text_token_dim": 1024,
+        "prediction_type": "epsilon",
+    },
 }

@@ -1,7 +1,10 @@
 """T1-T3, T6-T8, T13, T15 and the size table of the spacetime transformer."""
 
+import math
+
 import pytest
 import torch
+from diffusers import DiTTransformer2DModel
 
 from muybridge.errors import UserError
 from muybridge.models.transformer import SIZES, SpacetimeTransformer, patchify, transformer_size, unpatchify
@@ -205,3 +208,111 @@ def test_gradient_checkpointing_and_saving(tmp_path):
     net.save_pretrained(tmp_path)
     loaded = SpacetimeTransformer.from_pretrained(tmp_path)
     assert torch.equal(loaded(z.float(), lam.float()), net.eval()(z.float(), lam.float()))
+
+
+def test_it_is_the_diffusion_transformer():
+    """DiT's weights as diffusers holds them, in our names, give DiT's output."""
+    theirs = DiTTransformer2DModel(
+        num_attention_heads=4, attention_head_dim=16, in_channels=4, out_channels=8, num_layers=2, sample_size=8,
+        patch_size=2, num_embeds_ada_norm=10, norm_num_groups=1,
+    )  # fmt: skip
+    theirs = randomise(theirs).double().eval()
+    embedding = theirs.transformer_blocks[0].norm1.emb
+    for block in theirs.transformer_blocks:  # one embedding for all, as in DiT; diffusers keeps a copy in each block
+        block.norm1.emb.load_state_dict(embedding.state_dict())
+        block.norm1.emb.time_proj.downscale_freq_shift = 0  # DiT's own frequencies
+        block.norm3.eps = 1e-6
+    given = theirs.state_dict()
+
+    def named(ours, name):
+        return {f"{ours}.{end}": given[f"{name}.{end}"] for end in ("weight", "bias")}
+
+    first = "transformer_blocks.0.norm1.emb"
+    weights = (
+        named("patch_in", "pos_embed.proj") | named("modulation_out", "proj_out_1") | named("patch_out", "proj_out_2")
+    )
+    weights["patch_in.weight"] = weights["patch_in.weight"].permute(0, 2, 3, 1).flatten(1)
+    weights |= named("noise_embedding.first", f"{first}.timestep_embedder.linear_1")
+    weights |= named("noise_embedding.rest.0", f"{first}.timestep_embedder.linear_2")
+    weights["classes.weight"] = given[f"{first}.class_embedder.embedding_table.weight"]
+    for i in range(2):
+        there, here = f"transformer_blocks.{i}", f"blocks.{i}"
+        for end in ("weight", "bias"):
+            weights[f"{here}.attention.qkv.{end}"] = torch.cat([given[f"{there}.attn1.to_{n}.{end}"] for n in "qkv"])
+        weights |= named(f"{here}.attention.proj", f"{there}.attn1.to_out.0")
+        weights |= named(f"{here}.mlp.0", f"{there}.ff.net.0.proj") | named(f"{here}.mlp.2", f"{there}.ff.net.2")
+        weights |= named(f"{here}.modulation", f"{there}.norm1.linear")
+    net = SpacetimeTransformer(
+        in_channels=4, out_channels=8, layers=2, width=64, heads=4, position="sincos", sample_size=8, qk_norm=False, num_classes=10
+    ).double().eval()  # fmt: skip
+    missing = net.load_state_dict(weights, strict=False)
+    assert missing.missing_keys == ["position_table"] and not missing.unexpected_keys
+
+    z, step, label = torch.randn(2, 4, 8, 8, dtype=F64), torch.tensor([3, 700]), torch.tensor([1, 10])
+    phi = step.double() / 1000 * math.pi / 2  # our embedding is of 1000 phi / (pi / 2)
+    with torch.no_grad():
+        expected = theirs(z, timestep=step, class_labels=label).sample
+        got = net(z[:, :, None], 2 * (phi.cos() / phi.sin()).log(), class_labels=label)[:, :, 0]
+    assert float((got - expected).abs().max()) < 2e-4 * float(expected.std())
+
+
+def test_no_caption_is_the_null_caption():
+    """What guidance's other branch sees and what training dropped captions to."""
+    net = network(text_pooled_dim=8, text_token_dim=8)
+    z, lam = video()
+    null = net(z, lam, some_text(2).null())
+    assert torch.allclose(net(z, lam), null, atol=1e-12)
+    half = some_text(2)
+    half = TextCondition(half.pooled, half.tokens, half.mask, torch.tensor([True, False]))
+    assert torch.allclose(net(z, lam, half)[:1], null[:1], atol=1e-12)
+    empty = TextCondition(half.pooled, half.tokens, torch.zeros_like(half.mask))
+    assert torch.isfinite(net(z, lam, empty)).all()
+
+
+def test_a_table_of_squares_takes_no_other_shape():
+    net = network(position="sincos", sample_size=8)
+    for height, width in ((4, 16), (16, 4), (2, 32)):
+        with pytest.raises(UserError, match="squares of 8"):
+            net(torch.randn(1, 4, 2, height, width, dtype=F64), torch.zeros(1))
+
+
+def test_a_patch_of_frames_takes_one_level_one_caption_and_one_mask():
+    net = network(patch_size=(2, 2, 2), text_pooled_dim=8, text_token_dim=8)
+    z, _ = video()
+    pairs = torch.tensor([0, 0, 1, 1])
+    levels, mask, text = (
+        torch.randn(2, 2, dtype=F64)[:, pairs],
+        joint_mask(0, 2)[pairs][:, pairs],
+        some_text(2, captions=2),
+    )
+    out = net(z, levels, text, mask, pairs)
+    changed = z.clone()
+    changed[:, :, 2:] += 1
+    assert torch.allclose(net(changed, levels, text, mask, pairs)[:, :, :2], out[:, :, :2], atol=1e-12)
+    with pytest.raises(UserError, match="noise levels must be the same"):
+        net(z, torch.randn(2, 4, dtype=F64), text, mask, pairs)
+    with pytest.raises(UserError, match="a mask must be the same"):
+        net(z, levels, text, joint_mask(0, 4), pairs)
+    with pytest.raises(UserError, match="a mask must be the same"):
+        net(z, levels, text, joint_mask(3, 1), pairs)
+    with pytest.raises(UserError, match="captions must be the same"):
+        net(z, levels, text, mask, torch.tensor([0, 0, 0, 1]))
+
+
+def test_a_condition_without_channels_for_it_is_refused():
+    z, lam = video()
+    with pytest.raises(UserError, match="takes 0 condition channels, got 5"):
+        network()(z, lam, condition=torch.randn(2, 5, 4, 8, 8, dtype=F64))
+
+
+@pytest.mark.parametrize("words", [0, 8])
+def test_levels_and_captions_may_lie_anywhere(words):
+    """On a device, a float64 level and a table of captions may come from the CPU; the meta device refuses to mix."""
+    with torch.device("meta"):
+        net = SpacetimeTransformer(**TOY, text_pooled_dim=8, text_token_dim=words)
+    text = TextCondition(
+        *(torch.empty(s, device="meta") for s in ((2, 3, 8), (2, 3, 5, 8))), torch.ones(2, 3, 5, device="meta").bool()
+    )
+    z, levels = torch.empty(2, 4, 4, 8, 8, device="meta"), torch.randn(2, 4, dtype=F64)
+    out = net(z, levels, text, joint_mask(2, 2, "meta"), torch.tensor([0, 0, 1, 2]))
+    assert out.shape == z.shape and out.dtype == torch.float32

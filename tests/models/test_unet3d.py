@@ -235,3 +235,23 @@ def test_misspelt_arguments_name_the_nearest():
         build_network({"type": "unet3d", "base_chanels": 16})
     with pytest.raises(UserError, match="head width"):
         build_network({"type": "unet3d", **TOY, "attention_head_dim": 7})
+
+
+@pytest.mark.parametrize("max_frames", [1, 7, 8, 9])
+def test_a_network_for_few_frames_tells_offsets_apart(max_frames):
+    unet = randomise(UNet3DModel(**TOY, max_frames=max_frames)).double().eval()
+    z, lam = video(9, 1)
+    assert torch.isfinite(unet(z, lam)).all()
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_levels_and_captions_may_lie_anywhere(settings):
+    """On a device, a float64 level and a table of captions may come from the CPU; the meta device refuses to mix."""
+    with torch.device("meta"):
+        unet = UNet3DModel(**TOY, text_pooled_dim=8, text_token_dim=8, **settings)
+    text = TextCondition(
+        *(torch.empty(s, device="meta") for s in ((2, 3, 8), (2, 3, 5, 8))), torch.ones(2, 3, 5, device="meta").bool()
+    )
+    z = torch.empty(2, 3, 4, 16, 16, device="meta")
+    out = unet(z, torch.randn(2, 4, dtype=F64), text, joint_mask(2, 2, "meta"), torch.tensor([0, 0, 1, 2]))
+    assert out.shape == z.shape and out.dtype == torch.float32

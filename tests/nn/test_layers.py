@@ -141,3 +141,5 @@ def test_condition_batches():
     both = TextCondition.stack([a, b])
     assert both.pooled.shape[0] == 5 and torch.equal(both.rows(slice(2, 5)).tokens, b.tokens)
     assert b.rows(slice(1, 3)).dropped.tolist() == [True, True]
+    assert both.dropped.tolist() == [False, False, True, True, True]
+    assert TextCondition.stack([a, a]).dropped is None
