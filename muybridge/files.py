@@ -14,6 +14,9 @@ from typing import Any
 
 from muybridge.errors import UserError
 
+#: The bundled models and parts, inside the package.
+ZOO = Path(__file__).parent / "zoo"
+
 
 def strange_files(folder: Path, known: Collection[str]) -> list[str]:
     """What lies in a folder, at any depth, beside files whose relative path fits one of the patterns; broken links too.

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
 from muybridge.files import check_replaceable, whole_folder
-from muybridge.models.compact import pack_file
-from muybridge.models.opening import cast
+from muybridge.models.weights.compact import pack_file
+from muybridge.models.weights.opening import cast
 from muybridge.training.checkpoint import CheckpointFolder
 from muybridge.training.recipe import Recipe, make_system
 

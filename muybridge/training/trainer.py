@@ -19,9 +19,9 @@ from muybridge.data.video_io import write_strip
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
 from muybridge.files import check_replaceable, write_json
+from muybridge.learning.contract import Losses
+from muybridge.library.parts import load_network_weights
 from muybridge.nn.layout import SLOW_BF16, emulates_bf16, keep_freed_memory, suit_cpu
-from muybridge.systems.contract import Losses
-from muybridge.systems.loading import load_network_weights
 from muybridge.training.bands import by_band
 from muybridge.training.checkpoint import CheckpointFolder
 from muybridge.training.ema import EMA
