@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from muybridge.systems.loading import load_picture_unet, load_pipeline
-from muybridge.systems.model_folders import find_model, sampling_of
-from muybridge.systems.settings import SamplingConfig
+from muybridge.library.catalogue import find_model, sampling_of
+from muybridge.library.parts import load_picture_unet
+from muybridge.opening.sampling import load_pipeline
+from muybridge.pipelines.settings import SamplingConfig
 
 RESULTS = Path(__file__).with_name("animatediff.json")
 #: Words and layers of the text encoder that ours opens; theirs gets a random one of the same size.

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.world_vdm import RECIPE
-from muybridge.systems.loading import load_pipeline
-from muybridge.systems.model_folders import zoo_folder
+from muybridge.files import ZOO
+from muybridge.opening.sampling import load_pipeline
 from muybridge.training.recipe import Recipe, load_recipe
 
 DETAIL = RECIPE.with_name("world-vdm-detail.yaml")
@@ -253,10 +253,10 @@ CARDS = {"emoji-image": emoji_image_card, "emoji-video": emoji_video_card}
 
 def main() -> None:
     for name, write in CARDS.items():
-        folder = zoo_folder() / name
+        folder = ZOO / name
         if (folder / "figures.json").is_file():
             (folder / "README.md").write_text(write(folder), encoding="utf-8")
-    folder = zoo_folder() / "world-vdm"
+    folder = ZOO / "world-vdm"
     (folder / "README.md").write_text(card(folder, load_recipe(RECIPE)), encoding="utf-8")
     print(folder / "README.md")
 

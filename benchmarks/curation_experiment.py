@@ -28,8 +28,8 @@ from muybridge.data import packs
 from muybridge.data.video_io import write_video
 from muybridge.evaluation.frechet import clip_features, frechet_distance
 from muybridge.evaluation.motion import mean_frame_difference
-from muybridge.models.picture_features import PictureFeatures
-from muybridge.systems.loading import load_pipeline
+from muybridge.models.vision.picture_features import PictureFeatures
+from muybridge.opening.sampling import load_pipeline
 from muybridge.training.recipe import load_recipe
 from muybridge.training.trainer import Trainer
 

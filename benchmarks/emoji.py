@@ -25,10 +25,10 @@ from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_strip
 from muybridge.evaluation.frechet import clip_features, frechet_distance
 from muybridge.evaluation.motion import mean_frame_difference, order_ratio
-from muybridge.models.picture_features import PictureFeatures
-from muybridge.systems.loading import load_pipeline
-from muybridge.systems.model_folders import zoo_folder
-from muybridge.systems.pipeline import from_uint8, to_uint8
+from muybridge.files import ZOO
+from muybridge.models.vision.picture_features import PictureFeatures
+from muybridge.nn.frames import from_uint8, to_uint8
+from muybridge.opening.sampling import load_pipeline
 from muybridge.training.recipe import load_recipe
 
 STYLE = "fluent"
@@ -148,7 +148,7 @@ def main() -> None:
     if arguments.motion:
         figures["motion"] = motion_figures(arguments.model, pipeline, arguments.motion)
         print(json.dumps(figures["motion"]))
-    output = arguments.output or zoo_folder() / arguments.model / "figures.json"
+    output = arguments.output or ZOO / arguments.model / "figures.json"
     output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from benchmarks.cards import later_stages, read_log, training_of
 from benchmarks.world_vdm import RECIPE
-from muybridge.systems.model_folders import zoo_folder
+from muybridge.files import ZOO
 from muybridge.training.recipe import load_recipe
 
 FLUENT = "Animated and still Fluent emoji (MIT, Microsoft)"
@@ -44,7 +44,7 @@ WHAT: dict[str, tuple[str, str, str, str]] = {
         "Inverse depth of a picture, up to scale: a small network with skips.",
         'muybridge control walk.mp4 "robot, fluent style" --control depth',
         "Composites of emoji cut-outs on a drawn ground, with exact depth (`data/composites.py`); styles and licences as on `emoji-image`'s card.",
-        "It has never seen a photograph: give a MiDaS or DPT folder for real footage (`models.structure.Depth`).",
+        "It has never seen a photograph: give a MiDaS or DPT folder for real footage (`models.vision.structure.Depth`).",
     ),
     "interpolator": (
         "The frame between two frames: RIFE's IFNet at width 32.",
@@ -100,7 +100,7 @@ def rows(figures: dict[str, Any], before: str = "") -> list[str]:
 
 
 def card(name: str) -> str:
-    folder = zoo_folder() / name
+    folder = ZOO / name
     what, use, data, limits = WHAT[name]
     recipe, figures = load_recipe(RECIPE.with_name(f"{name}.yaml")), json.loads((folder / "figures.json").read_text())
     steps, hours, errors = training_of(read_log(folder / "log.jsonl"))
@@ -139,8 +139,8 @@ Licence of the weights: Apache-2.0.
 
 def main() -> None:
     for name in WHAT:
-        if (zoo_folder() / name / "figures.json").is_file():
-            (zoo_folder() / name / "README.md").write_text(card(name).replace("\n\n\n\n", "\n\n"), encoding="utf-8")
+        if (ZOO / name / "figures.json").is_file():
+            (ZOO / name / "README.md").write_text(card(name).replace("\n\n\n\n", "\n\n"), encoding="utf-8")
             print(name)
 
 

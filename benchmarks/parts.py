@@ -18,15 +18,16 @@ import torch
 from benchmarks.world_vdm import RECIPE
 from muybridge.data.emoji import EmojiConfig, EmojiSource
 from muybridge.data.registry import make_source
-from muybridge.models.content_prior import ContentPrior
-from muybridge.models.control import Control, open_control_net
-from muybridge.models.frame_interpolation import along_flow, interpolator_named, linear
-from muybridge.models.image_text import SmallScorer, open_scorer
-from muybridge.models.structure import control_pictures, estimator_named
-from muybridge.systems.content_prior import likeness
-from muybridge.systems.model_folders import find_part, sampling_of, zoo_folder
-from muybridge.systems.pipeline import from_uint8, to_uint8
-from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
+from muybridge.files import ZOO
+from muybridge.library.catalogue import find_part, sampling_of
+from muybridge.models.text.prior import ContentPrior
+from muybridge.models.text.scorers import SmallScorer, open_scorer
+from muybridge.models.vision.control import Control, open_control_net
+from muybridge.models.vision.frame_interpolation import along_flow, interpolator_named, linear
+from muybridge.models.vision.structure import control_pictures, estimator_named
+from muybridge.nn.frames import from_uint8, to_uint8
+from muybridge.opening.sampling import load_zero_shot
+from muybridge.parts.content_prior import likeness
 from muybridge.training.recipe import load_recipe
 
 
@@ -76,7 +77,7 @@ def prior(count: int) -> dict[str, Any]:
 
 
 def control(structure: str, count: int) -> dict[str, Any]:
-    pipeline, estimator = ZeroShotPipeline.open("emoji-image"), estimator_named(structure)
+    pipeline, estimator = load_zero_shot("emoji-image"), estimator_named(structure)
     folder = find_part(f"emoji-{structure}")
     network, guidance = open_control_net(folder), sampling_of(folder).get("guidance_scale")
     source = EmojiSource(EmojiConfig("stills", 1, styles=("fluent",), split="validation"))
@@ -125,7 +126,7 @@ def main() -> None:
         parser.error(f"unknown {', '.join(sorted(unknown))}; known: {', '.join(measures)}")
     measured = {name: measure() for name, measure in measures.items() if name in (wanted or measures)}
     for name, figures in measured.items():
-        (zoo_folder() / name / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        (ZOO / name / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(measured, indent=1))
 
 

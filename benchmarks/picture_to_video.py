@@ -23,12 +23,13 @@ from benchmarks.world_vdm import RECIPE
 from muybridge.data.registry import make_source
 from muybridge.evaluation.frechet import clip_features, frechet_distance
 from muybridge.evaluation.motion import mean_frame_difference, seam_ratio
-from muybridge.models.latents import LatentSpace
-from muybridge.models.picture_features import PictureFeatures
-from muybridge.systems.loading import load_pipeline
-from muybridge.systems.long_video import interpolate_latents
-from muybridge.systems.model_folders import find_lora, find_part, zoo_folder
-from muybridge.systems.pipeline import from_uint8, to_uint8
+from muybridge.files import ZOO
+from muybridge.library.catalogue import find_lora, find_part
+from muybridge.models.latent.space import LatentSpace
+from muybridge.models.vision.picture_features import PictureFeatures
+from muybridge.nn.frames import from_uint8, to_uint8
+from muybridge.opening.sampling import load_pipeline
+from muybridge.systems.video_ldm.long_video import interpolate_latents
 from muybridge.training.recipe import load_recipe
 
 
@@ -178,7 +179,7 @@ def main() -> None:
         return
     measures = {"decoder": decoder, "animate": animate, "between": between, "long": long, "camera": camera}
     figures = measures[arguments.what](arguments.count)
-    zoo, here = zoo_folder(), Path(__file__).parent
+    zoo, here = ZOO, Path(__file__).parent
     target = {
         "decoder": zoo / "emoji-video/decoder/figures.json", "animate": zoo / "emoji-animate/figures.json",
         "between": zoo / "emoji-between/figures.json", "long": here / "long_video.json", "camera": here / "camera.json",

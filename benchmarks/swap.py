@@ -19,9 +19,9 @@ import torch
 from benchmarks.world_vdm import picture
 from muybridge.data.emoji import EmojiConfig, EmojiSource
 from muybridge.evaluation.motion import mean_frame_difference
-from muybridge.models.picture_features import PictureFeatures
-from muybridge.systems.loading import load_pipeline
-from muybridge.systems.pipeline import from_uint8
+from muybridge.models.vision.picture_features import PictureFeatures
+from muybridge.nn.frames import from_uint8
+from muybridge.opening.sampling import load_pipeline
 
 RESULTS = Path(__file__).with_name("swap.json")
 STYLE = "openmoji"

@@ -23,9 +23,9 @@ from muybridge.data.world import WorldSource
 from muybridge.data.world.captions import describe, name_thing
 from muybridge.evaluation.judge import Verdict, judge
 from muybridge.evaluation.motion import frame_differences, seam_ratio
-from muybridge.systems.continuation import METHODS, extend_video
-from muybridge.systems.loading import load_pipeline
-from muybridge.systems.model_folders import zoo_folder
+from muybridge.files import ZOO
+from muybridge.opening.sampling import load_pipeline
+from muybridge.pipelines.continuation import METHODS, extend_video
 from muybridge.training.recipe import load_recipe
 
 DIRECTIONS = ("left", "right", "up", "down")
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=16, help="scenes to extend")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", type=Path, default=None, help="write an animated grid here")
-    parser.add_argument("--output", type=Path, default=zoo_folder() / "world-vdm" / "figures.json")
+    parser.add_argument("--output", type=Path, default=ZOO / "world-vdm" / "figures.json")
     arguments = parser.parse_args()
     pipeline = load_pipeline(arguments.model)
     source = make_source(load_recipe(RECIPE).data)

@@ -26,22 +26,24 @@ from muybridge.data.emoji import EmojiConfig, EmojiSource, group_of
 from muybridge.data.world import WorldConfig, WorldSource
 from muybridge.evaluation.consistency import frame_consistency, warped_error
 from muybridge.evaluation.motion import psnr
-from muybridge.models.control import Control, open_control_net
-from muybridge.models.image_text import open_scorer
-from muybridge.models.optical_flow import flow_between
-from muybridge.models.structure import control_pictures, estimator_named
-from muybridge.systems.control_video import ControlVideoConfig, control_video
-from muybridge.systems.model_folders import find_part, sampling_of, zoo_folder
-from muybridge.systems.pipeline import from_uint8
-from muybridge.systems.text2video_zero import ZeroConfig, text_to_video_zero
-from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
+from muybridge.files import ZOO
+from muybridge.library.catalogue import find_part, sampling_of
+from muybridge.models.text.scorers import open_scorer
+from muybridge.models.vision.control import Control, open_control_net
+from muybridge.models.vision.optical_flow import flow_between
+from muybridge.models.vision.structure import control_pictures, estimator_named
+from muybridge.nn.frames import from_uint8
+from muybridge.opening.sampling import load_zero_shot
+from muybridge.pipelines.zero_shot import ZeroShotPipeline
+from muybridge.systems.control_video.sampling import ControlVideoConfig, control_video
+from muybridge.systems.text2video_zero.sampling import ZeroConfig, text_to_video_zero
 
 RESULTS = Path(__file__).with_name("zero_shot.json")
 FRAMES = 8
 
 
 def flicker(count: int) -> dict[str, Any]:
-    pipeline = ZeroShotPipeline.open("emoji-image")
+    pipeline = load_zero_shot("emoji-image")
     folder = find_part("emoji-edges")
     net, scorer = open_control_net(folder), open_scorer(find_part("emoji-clip"))
     source = WorldSource(WorldConfig(num_frames=FRAMES, num_clips=400, sizes=("large",), two_things=0.0))
@@ -103,7 +105,7 @@ def one_run(whose: str, folder: Path) -> dict[str, float]:
     torch.set_num_threads(2)
     options = {"num_inference_steps": STEPS, "height": SIDE, "width": SIDE, "guidance_scale": 7.5}
     if whose == "ours":
-        pipeline = ZeroShotPipeline.open(folder)
+        pipeline = load_zero_shot(folder)
         pipeline.condition(["", "a"], pipeline.settings())
         before = peak()
         begin = time.perf_counter()
@@ -133,7 +135,7 @@ def speed(count: int) -> dict[str, Any]:
 
 def memory_run(frames: int) -> dict[str, float]:
     torch.set_num_threads(2)
-    pipeline = ZeroShotPipeline.open("emoji-image")
+    pipeline = load_zero_shot("emoji-image")
     control = Control(open_control_net(find_part("emoji-edges")), torch.zeros(frames, 3, 64, 64))
     control_video(
         pipeline, "fox, fluent style", [control], 0, ControlVideoConfig(hierarchical=True), num_frames=frames,
@@ -170,8 +172,8 @@ EDIT_GUIDANCE = 1.0
 
 def tune(count: int, steps: int = 200) -> dict[str, Any]:
     from muybridge.data.video_io import write_video
-    from muybridge.systems.editing import invert, sample_from
-    from muybridge.systems.loading import load_pipeline
+    from muybridge.opening.sampling import load_pipeline
+    from muybridge.pipelines.inversion import invert, sample_from
 
     loops = EmojiSource(EmojiConfig("animations", 16, split="all"))
     captions = [e.caption for e in loops.entries]
@@ -229,8 +231,8 @@ def _flows(frames: np.ndarray) -> np.ndarray:
 
 
 def restyle(count: int) -> dict[str, Any]:
-    from muybridge.systems.gen1_pipeline import depth_video
-    from muybridge.systems.loading import load_pipeline
+    from muybridge.opening.sampling import load_pipeline
+    from muybridge.systems.gen1.pipeline import depth_video
 
     pipeline: Any = load_pipeline("emoji-restyle")
     scorer, estimator = open_scorer(find_part("emoji-clip")), estimator_named("depth")
@@ -274,7 +276,7 @@ def main() -> None:
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     known[arguments.what] = figures
     if arguments.what == "restyle":
-        (zoo_folder() / "emoji-restyle" / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+        (ZOO / "emoji-restyle" / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
 

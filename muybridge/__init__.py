@@ -14,13 +14,13 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load_pipeline"]
 
 if TYPE_CHECKING:
-    from muybridge.systems.loading import load_pipeline
+    from muybridge.opening.sampling import load_pipeline
 
 
 def __getattr__(name: str) -> Any:
     # nothing heavy is imported before it is used
     if name == "load_pipeline":
-        from muybridge.systems.loading import load_pipeline
+        from muybridge.opening.sampling import load_pipeline
 
         return load_pipeline
     raise AttributeError(f"module 'muybridge' has no attribute {name!r}")

@@ -88,7 +88,7 @@ TINY_MODEL = {
 @pytest.fixture
 def tiny_recipe() -> Recipe:
     """A real recipe small enough to train in seconds: text encoder, world data, U-Net."""
-    from muybridge.models.text_encoder import TextConfig
+    from muybridge.models.text.encoder import TextConfig
 
     return Recipe(
         name="tiny",
@@ -129,3 +129,6 @@ def write_recipe(recipe: Recipe, path: Path) -> Path:
 
     path.write_text(yaml.safe_dump(plain(recipe.as_dict())))
     return path
+
+
+from tests.tiny_models import latent_space, picture_model  # noqa: E402, F401 (fixtures for all tests)

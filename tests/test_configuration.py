@@ -6,7 +6,7 @@ import pytest
 
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
-from muybridge.systems.registry import build_system
+from muybridge.opening.training import build_system
 from muybridge.training.recipe import TrainingConfig, load_recipe, make_system
 from tests.conftest import TINY_MODEL, write_recipe
 

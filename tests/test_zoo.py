@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks.world_vdm import RECIPE, measure_words, triples_of
 from muybridge.data.registry import make_source
-from muybridge.systems.loading import load_pipeline
-from muybridge.systems.model_folders import bundled_models, model_hash, sampling_of, zoo_folder
+from muybridge.files import ZOO
+from muybridge.library.catalogue import bundled_models, model_hash, sampling_of
+from muybridge.opening.sampling import load_pipeline, load_zero_shot
 from muybridge.training.recipe import load_recipe
 
 PARENT = Path(__file__).parent.parent
@@ -19,7 +20,7 @@ PARENT = Path(__file__).parent.parent
 def test_bundled_models_are_small_and_have_cards():
     models = bundled_models()
     assert {"world-vdm", "emoji-image", "emoji-video", "emoji-animate", "emoji-between", "emoji-restyle"} <= set(models)
-    parts = {p.parent for p in zoo_folder().glob("*/config.json")}
+    parts = {p.parent for p in ZOO.glob("*/config.json")}
     assert {"emoji-edges", "emoji-depth", "depth", "interpolator"} <= {p.name for p in parts}
     for folder in [*models.values(), *parts]:
         card = (folder / "README.md").read_text(encoding="utf-8")
@@ -27,7 +28,7 @@ def test_bundled_models_are_small_and_have_cards():
             assert section in card
         assert not [p for p in folder.rglob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
         assert len(model_hash(folder)) == 16
-    assert sum(p.stat().st_size for p in zoo_folder().rglob("*.safetensors")) < 80e6
+    assert sum(p.stat().st_size for p in ZOO.rglob("*.safetensors")) < 80e6
 
 
 def test_the_bundled_model_is_of_the_committed_recipe():
@@ -64,7 +65,7 @@ def test_diffusers_draws_what_emoji_image_draws(tmp_path):
     from diffusers import StableDiffusionPipeline
 
     from muybridge.diffusion.noise import Noise
-    from muybridge.systems.diffusers_folder import export_diffusers
+    from muybridge.library.export import export_diffusers
 
     prompt, steps = "fox, fluent style", 10
     ours = load_pipeline("emoji-image")
@@ -111,15 +112,14 @@ def test_the_bundled_control_nets_draw_what_they_are_shown(name, words, scale, m
     """Outlines and depth of drawn things, at the guidance the nets were made for: pictures under them have them, free ones have not."""
     from benchmarks.parts import _likeness
     from muybridge.data.world import WorldConfig, WorldSource
-    from muybridge.models.control import Control, open_control_net
-    from muybridge.models.structure import control_pictures, estimator_named
-    from muybridge.systems.model_folders import find_part
-    from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
+    from muybridge.library.catalogue import find_part
+    from muybridge.models.vision.control import Control, open_control_net
+    from muybridge.models.vision.structure import control_pictures, estimator_named
 
     config = WorldConfig(num_frames=1, num_clips=6, two_things=0.0, sizes=("large",), backgrounds=("light",))
     source = WorldSource(config)
     pipeline, estimator, folder = (
-        ZeroShotPipeline.open("emoji-image"),
+        load_zero_shot("emoji-image"),
         estimator_named(name),
         find_part(f"emoji-{name}"),
     )
@@ -139,8 +139,8 @@ def test_the_bundled_control_nets_draw_what_they_are_shown(name, words, scale, m
 
 
 def test_emoji_restyle_follows_the_depth_it_is_given():
-    from muybridge.models.structure import estimator_named
-    from muybridge.systems.gen1_pipeline import depth_video
+    from muybridge.models.vision.structure import estimator_named
+    from muybridge.systems.gen1.pipeline import depth_video
 
     _, frames = drawn("red apple, fluent style")
     depth = depth_video(estimator_named("depth")(frames.repeat(4, 0)))

@@ -91,7 +91,7 @@ def interpolate(
 def _maker_of(video: Path) -> str:
     """The model that a video was made with from words, if it is still there."""
     from muybridge.data.video_io import read_recipe
-    from muybridge.systems.model_folders import find_model
+    from muybridge.library.catalogue import find_model
 
     recipe = read_recipe(video)
     if recipe.get("command") in ("generate", "extend", "interpolate"):
@@ -120,8 +120,8 @@ def _continue(
     model = model or _maker_of(video)
     pipeline = open_checked(model, settings, [output], upscale, device, precision)
 
-    from muybridge.systems.continuation import at_model_size
-    from muybridge.systems.recipes_in_files import continue_video
+    from muybridge.making.from_words import continue_video
+    from muybridge.pipelines.continuation import at_model_size
 
     frames = at_model_size(pipeline, clip.frames)
     with steps_bar("sampling", pipeline.settings(**settings).num_inference_steps) as advance:

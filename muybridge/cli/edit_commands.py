@@ -53,8 +53,8 @@ def tune(
     folder = folder or Path("runs") / f"tune-{video.stem}"
     if not caption.strip():
         raise UserError('--caption: say what the video shows, as in --caption "fox, fluent style"')
-    from muybridge.systems.loading import load_pipeline
-    from muybridge.systems.tune_a_video import TUNING, tuning_data
+    from muybridge.opening.sampling import load_pipeline
+    from muybridge.systems.tune_a_video.training import TUNING, tuning_data
     from muybridge.training.recipe import Recipe, TextConfig, TrainingConfig
     from muybridge.training.trainer import Trainer
 
@@ -82,10 +82,10 @@ def tune(
 def _invert(model: Path, data: dict[str, Any], iterations: int) -> None:
     """Find and keep the noise that the tuned model turns into the video."""
     from muybridge.data.registry import make_source
-    from muybridge.systems.editing import invert
-    from muybridge.systems.loading import load_pipeline
-    from muybridge.systems.pipeline import from_uint8
-    from muybridge.systems.recipes_of_edits import INVERSION, save_inversion
+    from muybridge.making.from_videos import INVERSION, save_inversion
+    from muybridge.nn.frames import from_uint8
+    from muybridge.opening.sampling import load_pipeline
+    from muybridge.pipelines.inversion import invert
 
     if (model / INVERSION).is_file():
         return
@@ -122,8 +122,8 @@ def edit(
     [bold]muybridge edit runs/tune-fox/model "cat, fluent style" -o cat.mp4[/bold]
     """
     check_outputs(str(model), [output], upscale)
-    from muybridge.systems.recipes_of_edits import edit as make
-    from muybridge.systems.recipes_of_edits import open_editor
+    from muybridge.making.from_videos import edit as make
+    from muybridge.making.from_videos import open_editor
 
     settings = given_settings(num_inference_steps=steps, guidance_scale=guidance_scale)
     pipeline = open_editor(str(model), "edit", device, precision)
@@ -165,8 +165,8 @@ def restyle(
         raise UserError('--content: say what the video shall look like: words, as in --content "robot", or a picture')
     from muybridge.data.folder import cache_folder
     from muybridge.data.video_io import read_video
-    from muybridge.systems.recipes_of_edits import open_editor
-    from muybridge.systems.recipes_of_edits import restyle as make
+    from muybridge.making.from_videos import open_editor
+    from muybridge.making.from_videos import restyle as make
 
     frames, fps, source = read_source(video, max_frames)
     settings = given_settings(num_inference_steps=steps, guidance_scale=guidance_scale, fps=fps)

@@ -21,7 +21,7 @@ def models(context: typer.Context) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from muybridge.systems.model_folders import bundled_models, model_hash, sampling_of
+    from muybridge.library.catalogue import bundled_models, model_hash, sampling_of
 
     table = Table("name", "frames", "size", "steps", "weights", "hash", "what it is")
     for name, folder in bundled_models().items():
@@ -48,7 +48,7 @@ def import_(
     from rich.console import Console
     from rich.table import Table
 
-    from muybridge.systems.identify import identify
+    from muybridge.library.identify import identify
 
     found = identify(path.expanduser())
     table = Table(show_header=False)
@@ -74,6 +74,6 @@ def export_(
 
     [bold]muybridge models export emoji-image my-model[/bold]
     """
-    from muybridge.systems.diffusers_folder import export_diffusers
+    from muybridge.library.export import export_diffusers
 
     typer.echo(f"{export_diffusers(model, output)}")

@@ -64,8 +64,9 @@ def check_outputs(model: str, paths: list[Path], upscale: int) -> None:
     Raises:
         UserError: an unknown model, a factor out of range, or a file that cannot be written.
     """
-    from muybridge.data.video_io import FORMATS, check_writable
-    from muybridge.systems.model_folders import find_model
+    from muybridge.data.video_io import FORMATS
+    from muybridge.files import check_writable
+    from muybridge.library.catalogue import find_model
 
     find_model(model)
     if not 1 <= upscale <= 64:
@@ -91,7 +92,7 @@ def open_checked(
     """Check everything that can be checked cheaply, then open the model."""
     check_outputs(model, paths, upscale)
 
-    from muybridge.systems.loading import load_pipeline
+    from muybridge.opening.sampling import load_pipeline
 
     pipeline = load_pipeline(model, device, picture=picture, precision=precision)
     pipeline.settings(**settings)
@@ -101,8 +102,8 @@ def open_checked(
 def use_loras(pipeline: Any, loras: list[str]) -> None:
     """Merge what `--lora` names, in order."""
     for text in loras:
-        from muybridge.models.lora import parse_lora
-        from muybridge.systems.model_folders import find_lora
+        from muybridge.library.catalogue import find_lora
+        from muybridge.models.weights.lora import parse_lora
 
         name, scale = parse_lora(text)
         pipeline.use_lora(find_lora(name), scale)

@@ -64,12 +64,12 @@ def animate(
 
     The picture is resized to cover the model's size and cropped in the middle; transparency lies on white.
     """
-    from muybridge.systems.loading import load_pipeline
+    from muybridge.opening.sampling import load_pipeline
 
     check_outputs(model, [output], upscale)
     from muybridge.data.packs import fit_frames
     from muybridge.data.video_io import read_video, write_video
-    from muybridge.systems.recipes_in_files import bring_to_life
+    from muybridge.making.from_words import bring_to_life
 
     frame = read_video(image, max_frames=1).frames[:1]
     pipeline = load_pipeline(model, device, precision=precision)
@@ -111,14 +111,14 @@ def upsample_fps(
 
     The given frames come back as they were. For any model without training for this, see `interpolate`.
     """
-    from muybridge.systems.loading import load_pipeline
+    from muybridge.opening.sampling import load_pipeline
 
     if rounds not in (1, 2):
         raise UserError(f"--rounds must be 1 or 2 (the model knows two frame rates), got {rounds}")
     check_outputs(model, [output], upscale)
     from muybridge.data.video_io import read_video, write_video
-    from muybridge.systems.continuation import at_model_size
-    from muybridge.systems.recipes_in_files import put_between
+    from muybridge.making.from_words import put_between
+    from muybridge.pipelines.continuation import at_model_size
 
     clip = read_video(video)
     pipeline = load_pipeline(model, device, precision=precision)

@@ -99,7 +99,7 @@ def generate(
     use_loras(pipeline, lora)
 
     from muybridge.data.video_io import write_video
-    from muybridge.systems.recipes_in_files import make_videos, recipe_base
+    from muybridge.making.from_words import make_videos, recipe_base
 
     steps_each = pipeline.settings(**settings).num_inference_steps
     base = recipe_base(pipeline, model, "generate", settings) | {"upscale": upscale}
@@ -136,11 +136,11 @@ def replay(
         raise UserError(f"{file}: no recipe of muybridge is stored in it")
 
     from muybridge.evaluation.motion import psnr
-    from muybridge.systems.loading import load_pipeline
-    from muybridge.systems.recipes_in_files import check_model, frames_hash
-    from muybridge.systems.recipes_in_files import replay as make_again
-    from muybridge.systems.recipes_of_edits import EDITS, open_editor
-    from muybridge.systems.recipes_of_edits import make_again as edit_again
+    from muybridge.making.from_videos import EDITS, open_editor
+    from muybridge.making.from_videos import make_again as edit_again
+    from muybridge.making.from_words import check_model, frames_hash
+    from muybridge.making.from_words import replay as make_again
+    from muybridge.opening.sampling import load_pipeline
 
     name, precision = model or recipe["model"], recipe.get("precision", "fp32")
     with steps_bar("sampling", recipe["sampling"]["num_inference_steps"]) as advance:

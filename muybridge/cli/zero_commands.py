@@ -65,9 +65,9 @@ def zero(
     [bold]muybridge zero "fox, fluent style" -o fox.mp4 --model ~/models/stable-diffusion-v1-5[/bold]
     """
     check_outputs(model, [output], upscale)
-    from muybridge.systems.recipes_of_edits import config_values, open_editor
-    from muybridge.systems.recipes_of_edits import zero as make
-    from muybridge.systems.text2video_zero import ZeroConfig, network_steps
+    from muybridge.making.from_videos import config_values, open_editor
+    from muybridge.making.from_videos import zero as make
+    from muybridge.systems.text2video_zero.sampling import ZeroConfig, network_steps
 
     # the paper's warp moves the picture left and up for positive values
     config = ZeroConfig((-motion[0], -motion[1]), attention=attention, background=background, chunk=chunk)
@@ -118,11 +118,11 @@ def control(
     """
     check_outputs(model, [output], upscale)
     from muybridge.data.folder import cache_folder
-    from muybridge.systems.control_video import ControlVideoConfig, control_video_steps
-    from muybridge.systems.model_folders import find_part, sampling_of
-    from muybridge.systems.recipes_of_edits import config_values, open_editor
-    from muybridge.systems.recipes_of_edits import control as make
-    from muybridge.systems.text2video_zero import ZeroConfig, network_steps
+    from muybridge.library.catalogue import find_part, sampling_of
+    from muybridge.making.from_videos import config_values, open_editor
+    from muybridge.making.from_videos import control as make
+    from muybridge.systems.control_video.sampling import ControlVideoConfig, control_video_steps
+    from muybridge.systems.text2video_zero.sampling import ZeroConfig, network_steps
 
     frames, fps, source = read_source(video, max_frames)
     wanted = parse_controls(control, control_net)
@@ -162,9 +162,9 @@ def instruct(
 ) -> None:
     """Edit a video by an instruction with a user's InstructPix2Pix model (Text2Video-Zero)."""
     check_outputs(model, [output], upscale)
-    from muybridge.systems.recipes_of_edits import instruct as make
-    from muybridge.systems.recipes_of_edits import open_editor
-    from muybridge.systems.text2video_zero import ZeroConfig, network_steps
+    from muybridge.making.from_videos import instruct as make
+    from muybridge.making.from_videos import open_editor
+    from muybridge.systems.text2video_zero.sampling import ZeroConfig, network_steps
 
     frames, fps, source = read_source(video, max_frames)
     settings = given_settings(num_inference_steps=steps, guidance_scale=guidance_scale, fps=fps)
@@ -193,8 +193,8 @@ def read_source(video: Path, max_frames: int = 0) -> tuple[Any, float, str]:
 
 def parse_controls(control: list[str], nets: list[str]) -> list[dict[str, Any]]:
     """`--control depth:0.5 --control-net FOLDER` as a recipe keeps them."""
-    from muybridge.models.structure import ESTIMATORS
-    from muybridge.systems.model_folders import find_part
+    from muybridge.library.catalogue import find_part
+    from muybridge.models.vision.structure import ESTIMATORS
 
     if len(nets) not in (0, len(control)):
         raise UserError(f"{len(control)} --control but {len(nets)} --control-net: give one for each, or none")

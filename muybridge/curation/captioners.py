@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from muybridge.errors import UserError
-from muybridge.models.image_text import ImageTextScorer
-from muybridge.systems.pipeline import from_uint8
+from muybridge.models.text.scorers import ImageTextScorer
+from muybridge.nn.frames import from_uint8
 
 #: Pictures of a clip that a clip captioner is shown, if its model does not say.
 SHOWN = 6

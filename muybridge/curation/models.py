@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from muybridge.errors import UserError
-from muybridge.models.image_text import ImageTextScorer, open_scorer
-from muybridge.systems.model_folders import find_part
-from muybridge.systems.pipeline import from_uint8
+from muybridge.library.catalogue import find_part
+from muybridge.models.text.scorers import ImageTextScorer, open_scorer
+from muybridge.nn.frames import from_uint8
 
 
 def _tensor(pictures: Sequence[np.ndarray]) -> torch.Tensor:

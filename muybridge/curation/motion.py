@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from muybridge.models.optical_flow import flow_between
+from muybridge.models.vision.optical_flow import flow_between
 
 #: Below this, as a share of the short side a second, nothing moves (sensor noise and compression).
 STILL = 0.004

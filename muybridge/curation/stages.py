@@ -21,7 +21,7 @@ from muybridge.curation.motion import measure_motion
 from muybridge.curation.records import settings_hash
 from muybridge.curation.scores import colourfulness, exposure, fingerprint, sharpness, text_area
 from muybridge.errors import UserError, nearest
-from muybridge.models.optical_flow import METHODS
+from muybridge.models.vision.optical_flow import METHODS
 
 T = TypeVar("T")
 VERSION = 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from muybridge.models.text_encoder import TextConfig, TextEncoder
+from muybridge.models.text.encoder import TextConfig, TextEncoder
 from muybridge.nn.text_conditioning import TextCondition
 
 BATCH = 32

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from muybridge.data.clips import ClipSource
 from muybridge.evaluation.motion import mean_frame_difference
-from muybridge.models.latents import LatentSpace
-from muybridge.systems.pipeline import from_uint8
+from muybridge.models.latent.space import LatentSpace
+from muybridge.nn.frames import from_uint8
 
 VERSION = 2
 #: Clips whose pixels go into the name of the file, so that a rebuilt data set does not meet stale latents.

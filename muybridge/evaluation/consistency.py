@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from muybridge.models.image_text import ImageTextScorer
-from muybridge.models.optical_flow import warp
-from muybridge.systems.pipeline import from_uint8
+from muybridge.models.text.scorers import ImageTextScorer
+from muybridge.models.vision.optical_flow import warp
+from muybridge.nn.frames import from_uint8
 
 
 def frame_consistency(scorer: ImageTextScorer, frames: np.ndarray) -> float:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from muybridge.models.picture_features import PictureFeatures
-from muybridge.systems.pipeline import from_uint8
+from muybridge.models.vision.picture_features import PictureFeatures
+from muybridge.nn.frames import from_uint8
 
 #: Principal directions of the reference set that are compared; covariances of more need thousands of clips.
 DIRECTIONS = 48

@@ -18,9 +18,9 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from muybridge.errors import UserError, nearest
-from muybridge.models.latents import batch_to_frames, frames_to_batch
-from muybridge.models.temporal_layers import PLUGINS
+from muybridge.models.plugins.video_ldm import PLUGINS
 from muybridge.nn.frame_attention import SharedText, put_on
+from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.nn.temporal import Call, SiteHook, TemporalPlugin, spatial_sites
 
 
@@ -47,7 +47,7 @@ class InflatedUNet(ModelMixin, ConfigMixin):
 
     Args:
         image_config: arguments of UNet2DConditionModel.
-        temporal_config: {"type": a name of models.temporal_layers.PLUGINS, ...the plug-in's settings}.
+        temporal_config: {"type": a name of models.plugins, ...the plug-in's settings}.
 
     Raises:
         UserError: an unknown plug-in or setting.

@@ -1,4 +1,4 @@
-"""Low-rank adapters of linear layers (2106.09685) and of convolutions, to train; trained ones are merged by models.lora."""
+"""Low-rank adapters of linear layers (2106.09685) and of convolutions, to train; trained ones are merged by models.weights.lora."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Layer 4: the published systems, one file each: what it builds, what trains, its loss, how it samples."""
+"""Layer 6: the published systems, a folder each. What a folder offers stands in its `__init__` (opening.offers)."""

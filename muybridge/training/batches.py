@@ -15,9 +15,9 @@ from muybridge.data.embeddings import NULL_CAPTION, CaptionEmbeddings
 from muybridge.data.latents import ClipLatents
 from muybridge.diffusion.noise import derive_seed, generator_for
 from muybridge.errors import UserError
+from muybridge.learning.contract import TrainingBatch
+from muybridge.nn.frames import from_uint8
 from muybridge.nn.text_conditioning import TextCondition
-from muybridge.systems.contract import TrainingBatch
-from muybridge.systems.pipeline import from_uint8
 
 
 class BatchMaker:

@@ -9,9 +9,9 @@ from typing import Any
 
 from muybridge.configuration import from_mapping, to_mapping
 from muybridge.errors import UserError, nearest
-from muybridge.models.text_encoder import TextConfig
-from muybridge.systems.contract import System
-from muybridge.systems.registry import build_system
+from muybridge.learning.contract import System
+from muybridge.models.text.encoder import TextConfig
+from muybridge.opening.training import build_system
 
 OPTIMIZERS = ("adamw", "muon")
 DECAYS = ("constant", "cosine", "tail")

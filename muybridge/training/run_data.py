@@ -17,7 +17,7 @@ from muybridge.data.embeddings import CaptionEmbeddings
 from muybridge.data.latents import ClipLatents
 from muybridge.data.registry import make_source
 from muybridge.evaluation.motion import mean_frame_difference
-from muybridge.systems.contract import System
+from muybridge.learning.contract import System
 from muybridge.training.batches import BatchMaker, HeldOutClips
 from muybridge.training.recipe import Recipe
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from muybridge.cli.main import app
 from muybridge.data.video_io import read_recipe, read_video, write_video
 from muybridge.models import build_network
-from muybridge.systems.pixel_pipeline import TextToVideoPipeline
+from muybridge.pipelines.pixels import TextToVideoPipeline
 from tests.conftest import TINY_MODEL, randomise, with_training, write_recipe
 
 SAMPLING = {"num_frames": 4, "height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 2.0}

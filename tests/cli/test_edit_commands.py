@@ -10,9 +10,8 @@ from typer.testing import CliRunner
 
 from muybridge.cli.main import app
 from muybridge.data.video_io import read_recipe, read_video, write_video
-from muybridge.systems.loading import load_picture_unet
+from muybridge.library.parts import load_picture_unet
 from tests.conftest import randomise
-from tests.systems.conftest import latent_space, picture_model  # noqa: F401
 
 run = CliRunner().invoke
 
@@ -30,7 +29,7 @@ def clip(tmp_path):
 
 
 @pytest.fixture
-def control_folder(tmp_path, picture_model):  # noqa: F811
+def control_folder(tmp_path, picture_model):
     torch.manual_seed(4)
     network = ControlNetModel.from_unet(
         load_picture_unet(str(picture_model)), conditioning_embedding_out_channels=(8, 16)
@@ -50,7 +49,7 @@ def refused(words, *arguments):
     assert done.exit_code == 2 and words in done.output, done.output
 
 
-def test_zero_makes_a_video_that_replays(tmp_path, picture_model):  # noqa: F811
+def test_zero_makes_a_video_that_replays(tmp_path, picture_model):
     out = tmp_path / "zero.npy"
     ok(
         "zero",
@@ -76,7 +75,7 @@ def test_zero_makes_a_video_that_replays(tmp_path, picture_model):  # noqa: F811
 
 
 @pytest.mark.parametrize("method", ["control-video", "zero"])
-def test_control_keeps_size_length_and_replays(tmp_path, picture_model, clip, control_folder, method):  # noqa: F811
+def test_control_keeps_size_length_and_replays(tmp_path, picture_model, clip, control_folder, method):
     out = tmp_path / "controlled.npy"
     ok(
         "control", clip[0], "a red circle", "-o", out, "--model", picture_model, "--control", "edges:0.5", "--control-net",
@@ -90,7 +89,7 @@ def test_control_keeps_size_length_and_replays(tmp_path, picture_model, clip, co
 @pytest.mark.parametrize(("given", "scale"), [((), 1.25), (("--guidance-scale", "2.5"), 2.5)])
 def test_control_takes_the_guidance_that_its_net_was_made_for(
     tmp_path,
-    picture_model,  # noqa: F811
+    picture_model,
     clip,
     control_folder,
     given,
@@ -105,7 +104,7 @@ def test_control_takes_the_guidance_that_its_net_was_made_for(
     assert read_recipe(out)["sampling"]["guidance_scale"] == scale
 
 
-def test_control_refuses_what_it_cannot_do(tmp_path, picture_model, clip, control_folder):  # noqa: F811
+def test_control_refuses_what_it_cannot_do(tmp_path, picture_model, clip, control_folder):
     base = ("control", clip[0], "a", "-o", tmp_path / "o.npy", "--model", picture_model)
     refused("unknown 'edge'", *base, "--control", "edge")
     refused("NAME:SCALE", *base, "--control", "edges:much")
@@ -118,7 +117,7 @@ def test_control_refuses_what_it_cannot_do(tmp_path, picture_model, clip, contro
     assert not (tmp_path / "o.npy").exists()
 
 
-def test_a_single_frame_and_another_script_pass(tmp_path, picture_model, control_folder):  # noqa: F811
+def test_a_single_frame_and_another_script_pass(tmp_path, picture_model, control_folder):
     one = write_video(np.zeros((1, 16, 16, 3), np.uint8), tmp_path / "one.npy", 8.0, {})
     out = tmp_path / "o.npy"
     ok(
@@ -137,7 +136,7 @@ def test_a_single_frame_and_another_script_pass(tmp_path, picture_model, control
     assert len(read_video(out).frames) == 1
 
 
-def test_footage_of_every_kind_passes_or_is_refused(tmp_path, picture_model, control_folder):  # noqa: F811
+def test_footage_of_every_kind_passes_or_is_refused(tmp_path, picture_model, control_folder):
     from PIL import Image
 
     from tests.curation.test_pipeline import encode, sound
@@ -165,7 +164,7 @@ def test_footage_of_every_kind_passes_or_is_refused(tmp_path, picture_model, con
     )
 
 
-def test_tune_then_edit_several_times(tmp_path, picture_model, clip):  # noqa: F811
+def test_tune_then_edit_several_times(tmp_path, picture_model, clip):
     folder = tmp_path / "tuned"
     tune = ("tune", clip[0], "--caption", "a red circle", "--folder", folder, "--model", picture_model)
     tune = (*tune, "--train-steps", 2, "--steps", 4, "--num-frames", 4, "--stride", 2)
@@ -183,7 +182,7 @@ def test_tune_then_edit_several_times(tmp_path, picture_model, clip):  # noqa: F
     refused("not tuned on a video", "edit", picture_model, "a")
 
 
-def test_redrawing_keeps_size_and_replays(tmp_path, picture_model, clip):  # noqa: F811
+def test_redrawing_keeps_size_and_replays(tmp_path, picture_model, clip):
     out = tmp_path / "redrawn.npy"
     base = ("restyle", clip[0], "-o", out, "--model", picture_model, "--content", "a red circle", "--steps", 4)
     ok(*base, "--strength", 0.5, "--precision", "bf16")

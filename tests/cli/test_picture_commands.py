@@ -7,17 +7,17 @@ from typer.testing import CliRunner
 
 from muybridge.cli.main import app
 from muybridge.data.video_io import read_video, write_video
-from muybridge.models.image_text import DualEncoder
-from muybridge.systems.stable_video import StableVideo
-from muybridge.systems.video_ldm import VideoLDM
+from muybridge.models.text.scorers import DualEncoder
+from muybridge.systems.stable_video.training import StableVideo
+from muybridge.systems.video_ldm.training import VideoLDM
 from tests.conftest import randomise
-from tests.systems.conftest import TEXT, latent_space, picture_model  # noqa: F401
+from tests.tiny_models import TEXT
 
 RUN = CliRunner()
 
 
 @pytest.fixture
-def animator(tmp_path, picture_model):  # noqa: F811
+def animator(tmp_path, picture_model):
     DualEncoder(hidden=16, width=8).save_pretrained(tmp_path / "scorer")
     system = StableVideo({"image": str(picture_model), "scorer": str(tmp_path / "scorer")}, {}, None)
     sampling = {"num_frames": 4, "height": 16, "width": 16, "num_inference_steps": 2, "fps": 6.0, "threshold": "none"}
@@ -50,7 +50,7 @@ def test_animate_and_replay(tmp_path, animator):
     assert failed.exit_code == 2 and "from words" in failed.output
 
 
-def test_upsample_fps_and_replay(tmp_path, picture_model):  # noqa: F811
+def test_upsample_fps_and_replay(tmp_path, picture_model):
     system = VideoLDM({"image": str(picture_model)}, {"task": "interpolation"}, TEXT)
     sampling = {"num_frames": 5, "height": 16, "width": 16, "num_inference_steps": 2, "guidance_scale": 1.0}
     system.save(system.build(), tmp_path / "between", {**sampling, "threshold": "none"})

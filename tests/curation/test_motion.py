@@ -11,7 +11,7 @@ from muybridge.curation.scores import (
     fingerprint,
     sharpness,
 )
-from muybridge.models.optical_flow import flow_between
+from muybridge.models.vision.optical_flow import flow_between
 
 
 def texture(height, width, seed=0):

@@ -14,7 +14,7 @@ from muybridge.data.latents import ClipLatents
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_video
 from muybridge.errors import UserError
-from muybridge.models.latents import LatentSpace
+from muybridge.models.latent.space import LatentSpace
 from muybridge.training.batches import BatchMaker
 from muybridge.training.trainer import Trainer
 from tests.conftest import TINY_VAE, with_training

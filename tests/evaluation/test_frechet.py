@@ -18,7 +18,7 @@ def test_closed_form():
 
 def test_motion_distance_sees_shuffled_and_frozen_frames():
     from muybridge.data.world import WorldConfig, WorldSource
-    from muybridge.models.picture_features import PictureFeatures
+    from muybridge.models.vision.picture_features import PictureFeatures
 
     plain = dict(motions=("left", "right"), sizes=("medium",), backgrounds=("dark",), pans=("none",), two_things=0.0)
     source = WorldSource(WorldConfig(height=48, width=48, num_frames=8, num_clips=60, **plain))

@@ -3,7 +3,7 @@
 import torch
 from safetensors.torch import load_file, save_file
 
-from muybridge.models.compact import pack, pack_file, read_weights, unpack
+from muybridge.models.weights.compact import pack, pack_file, read_weights, unpack
 
 
 def test_rows_come_back_within_half_a_step_and_the_rest_in_half_precision():

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from muybridge.errors import UserError
-from muybridge.models.image_text import DualEncoder, open_scorer
-from muybridge.models.picture_features import PictureFeatures
-from muybridge.models.text_encoder import TextConfig
+from muybridge.models.text.encoder import TextConfig
+from muybridge.models.text.scorers import DualEncoder, open_scorer
+from muybridge.models.vision.picture_features import PictureFeatures
 from muybridge.training.recipe import Recipe, TrainingConfig
 from muybridge.training.trainer import Trainer
 
@@ -29,7 +29,7 @@ def test_learns_to_tell_shapes_apart(tmp_path):
     folder = Trainer(recipe, tmp_path / "run").run()
     scorer = open_scorer(folder)
     from muybridge.data.registry import make_source
-    from muybridge.systems.pipeline import from_uint8
+    from muybridge.nn.frames import from_uint8
 
     source = make_source(recipe.data, "validation")
     clips = [source.clip(i) for i in range(24)]

@@ -9,8 +9,8 @@ from diffusers import UNetSpatioTemporalConditionModel as DiffusersSVD
 
 from muybridge.errors import UserError
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.motion_modules import MotionModules, read_motion_file
-from muybridge.models.stable_video_weights import inflated_from, load_stable_video_unet
+from muybridge.models.plugins.animatediff import MotionModules, read_motion_file
+from muybridge.models.weights.stable_video import inflated_from, load_stable_video_unet
 from muybridge.nn.temporal import Mix, spatial_sites
 from tests.conftest import randomise
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from muybridge.errors import UserError
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.lora import apply_lora, parse_lora
+from muybridge.models.weights.lora import apply_lora, parse_lora
 from tests.models.test_inflated_unet import LAYERS, SHAPED, conditions, inputs
 
 PLACE = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"

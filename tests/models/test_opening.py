@@ -6,9 +6,9 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from muybridge.errors import UserError
-from muybridge.models.compact import pack_file
-from muybridge.models.opening import open_network, stream_weights
-from muybridge.models.packaged import WEIGHTS
+from muybridge.models.weights.compact import pack_file
+from muybridge.models.weights.opening import open_network, stream_weights
+from muybridge.models.weights.packaged import WEIGHTS
 
 SMALL = dict(
     sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), cross_attention_dim=32, layers_per_block=1,

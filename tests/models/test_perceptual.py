@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
-from muybridge.models.perceptual import perceptual_distance
+from muybridge.models.latent.perceptual import perceptual_distance
 
 
 def test_order_and_gradient():

@@ -7,8 +7,8 @@ import torch
 
 from muybridge.errors import UserError
 from muybridge.models import packaged
-from muybridge.models.packaged import sha256_of
-from muybridge.models.text_encoder import MINILM_SHA256, TextConfig, TextEncoder, find_minilm
+from muybridge.models.text.encoder import MINILM_SHA256, TextConfig, TextEncoder, find_minilm
+from muybridge.models.weights.packaged import sha256_of
 
 
 def test_minilm_is_found_and_verified(tmp_path):

@@ -9,15 +9,16 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 
 from muybridge.errors import UserError
-from muybridge.models.autoencoder import AutoencoderWithCritic
-from muybridge.models.critics import PatchCritic, critic_losses
-from muybridge.models.latents import LatentSpace, frames_to_batch, pieces_of
-from muybridge.models.video_autoencoder import (
+from muybridge.models.latent.autoencoder import AutoencoderWithCritic
+from muybridge.models.latent.critics import PatchCritic, critic_losses
+from muybridge.models.latent.space import LatentSpace, pieces_of
+from muybridge.models.latent.video_autoencoder import (
     VideoAutoencoder,
     load_decoder,
     load_stable_video_autoencoder,
     save_decoder,
 )
+from muybridge.nn.frames import frames_to_batch
 from tests.conftest import TINY_VAE, randomise
 
 TINY = {**TINY_VAE, "scaling_factor": 0.5}
@@ -184,7 +185,7 @@ def test_a_temporal_decoder_trains(tmp_path):
         torch.equal(v, given[n]) for n, v in third.accelerator.unwrap_model(third.model).vae.state_dict().items()
     )
     with pytest.raises(UserError, match="beside"):
-        from muybridge.systems.autoencoder import Autoencoder
+        from muybridge.parts.autoencoder import Autoencoder
 
         Autoencoder({"temporal_decoder_of": "x", "latent_channels": 4}, {})
 

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from muybridge.data.camera import CameraConfig, moved
 from muybridge.data.registry import make_source
 from muybridge.errors import UserError
-from muybridge.models.lora import apply_lora
-from muybridge.models.opening import open_network
+from muybridge.library.catalogue import LORA, find_lora, find_model
+from muybridge.models.weights.lora import apply_lora
+from muybridge.models.weights.opening import open_network
 from muybridge.nn.low_rank import add_adapters, is_adapter
-from muybridge.systems.loading import load_pipeline
-from muybridge.systems.model_folders import LORA, find_lora, find_model
-from muybridge.systems.stable_video import ADAPTED
+from muybridge.opening.sampling import load_pipeline
+from muybridge.systems.stable_video.camera_lora import ADAPTED
 from muybridge.training.recipe import Recipe, TrainingConfig
 from muybridge.training.trainer import Trainer
 

@@ -11,15 +11,15 @@ from muybridge.diffusion.guidance import content_and_time
 from muybridge.diffusion.prediction import to_eps, to_v
 from muybridge.diffusion.samplers import ddim_step, ddim_step_eps, ddim_step_v
 from muybridge.errors import UserError
-from muybridge.models.content_prior import ContentPrior
+from muybridge.learning.latent_diffusion import SCHEDULER
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.structure_level import LEVELS, coarsened, level_channels
-from muybridge.models.widened import with_more_inputs
-from muybridge.systems.gen1_pipeline import Gen1Pipeline, structure_latents
-from muybridge.systems.latent_diffusion import SCHEDULER
-from muybridge.systems.loading import load_pipeline
+from muybridge.models.text.prior import ContentPrior
+from muybridge.models.vision.structure_level import LEVELS, coarsened, level_channels
+from muybridge.models.weights.widened import with_more_inputs
+from muybridge.opening.sampling import load_pipeline
+from muybridge.systems.gen1.pipeline import Gen1Pipeline, structure_latents
 from tests.conftest import randomise
-from tests.systems.conftest import UNET
+from tests.tiny_models import UNET
 
 F = 4
 
@@ -82,7 +82,7 @@ def test_structure_levels_destroy_more_and_more():
 
 
 def test_of_a_constant_depth_the_level_changes_its_own_channels_alone(latent_space):
-    from muybridge.models.latents import LatentSpace
+    from muybridge.models.latent.space import LatentSpace
 
     space = LatentSpace.open(latent_space)
     depth = torch.full((2, 1, F, 16, 16), 0.2)
@@ -144,7 +144,7 @@ class SomeScorer:
 
 @pytest.fixture
 def pipeline(picture, latent_space):
-    from muybridge.models.latents import LatentSpace
+    from muybridge.models.latent.space import LatentSpace
 
     space = LatentSpace.open(latent_space)
     wide = with_more_inputs(picture, 8)
@@ -187,7 +187,7 @@ def test_sampling_reads_structure_content_and_time_and_counts_its_calls(pipeline
 
 def test_it_trains_and_its_folder_opens(tmp_path, picture_model, monkeypatch):
     """On drawn scenes, with outlines as the structure; the folder is then sampled from."""
-    from muybridge.systems import gen1
+    from muybridge.systems.gen1 import training as gen1
     from muybridge.training.recipe import Recipe, TrainingConfig
     from muybridge.training.trainer import Trainer
 

@@ -9,16 +9,16 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from muybridge.errors import UserError
-from muybridge.models.text_encoder import TextEncoder
-from muybridge.systems.image_ldm import ImageLDM
-from muybridge.systems.latent_pipeline import InflatedPipeline
-from muybridge.systems.loading import load_pipeline
-from muybridge.systems.long_video import interpolate_latents, predict_latents
-from muybridge.systems.video_ldm import VideoLDM
+from muybridge.models.text.encoder import TextEncoder
+from muybridge.opening.sampling import load_pipeline
+from muybridge.parts.image_ldm import ImageLDM
+from muybridge.pipelines.inflated import InflatedPipeline
+from muybridge.systems.video_ldm.long_video import interpolate_latents, predict_latents
+from muybridge.systems.video_ldm.training import VideoLDM
 from muybridge.training.recipe import Recipe, TrainingConfig
 from muybridge.training.trainer import Trainer
 from tests.conftest import randomise
-from tests.systems.conftest import PROMPT, SAMPLING, TEXT, UNET
+from tests.tiny_models import PROMPT, SAMPLING, TEXT, UNET
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
@@ -137,7 +137,7 @@ def test_context_frames(picture_model):
 
 def test_interpolation_windows(picture_model):
     system = VideoLDM({"image": str(picture_model)}, {"task": "interpolation", "strides": [3, 1]}, TEXT)
-    from muybridge.systems.contract import TrainingBatch
+    from muybridge.learning.contract import TrainingBatch
 
     video = torch.arange(16.0).reshape(1, 1, 16, 1, 1).expand(32, 4, 16, 8, 8)
     batch = system._windows(TrainingBatch(video, None, 0, range(32), 32, 1, 0))
@@ -245,7 +245,7 @@ def test_interpolation_joins_on_the_given_frames(picture_model):
 
 
 def test_extension_works_in_a_latent_space(picture_model):
-    from muybridge.systems.continuation import extend_video
+    from muybridge.pipelines.continuation import extend_video
 
     pipeline = context_model(picture_model, "clip")
     frames = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
@@ -255,7 +255,7 @@ def test_extension_works_in_a_latent_space(picture_model):
 
 def test_a_whole_diffusers_folder(picture_model, tmp_path):
     from muybridge.diffusion.noise import Noise
-    from muybridge.systems.diffusers_folder import export_diffusers
+    from muybridge.library.export import export_diffusers
 
     folder = export_diffusers(str(picture_model), tmp_path / "whole")
     theirs = StableDiffusionPipeline.from_pretrained(str(folder), local_files_only=True)
@@ -272,8 +272,8 @@ def test_a_whole_diffusers_folder(picture_model, tmp_path):
 
 def test_temporal_layers_behind_another_picture_model(picture_model, tmp_path, latent_space):
     """The swap: another picture model's weights, the same temporal layers; written into recipes, replayed, and covered by hashes."""
-    from muybridge.systems.model_folders import model_hash
-    from muybridge.systems.recipes_in_files import make_videos, replay
+    from muybridge.library.catalogue import model_hash
+    from muybridge.making.from_words import make_videos, replay
 
     system = VideoLDM({"image": str(picture_model)}, {}, TEXT)
     network = system.build()

@@ -10,14 +10,14 @@ from muybridge.diffusion.samplers import sampler_named
 from muybridge.diffusion.schedule import alpha_of, sigma_of
 from muybridge.diffusion.tables import karras_levels
 from muybridge.errors import UserError
-from muybridge.models.image_text import DualEncoder
-from muybridge.systems.loading import load_pipeline
-from muybridge.systems.stable_video import StableVideo, with_more_inputs
-from muybridge.systems.stable_video_pipeline import context_of
+from muybridge.models.text.scorers import DualEncoder
+from muybridge.opening.sampling import load_pipeline
+from muybridge.pipelines.picture_token import context_of
+from muybridge.systems.stable_video.training import StableVideo, with_more_inputs
 from muybridge.training.trainer import Trainer
 from tests.conftest import randomise
-from tests.systems.conftest import UNET
 from tests.systems.test_latent import recipe_of
+from tests.tiny_models import UNET
 
 SAMPLING = {"num_frames": 8, "height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 2.0, "fps": 8.0}
 

@@ -10,13 +10,14 @@ from muybridge.diffusion.prediction import to_eps, to_v
 from muybridge.diffusion.samplers import invert_ddim, sample_ddim
 from muybridge.diffusion.tables import DiscreteSchedule
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.systems.editing import invert, redraw, sample_from
-from muybridge.systems.loading import load_pipeline
-from muybridge.systems.tune_a_video import TuneAVideo
+from muybridge.opening.sampling import load_pipeline
+from muybridge.pipelines.inversion import invert, sample_from
+from muybridge.pipelines.redraw import redraw
+from muybridge.systems.tune_a_video.training import TuneAVideo
 from muybridge.training.recipe import Recipe, TrainingConfig
 from muybridge.training.trainer import Trainer
 from tests.conftest import randomise
-from tests.systems.conftest import PROMPT, SAMPLING, TEXT, UNET
+from tests.tiny_models import PROMPT, SAMPLING, TEXT, UNET
 
 F = 4
 SD15 = dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8)

@@ -10,9 +10,11 @@ from diffusers.pipelines.deprecated.text_to_video_synthesis import pipeline_text
 
 from muybridge.diffusion.noise import Noise
 from muybridge.errors import UserError
-from muybridge.models.control import Control
-from muybridge.models.text_encoder import TextEncoder
-from muybridge.systems.control_video import (
+from muybridge.models.text.encoder import TextEncoder
+from muybridge.models.vision.control import Control
+from muybridge.opening.sampling import load_pipeline, load_zero_shot
+from muybridge.pipelines.zero_shot import ZeroShotPipeline
+from muybridge.systems.control_video.sampling import (
     ControlVideoConfig,
     control_video,
     key_table,
@@ -20,8 +22,7 @@ from muybridge.systems.control_video import (
     smooth,
     smoothing_steps,
 )
-from muybridge.systems.loading import load_pipeline
-from muybridge.systems.text2video_zero import (
+from muybridge.systems.text2video_zero.sampling import (
     ZeroConfig,
     _with_one_background,
     chunks_with_first,
@@ -30,16 +31,15 @@ from muybridge.systems.text2video_zero import (
     network_steps,
     text_to_video_zero,
 )
-from muybridge.systems.zero_shot_pipeline import ZeroShotPipeline
 from tests.conftest import randomise
-from tests.systems.conftest import PROMPT, TEXT
+from tests.tiny_models import PROMPT, TEXT
 
 SIZE = {"height": 16, "width": 16, "num_inference_steps": 20}
 
 
 @pytest.fixture
 def pipeline(picture_model):
-    return ZeroShotPipeline.open(picture_model)
+    return load_zero_shot(picture_model)
 
 
 def control_net(pipeline, scale=1.0, frames=3, same=False):
@@ -291,7 +291,7 @@ def test_smoothing_tables():
 
 
 def test_smoothing_a_linear_video_changes_only_its_ends():
-    from muybridge.models.frame_interpolation import linear
+    from muybridge.models.vision.frame_interpolation import linear
 
     video = torch.linspace(0.1, 0.9, 7)[None, None, :, None, None].expand(1, 3, 7, 4, 4)
     for parity in (0, 1):
@@ -330,7 +330,7 @@ def test_key_frame_tables():
 
 
 def test_hierarchy_clips_depend_on_both_of_their_key_frames_and_on_nothing_else(pipeline):
-    from muybridge.systems.control_video import key_frames_first
+    from muybridge.systems.control_video.sampling import key_frames_first
 
     text = pipeline.condition([PROMPT], pipeline.settings(**SIZE))
     base = pipeline.denoiser(text, pipeline.settings(**SIZE), 1.0)

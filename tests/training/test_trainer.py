@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from muybridge.errors import UserError
-from muybridge.systems.loading import load_pipeline
+from muybridge.opening.sampling import load_pipeline
 from muybridge.training.checkpoint import CheckpointFolder
 from muybridge.training.export import export_run
 from muybridge.training.health import Health
@@ -134,7 +134,7 @@ def test_a_transformer_and_a_unet_overfit_one_clip(tiny_recipe, tmp_path):
     from dataclasses import replace
 
     from muybridge.diffusion.process import diffuse
-    from muybridge.systems.pipeline import from_uint8, to_uint8
+    from muybridge.nn.frames import from_uint8, to_uint8
 
     transformer = {
         "type": "transformer", "in_channels": 3, "out_channels": 3, "layers": 2, "width": 96, "heads": 4,

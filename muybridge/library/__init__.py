@@ -1,0 +1,1 @@
+"""Layer 4: models on disk; nothing is sampled here."""

@@ -1,0 +1,139 @@
+"""Models on disk: bundled ones by name, others by folder, and what can be said of them without opening them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from pathlib import Path
+from typing import Any
+
+from muybridge.errors import UserError, nearest
+from muybridge.files import ZOO
+from muybridge.library.index import CONFIG, INDEX, SETTINGS, index_of, settings_of
+from muybridge.models.weights.packaged import WEIGHTS
+
+#: What benchmarks measured of a bundled model lies beside it, and is no part of it.
+FIGURES = "figures.json"
+DEFAULT_MODEL = "emoji-video"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+#: A LoRA's file name, as diffusers has it.
+LORA = "pytorch_lora_weights.safetensors"
+#: Folder classes of diffusers that are image models here.
+IMAGE_MODELS = ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline")
+#: Parts of a Stable Diffusion folder that are networks of diffusers; the others are a scheduler and text encoders.
+STABLE_DIFFUSION_PARTS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+
+
+def bundled_models() -> dict[str, Path]:
+    """Names and folders of the models inside the package."""
+    return {p.parent.name: p.parent for p in sorted(ZOO.glob("*/model_index.json"))}
+
+
+def find_model(name: str) -> Path:
+    """The folder of a bundled model's name or of a path.
+
+    Raises:
+        UserError: neither a bundled model nor a model folder.
+    """
+    bundled = bundled_models()
+    if name in bundled:
+        return bundled[name]
+    folder = Path(name).expanduser()
+    if (folder / INDEX).is_file():
+        return folder
+    if folder.is_dir():
+        raise UserError(
+            f"{name}: a folder without model_index.json; expected a saved pipeline, such as runs/NAME/model"
+        )
+    raise UserError(f"unknown model {name!r}; {nearest(name, bundled)}; or give the folder of a saved pipeline")
+
+
+def sampling_of(folder: Path) -> dict[str, Any]:
+    """The sampling settings of a model, or of a part such as a ControlNet, without opening it; none where none are kept."""
+    if (folder / SETTINGS).is_file():
+        return dict(settings_of(folder).get("sampling", {}))
+    return dict(index_of(folder).get("sampling", {})) if (folder / INDEX).is_file() else {}
+
+
+def find_part(name: str) -> Path:
+    """The folder of one part of a model: of a bundled one ("emoji-image/vae"), or a path.
+
+    Raises:
+        UserError: neither.
+    """
+    for folder in (ZOO / name, Path(name).expanduser()):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise UserError(
+        f"{name!r}: no part of a model there (a folder with config.json). Bundled models: {', '.join(bundled_models())}"
+    )
+
+
+def find_lora(name: str) -> Path:
+    """A LoRA's file: a path, a folder that holds one, or a bundled one's name.
+
+    Raises:
+        UserError: none of these.
+    """
+    given = Path(name).expanduser()
+    for path in (given, given / LORA, ZOO / name / LORA):
+        if path.is_file():
+            return path
+    bundled = sorted(p.parent.name for p in ZOO.glob(f"*/{LORA}"))
+    raise UserError(f"no LoRA file at {name}; bundled are: {', '.join(bundled) or 'none'}")
+
+
+def model_hash(folder: Path) -> str:
+    """First 16 hex digits of the SHA-256 over a model's weights and configs, and of the picture model it names; written into every video."""
+    digest = hashlib.sha256()
+    named = settings_of(folder).get("image")
+    if named:
+        digest.update(model_hash(find_model(named)).encode())
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".safetensors", ".json") and path.name != FIGURES and path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def check_weights(folder: Path, index: dict[str, Any]) -> None:
+    """Look at every network of a model folder without loading it.
+
+    Raises:
+        UserError: a class that is not known, weights missing, pickled, damaged or cut short.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for name, entry in _networks(folder, index).items():
+        importlib.import_module(str(entry[0]))  # diffusers opens only modules that are already imported
+        weights = folder / name / WEIGHTS
+        if not weights.is_file():
+            pickled = [p.name for p in (folder / name).glob("*") if p.suffix in PICKLES]
+            if pickled:
+                raise UserError(
+                    f"{folder / name}: holds pickled weights ({pickled[0]}), which can run code when opened and are refused; "
+                    "convert them to safetensors first"
+                )
+            raise UserError(f"{folder / name}: {WEIGHTS} is missing")
+        try:
+            with safe_open(weights, "pt") as file:
+                file.keys()
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{weights}: damaged or cut short ({error}); copy it again") from error
+
+
+def _networks(folder: Path, index: dict[str, Any]) -> dict[str, list[Any]]:
+    parts = {k: v for k, v in index.items() if not k.startswith("_") and isinstance(v, list) and len(v) == 2}
+    if index.get("_class_name") in IMAGE_MODELS:
+        return {name: ["diffusers", cls] for name, cls in STABLE_DIFFUSION_PARTS.items()}
+    for name, (module, cls) in parts.items():
+        if not str(module).startswith("muybridge.") or not _has_class(str(module), str(cls)):
+            raise UserError(f"{folder}: component {name} is a {module}.{cls}; expected a network of muybridge")
+    return parts
+
+
+def _has_class(module: str, name: str) -> bool:
+    try:
+        return isinstance(getattr(importlib.import_module(module), name, None), type)
+    except ImportError:
+        return False

@@ -1,0 +1,246 @@
+"""What a user's model file or folder is, from names and shapes alone: nothing is loaded, nothing fetched (spec 14)."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from muybridge.errors import UserError
+from muybridge.library.catalogue import PICKLES
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+#: Folder classes of diffusers: what they are, and what of muybridge takes them.
+CLASSES = {
+    "StableDiffusionPipeline": (
+        "Stable Diffusion model",
+        "generate --model; image model of Video LDM and the zero-shot systems",
+    ),
+    "StableDiffusionXLPipeline": ("Stable Diffusion XL model", "its U-Net can be inflated; sampling is not built"),
+    "StableVideoDiffusionPipeline": (
+        "Stable Video Diffusion model",
+        "its U-Net and decoder load (models.weights.stable_video)",
+    ),
+    "UNet2DConditionModel": ("picture U-Net", "can be inflated (models.inflated_unet)"),
+    "UNetSpatioTemporalConditionModel": ("Stable Video U-Net", "models.weights.stable_video.load_stable_video_unet"),
+    "AutoencoderKL": ("picture autoencoder", "a latent space: model.autoencoder of a recipe"),
+    "AutoencoderKLTemporalDecoder": (
+        "video autoencoder",
+        "models.latent.video_autoencoder.load_stable_video_autoencoder",
+    ),
+    "ControlNetModel": ("ControlNet", "its residuals go into an inflated U-Net of the same widths"),
+    "MotionAdapter": ("AnimateDiff motion adapter", "loads as the plug-in motion_modules"),
+    "TextToVideoPipeline": ("muybridge text-to-video model", "generate --model"),
+    "InflatedPipeline": ("muybridge video model on a picture model", "generate --model"),
+    "ImageToVideoPipeline": ("muybridge image-to-video model", "animate --model"),
+    "DualEncoder": ("muybridge image-text scorer", "curate --scorer"),
+}
+
+
+@dataclass
+class Identity:
+    """What was found.
+
+    Attributes:
+        kind: in words.
+        used_by: where muybridge takes it.
+        parameters, file_bytes: of all weights.
+        memory_bytes: weights in float32, as they are opened for sampling here.
+        needs: what else it takes to use it.
+        notes: what one should know.
+    """
+
+    kind: str
+    used_by: str
+    parameters: int = 0
+    file_bytes: int = 0
+    needs: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def memory_bytes(self) -> int:
+        return 4 * self.parameters
+
+
+def shapes_of(file: Path) -> tuple[dict[str, tuple[int, ...]], int]:
+    """Names and shapes in a safetensors file, and the bytes of its tensors; only its header is read.
+
+    Raises:
+        UserError: not a whole safetensors file.
+    """
+    size = file.stat().st_size
+    try:
+        with open(file, "rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(size, 100_000_000):
+                raise ValueError("its header is longer than the file")
+            header: dict[str, Any] = json.loads(stream.read(length))
+    except (OSError, ValueError, struct.error) as error:
+        raise UserError(f"{file}: not a readable safetensors file ({error})") from error
+    tensors = {k: v for k, v in header.items() if k != "__metadata__"}
+    end = max((v["data_offsets"][1] for v in tensors.values()), default=0)
+    if size < 8 + length + end:
+        raise UserError(f"{file}: cut short: {size:,} bytes of {8 + length + end:,}; copy it again")
+    return {k: tuple(v["shape"]) for k, v in tensors.items()}, end
+
+
+def identify(path: Path) -> Identity:
+    """Say what a file or folder is.
+
+    Raises:
+        UserError: nothing there, pickled, damaged, or nothing known.
+    """
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        raise UserError(f"{path}: nothing there")
+    if path.suffix.lower() in PICKLES:
+        raise UserError(
+            f"{path}: pickled weights can run code when opened and are refused; convert them to safetensors first"
+        )
+    if path.suffix.lower() != ".safetensors":
+        raise UserError(
+            f"{path}: expected a .safetensors file or a folder of diffusers, got {path.suffix or 'no ending'}"
+        )
+    shapes, size = shapes_of(path)
+    found = _file(shapes, path)
+    found.parameters, found.file_bytes = sum(prod(s) for s in shapes.values()), size
+    return found
+
+
+def _folder(folder: Path) -> Identity:
+    for name in ("model_index.json", "config.json"):
+        if (folder / name).is_file():
+            try:
+                config = json.loads((folder / name).read_text(encoding="utf-8"))
+            except json.JSONDecodeError as error:
+                raise UserError(f"{folder / name}: not readable JSON: {error}") from error
+            break
+    else:
+        raise UserError(f"{folder}: neither model_index.json nor config.json: not a model folder of diffusers")
+    kind = str(config.get("_class_name") or {"clip": "CLIP"}.get(config.get("model_type"), config.get("model_type")))
+    if kind == "CLIP":
+        what, used = "CLIP model", "curate --scorer; models.text.scorers.open_scorer"
+    elif kind in CLASSES:
+        what, used = CLASSES[kind]
+    else:
+        raise UserError(f"{folder}: a {kind}, which muybridge does not know; known: {', '.join(CLASSES)}")
+    found = Identity(what, used)
+    weights = sorted(folder.rglob("*.safetensors"))
+    variants = [w for w in weights if ".fp16." not in w.name and ".non_ema." not in w.name] or weights
+    for file in variants:
+        if file.parent == folder and name == "model_index.json":
+            continue  # single-file checkpoints beside the folders
+        shapes, size = shapes_of(file)
+        found.parameters += sum(prod(s) for s in shapes.values())
+        found.file_bytes += size
+    pickled = sorted(
+        {p.parent.name for p in folder.rglob("*") if p.suffix in PICKLES and not list(p.parent.glob("*.safetensors"))}
+    )
+    if pickled:
+        found.needs.append(
+            f"safetensors weights for {', '.join(pickled)}: only pickled ones are there, which are refused"
+        )
+    if not weights and not pickled:
+        found.needs.append("its weights: there is no .safetensors file")
+    _explain(found, folder, config)
+    return found
+
+
+def _explain(found: Identity, folder: Path, config: dict[str, Any]) -> None:
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    if scheduler.is_file():
+        settings = json.loads(scheduler.read_text(encoding="utf-8"))
+        found.notes.append(
+            f"predicts {settings.get('prediction_type', 'epsilon')}; noise table {settings.get('beta_schedule')}"
+        )
+    for part, entry in config.items() if (folder / "model_index.json").is_file() else ():
+        if isinstance(entry, list) and len(entry) == 2 and entry[0] and not (folder / part).is_dir():
+            if found.kind.startswith("muybridge") and not part.startswith(("unet", "vae", "network", "temporal")):
+                continue
+            found.needs.append(f"its part {part} ({entry[1]}), which is not in the folder")
+    unet = folder / "unet" / "config.json" if (folder / "unet").is_dir() else folder / "config.json"
+    if unet.is_file():
+        values = json.loads(unet.read_text(encoding="utf-8"))
+        if "cross_attention_dim" in values:
+            widths = values.get("block_out_channels")
+            found.notes.append(f"widths {widths}, cross-attention {values['cross_attention_dim']}")
+    extra = folder / "muybridge.json"
+    if extra.is_file():
+        image = json.loads(extra.read_text(encoding="utf-8")).get("image")
+        if image:
+            found.needs.append(f"the picture model {image}")
+
+
+def _file(shapes: Shapes, path: Path) -> Identity:
+    names = list(shapes)
+
+    def some(*parts: str) -> bool:
+        return any(part in name for name in names for part in parts)
+
+    if some("lora_down", "lora_up", "lora_A", "lora_B", "_lora.down", "_lora.up"):
+        return _lora(shapes)
+    if some("motion_modules"):
+        middle = some("mid_block.motion_modules")
+        table = next((s for n, s in shapes.items() if "pos_encoder" in n or "pos_embed" in n), None)
+        found = Identity("AnimateDiff motion module file", "loads as the plug-in motion_modules")
+        found.needs.append("a Stable Diffusion 1.5 picture model")
+        frames = f", at most {table[1]} frames" if table and len(table) > 1 else ""
+        found.notes.append(
+            f"{'v2: a module in the middle block' if middle else 'v1 or v3: none in the middle block'}{frames}"
+        )
+        return found
+    if some("control_model.", "controlnet_cond_embedding"):
+        found = Identity("ControlNet file", "put it into a diffusers folder with its config.json")
+        found.needs.append("its config.json (conditioning channels and widths)")
+        return found
+    if some("model.diffusion_model."):
+        return _single_file(shapes)
+    if some("time_mixer", "temporal_transformer_blocks"):
+        return Identity("Stable Video U-Net weights", "load_stable_video_unet", needs=["the config.json beside it"])
+    if some("down_blocks.0.resnets.0") and some("attentions.0.transformer_blocks"):
+        return Identity("picture U-Net weights (diffusers names)", "inflate it", needs=["the config.json beside it"])
+    if some("decoder.up_blocks") or some("first_stage_model."):
+        return Identity("autoencoder weights", "a latent space", needs=["the config.json beside it"])
+    raise UserError(
+        f"{path}: a safetensors file of no kind that muybridge knows; its first tensor is {names[0] if names else 'none'}"
+    )
+
+
+def _lora(shapes: Shapes) -> Identity:
+    downs = {
+        n: s
+        for n, s in shapes.items()
+        if any(k in n for k in ("lora_down.weight", "lora_A.weight", "_lora.down.weight"))
+    }
+    ranks = sorted({min(s) for s in downs.values() if len(s) >= 2})
+    form = "kohya" if any(n.startswith(("lora_unet_", "lora_te")) for n in shapes) else "diffusers"
+    found = Identity(f"LoRA, {form} names", "--lora FILE[:scale]")
+    contexts = {s[1] for n, s in downs.items() if "attn2" in n and ("to_k" in n or "to_v" in n) and len(s) == 2}
+    family = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
+    found.notes.append(f"rank {', '.join(map(str, ranks))}; {len(downs)} layers")
+    found.needs += [
+        f"a picture model with cross-attention {c}{f' ({family[c]})' if c in family else ''}" for c in sorted(contexts)
+    ]
+    if any(n.startswith(("lora_te", "text_encoder")) for n in shapes):
+        found.notes.append("changes the text encoder too")
+    return found
+
+
+def _single_file(shapes: Shapes) -> Identity:
+    context = next((s[-1] for n, s in shapes.items() if n.endswith("attn2.to_k.weight")), 0)
+    first = next((s for n, s in shapes.items() if n.endswith("input_blocks.0.0.weight")), (0, 4, 3, 3))
+    family = {768: "1.x", 1024: "2.x", 2048: "XL"}.get(context, f"of cross-attention {context}")
+    use = {9: ", for inpainting", 8: ", InstructPix2Pix"}.get(first[1], "")
+    found = Identity(
+        f"single-file Stable Diffusion {family}{use} (CompVis names)", "convert it to a diffusers folder first"
+    )
+    found.needs.append("diffusers' from_single_file with a local config folder (its own default fetches one)")
+    if context == 1024:
+        found.notes.append("the file does not say whether it predicts epsilon (base) or v (768)")
+    return found

@@ -1,0 +1,61 @@
+"""The index files of a model folder, read and written in one place: model_index.json (diffusers') and muybridge.json (ours)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from muybridge.errors import UserError
+from muybridge.files import write_json
+
+INDEX, SETTINGS, CONFIG = "model_index.json", "muybridge.json", "config.json"
+#: A network's place in an index: the module and the class it is opened with.
+INFLATED_UNET = ["muybridge.models.inflated_unet", "InflatedUNet"]
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A JSON file that holds keys and values.
+
+    Raises:
+        UserError: it is missing, not UTF-8, no JSON, nested too deeply, or no mapping.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({str(error)[:200]}); copy it again") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected keys and values in braces, got {type(found).__name__}")
+    return found
+
+
+def index_of(folder: Path) -> dict[str, Any]:
+    """What a model folder's model_index.json says.
+
+    Raises:
+        UserError: it is missing or unreadable.
+    """
+    return read_mapping(folder / INDEX)
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What our pipelines need beside diffusers' files; empty where nothing is kept.
+
+    Raises:
+        UserError: unreadable, or `sampling` in it is no mapping.
+    """
+    found = read_mapping(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    if not isinstance(found.get("sampling", {}), dict):
+        raise UserError(f"{folder / SETTINGS}: sampling must be keys and values, got {found['sampling']!r}")
+    return found
+
+
+def write_index(folder: Path, class_name: str, **parts: list[Any]) -> None:
+    """model_index.json: the pipeline's class, and [module, class] of each part."""
+    write_json(folder / INDEX, {"_class_name": class_name, **parts})
+
+
+def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """muybridge.json; values that were read back are the ones that were written."""
+    write_json(folder / SETTINGS, dict(settings))

@@ -1,0 +1,32 @@
+"""The folder of an inflated model: its temporal layers and what changed of the picture model, which is named, not copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from muybridge.files import write_json
+from muybridge.library.index import CONFIG, INFLATED_UNET, write_index, write_settings
+from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.weights.packaged import WEIGHTS
+
+
+def save_inflated(model: InflatedUNet, folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write temporal/ (the plug-in's settings and weights), image/ (picture weights that train, if any), and settings."""
+    weights = {"temporal": model.temporal.state_dict()}
+    changed = {
+        n.removeprefix("image."): p.detach()
+        for n, p in model.named_parameters()
+        if n.startswith("image.") and model.temporal.trainable(n)
+    }
+    if changed:
+        weights["image"] = changed
+    for part, tensors in weights.items():
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / part / WEIGHTS)
+    write_json(folder / "temporal" / CONFIG, dict(model.config.temporal_config))
+    write_settings(folder, settings)
+    write_index(folder, "InflatedPipeline", temporal=INFLATED_UNET)

@@ -1,0 +1,52 @@
+"""Parts of models on disk that others are built on: a picture U-Net, its noise table, weights to start from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from muybridge.errors import UserError
+from muybridge.library.catalogue import check_weights, find_model, find_part
+from muybridge.library.index import index_of, read_mapping
+from muybridge.models.weights.packaged import WEIGHTS
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+    from torch import nn
+
+
+def load_picture_unet(image: str) -> UNet2DConditionModel:
+    """The U-Net of a bundled image model or of a Stable Diffusion folder, float32."""
+    from diffusers import UNet2DConditionModel
+
+    folder = find_part(f"{image}/unet")
+    return UNet2DConditionModel.from_pretrained(str(folder), local_files_only=True, torch_dtype=torch.float32)
+
+
+def scheduler_of(image: str) -> dict[str, Any]:
+    """The noise table and prediction type of an image model, in the words of a diffusers scheduler's config."""
+    values = read_mapping(find_model(image) / "scheduler" / "scheduler_config.json")
+    return {"prediction_type": "epsilon"} | {k: v for k, v in values.items() if not k.startswith("_")}
+
+
+def load_network_weights(network: nn.Module, name: str) -> None:
+    """Copy a saved model's weights into a network of the same shape; an autoencoder's from its part of a model.
+
+    Raises:
+        UserError: an unknown model, or weights that do not fit.
+    """
+    from muybridge.models.weights.compact import read_weights
+
+    own: Any = getattr(network, "start_from", None)
+    if own is not None:
+        own(find_part(name))
+        return
+    folder = find_model(name)
+    check_weights(folder, index_of(folder))
+    part = next(p for p in ("network", "unet", "temporal") if (folder / p / WEIGHTS).is_file())
+    target = network.get_submodule("temporal") if part == "temporal" else network
+    try:
+        target.load_state_dict(read_weights(folder / part / WEIGHTS))
+    except RuntimeError as error:
+        raise UserError(f"{name}: its weights do not fit this recipe's network: {str(error)[:500]}") from error

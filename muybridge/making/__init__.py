@@ -1,0 +1,1 @@
+"""Layer 8: a video with the record that makes it again."""

@@ -1,0 +1,1 @@
+"""Autoencoders, latent spaces, and what they are trained with."""

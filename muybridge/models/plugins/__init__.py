@@ -1,0 +1,1 @@
+"""The temporal plug-ins, one file each."""

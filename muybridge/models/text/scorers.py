@@ -1,0 +1,130 @@
+"""How well a picture fits words: one interface, a small scorer of our own, and a user's CLIP behind it.
+
+The small one stands in for CLIP on the bundled data (emoji) and knows nothing of photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from muybridge.errors import UserError
+from muybridge.models.text.encoder import TextConfig, TextEncoder
+from muybridge.models.vision.picture_features import WIDTH, PictureFeatures
+
+#: What a matched pair is divided by at the start: e^2.5, as CLIP's 1/0.07 in size.
+START_TEMPERATURE = 2.5
+
+
+class ImageTextScorer(Protocol):
+    """Pictures and words in one space; rows have unit length, and their products are the scores."""
+
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        """[N, 3, H, W] in [-1, 1] -> [N, D]."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """[N, D]."""
+        ...
+
+
+class DualEncoder(ModelMixin, ConfigMixin):
+    """Two small networks over frozen features: of pictures (MobileNetV2) and of captions (MiniLM's pooled vector).
+
+    Args:
+        picture_dim, text_dim: widths of the features.
+        hidden, width: of the networks and of the common space.
+        dropout: in the hidden layers.
+    """
+
+    @register_to_config
+    def __init__(
+        self, picture_dim: int = WIDTH, text_dim: int = 384, hidden: int = 768, width: int = 256, dropout: float = 0.3
+    ):
+        super().__init__()
+        self.standardise = nn.BatchNorm1d(picture_dim, affine=False, momentum=0.01)
+        self.picture = nn.Sequential(
+            nn.Linear(picture_dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width)
+        )
+        self.words = nn.Sequential(
+            nn.Linear(text_dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width)
+        )
+        self.temperature = nn.Parameter(torch.tensor(START_TEMPERATURE))
+
+    def forward(self, features: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """features [N, picture_dim], pooled [M, text_dim] -> unit rows of both [., width], and the scores' factor."""
+        pictures = normalize(self.picture(self.standardise(features)), dim=-1)
+        return pictures, normalize(self.words(pooled), dim=-1), self.temperature.exp().clamp(max=100.0)
+
+
+class SmallScorer:
+    """`emoji-clip` and its like: a DualEncoder with the feature networks before it."""
+
+    def __init__(self, network: DualEncoder, text: TextConfig = TextConfig()):
+        self.network = network.eval().requires_grad_(False)
+        self.features, self.encoder = PictureFeatures(), TextEncoder(text)
+
+    @torch.no_grad()
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        features = self.network.standardise(self.features(pictures))
+        return normalize(self.network.picture(features), dim=-1)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        pooled = torch.cat([self.encoder([text]).pooled for text in texts])
+        return normalize(self.network.words(pooled), dim=-1)
+
+
+class CLIPScorer:
+    """A user's CLIP from a transformers folder (config.json, safetensors, tokenizer, preprocessor_config.json)."""
+
+    def __init__(self, folder: Path):
+        from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
+
+        self.model: Any = CLIPModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        settings = CLIPImageProcessor.get_image_processor_dict(str(folder), local_files_only=True)[0]
+        self.mean, self.std = (torch.tensor(settings[n]).reshape(1, 3, 1, 1) for n in ("image_mean", "image_std"))
+        self.size = int(self.model.config.vision_config.image_size)
+
+    @torch.no_grad()
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        x = nn.functional.interpolate(
+            pictures, (self.size, self.size), mode="bicubic", align_corners=False, antialias=True
+        )
+        pixels = ((x.clamp(-1, 1) + 1) / 2 - self.mean) / self.std
+        hidden = self.model.vision_model(pixel_values=pixels).pooler_output
+        return normalize(self.model.visual_projection(hidden), dim=-1)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        hidden = self.model.text_model(**tokens).pooler_output
+        return normalize(self.model.text_projection(hidden), dim=-1)
+
+
+def open_scorer(folder: Path) -> ImageTextScorer:
+    """A scorer from a folder: one of ours (`muybridge train`) or a CLIP of transformers.
+
+    Raises:
+        UserError: neither.
+    """
+    import json
+
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{folder}: no readable config.json there: {error}") from error
+    if config.get("_class_name") == "DualEncoder":
+        network = DualEncoder.from_pretrained(str(folder), local_files_only=True, torch_dtype=torch.float32)
+        return SmallScorer(network)
+    if config.get("model_type") == "clip":
+        return CLIPScorer(folder)
+    raise UserError(f"{folder}: neither a scorer of muybridge nor a CLIP model of transformers")

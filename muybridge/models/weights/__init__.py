@@ -1,0 +1,1 @@
+"""Opening, packing and converting weights; LoRAs."""

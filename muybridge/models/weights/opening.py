@@ -1,0 +1,109 @@
+"""Opening a large picture network with its weights in memory once: read a tensor at a time, laid out as it comes.
+
+Memory-mapped files stay resident as long as one of their tensors is in use, beside every copy that was made of the others.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from muybridge.errors import UserError
+from muybridge.models.weights.compact import SCALE, read_weights
+from muybridge.models.weights.packaged import WEIGHTS
+
+N = TypeVar("N", bound=nn.Module)
+
+TYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+
+
+def stream_weights(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a safetensors file one after another, each with memory of its own, the largest first: while one is laid out
+    there are two of it, which costs nothing as long as the small ones are not there yet.
+
+    Raises:
+        UserError: not a safetensors file, or cut short.
+    """
+    try:
+        with open(file, "rb") as opened:
+            length = struct.unpack("<Q", opened.read(8))[0]
+            if length > file.stat().st_size:
+                raise UserError(f"{file}: damaged: its header is longer than the file")
+            header = json.loads(opened.read(length))
+            header.pop("__metadata__", None)
+            if any(name.endswith(SCALE) for name in header):  # packed ones are small and need two tensors at a time
+                yield from read_weights(file).items()
+                return
+            for name, entry in sorted(header.items(), key=lambda item: -_size(item[1])):
+                start, end = entry["data_offsets"]
+                kind = TYPES[entry["dtype"]]
+                if end - start != math.prod(entry["shape"]) * kind.itemsize:
+                    raise UserError(f"{file}: damaged: {name} has another size than its shape")
+                opened.seek(8 + length + start)
+                data = bytearray(end - start)
+                if opened.readinto(data) != end - start:
+                    raise UserError(f"{file}: cut short within {name}; copy it again")
+                yield name, torch.frombuffer(data, dtype=kind).reshape(entry["shape"]) if data else torch.empty(0)
+    except (OSError, struct.error, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise UserError(f"{file}: not a readable safetensors file: {error}") from error
+
+
+def cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Turn a network's weights into another type, in place.
+
+    By torch's own method: diffusers' warns of layers that should stay in float32 even where there are none.
+    """
+    return nn.Module.to(network, dtype)
+
+
+def _size(entry: dict[str, Any]) -> int:
+    start, end = entry["data_offsets"]
+    return int(end - start)
+
+
+def open_network(network_class: type[N], folder: Path, dtype: torch.dtype = torch.float32) -> N:
+    """A diffusers model's network from its folder, whole and packed or not, frozen, for sampling.
+
+    For networks whose state is all in their weights: what the class computes when it is made (tables that are not saved) is lost.
+
+    Raises:
+        UserError: tensors missing, left over, of another shape, or a damaged file.
+    """
+    with torch.device("meta"):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        network: N = network_class.from_config(config)  # type: ignore[attr-defined]
+    wanted = {name: value.shape for name, value in network.state_dict().items()}
+    for name, value in stream_weights(folder / WEIGHTS):
+        shape = wanted.pop(name, None)
+        if shape is None:
+            raise UserError(
+                f"{folder}: {name} stands in its weights but is not part of the network its config describes"
+            )
+        if shape != value.shape:
+            raise UserError(f"{folder}: {name} is {tuple(value.shape)} in its weights, {tuple(shape)} by its config")
+        layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
+        value = value.to(dtype=dtype, memory_format=layout) if value.is_floating_point() else value
+        owner, _, leaf = name.rpartition(".")
+        module = network.get_submodule(owner)
+        if leaf in module._parameters:
+            module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+        else:
+            module._buffers[leaf] = value
+    lost = [name for name, value in network.named_buffers() if value.is_meta and name not in wanted]
+    if lost:
+        raise RuntimeError(f"{network_class.__name__} computes {lost[0]} when it is made: open it another way")
+    if wanted:
+        raise UserError(
+            f"{folder}: {len(wanted)} tensors are missing from its weights, the first is {next(iter(wanted))}"
+        )
+    return network.eval()

@@ -1,0 +1,131 @@
+"""The autoencoder of a latent diffusion model: L1, perceptual distance, a weak KL, and a patch critic; and its decoder's
+second training, with time and a critic of videos.
+
+Source: 2112.10752 appendix G; 2304.08818 section 3.1.2 for the temporal decoder. Differs from the paper: weights are per value (means), the adversarial weight is constant, and
+one optimizer trains both sides (see models/latent/critics.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from muybridge.configuration import from_mapping
+from muybridge.diffusion.noise import generator_for
+from muybridge.errors import UserError
+from muybridge.learning.contract import Losses, TrainingBatch
+from muybridge.library.catalogue import find_part
+from muybridge.models.latent.autoencoder import AutoencoderWithCritic
+from muybridge.models.latent.critics import PatchCritic
+from muybridge.models.latent.perceptual import PerceptualDistance, perceptual_distance
+from muybridge.models.latent.space import LatentSpace
+from muybridge.models.latent.video_autoencoder import VideoAutoencoder, save_decoder
+from muybridge.models.text.encoder import TextConfig
+from muybridge.nn.frames import batch_to_frames, frames_to_batch, to_uint8
+
+
+@dataclass(frozen=True)
+class AutoencoderObjective:
+    """Weights of the losses.
+
+    Attributes:
+        perceptual: of the perceptual distance, against 1 for the mean absolute error.
+        motion: of the mean absolute error of frame differences, which is what flicker is; for a decoder with time. Our choice: the
+            paper names reconstruction and critic alone.
+        kl: of the KL, mean over latent values.
+        adversarial: of the critic's opinion, from step `critic_start` on; the critic itself learns from step 0.
+        critic_width, critic_frames: channels of its first layer, and its kernel's extent in time (1 judges pictures).
+    """
+
+    perceptual: float = 0.5
+    motion: float = 0.0
+    kl: float = 1e-4
+    adversarial: float = 0.02
+    critic_start: int = 500
+    critic_width: int = 32
+    critic_frames: int = 1
+
+
+class Autoencoder:
+    """The system: pictures in, pictures out.
+
+    Args:
+        model: arguments of diffusers' AutoencoderKL; or {"temporal_decoder_of": a bundled part or a folder}, which gives that
+            autoencoder's decoder temporal layers, trains the decoder on videos and leaves the encoder as it is.
+        objective: fields of AutoencoderObjective.
+    """
+
+    name = "autoencoder"
+    section = "objective"
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any] | None, text: TextConfig | None = None):
+        if text is not None:
+            raise UserError("text: an autoencoder reads no captions; leave the section out")
+        self.model_config = dict(model)
+        self.picture = str(self.model_config.pop("temporal_decoder_of", ""))
+        if self.picture and self.model_config:
+            raise UserError(f"model: unknown key {next(iter(self.model_config))!r} beside temporal_decoder_of")
+        self.objective = from_mapping(AutoencoderObjective, objective, "objective")
+        if self.objective.motion and not self.picture:
+            raise UserError("objective: motion is for a decoder with time (model.temporal_decoder_of)")
+
+    @cached_property
+    def perceptual(self) -> PerceptualDistance:
+        return perceptual_distance()
+
+    def build(self) -> AutoencoderWithCritic:
+        critic = PatchCritic(width=self.objective.critic_width, frames=self.objective.critic_frames)
+        if self.picture:
+            space = LatentSpace.open(find_part(self.picture))
+            return AutoencoderWithCritic(VideoAutoencoder.from_image_model(space.vae), critic)
+        try:
+            return AutoencoderWithCritic(AutoencoderKL(**self.model_config), critic)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"model: {error}") from error
+
+    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
+        if not self.picture:
+            return list(model.named_parameters())
+        assert isinstance(model, AutoencoderWithCritic) and isinstance(model.vae, VideoAutoencoder)
+        decoder = {id(p) for _, p in model.vae.trainable_parameters()} | {id(p) for p in model.critic.parameters()}
+        return [(n, p) for n, p in model.named_parameters() if id(p) in decoder]
+
+    def losses(self, model: Any, batch: TrainingBatch) -> Losses:
+        x, weights = batch.video, self.objective
+        bare: AutoencoderWithCritic = getattr(model, "module", model)
+        shape = bare.latent_shape(x)
+        noise = [torch.randn(shape, generator=generator_for(batch.seed, "train", batch.step, p)) for p in batch.places]
+        out = model(x, torch.stack(noise).to(x))
+        error = (out.sample - x).abs().flatten(1).mean(1)
+        if weights.perceptual:
+            look = self.perceptual.to(x.device)(frames_to_batch(out.sample), frames_to_batch(x))
+            error = error + weights.perceptual * look.unflatten(0, (len(x), -1)).mean(1)
+        if weights.motion:
+            error = error + weights.motion * (out.sample - x).diff(dim=2).abs().flatten(1).mean(1)
+        adversarial = weights.adversarial if batch.step >= weights.critic_start else 0.0
+        total = error + weights.kl * out.kl + adversarial * out.maker + out.judge
+        return Losses(total, error.detach(), torch.full_like(error, torch.inf))
+
+    @torch.no_grad()
+    def preview(self, model: Any, prompts: Any, sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
+        """Held-out clips and what comes back, one under the other."""
+        mean = model.vae.encode(frames_to_batch(clips)).latent_dist.mean
+        back = model.decode(batch_to_frames(mean, len(clips)))
+        pairs = torch.stack([clips, back], 1).flatten(0, 1)
+        return to_uint8(pairs)
+
+    def save(self, model: AutoencoderWithCritic, folder: Path, sampling: Mapping[str, Any]) -> None:
+        """The autoencoder alone, with the measured scaling factor, as diffusers keeps it; or the temporal decoder alone."""
+        if isinstance(model.vae, VideoAutoencoder):
+            save_decoder(model.vae, self.picture, folder)
+            return
+        model.vae.register_to_config(scaling_factor=float(model.latent_power.float().rsqrt()))
+        model.vae.save_pretrained(str(folder))

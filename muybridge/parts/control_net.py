@@ -1,0 +1,101 @@
+"""A ControlNet for a picture model (2302.05543): the U-Net stays frozen, a copy of its encoder learns to read structure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import ControlNetModel
+from torch import Tensor, nn
+
+from muybridge.errors import UserError
+from muybridge.learning.contract import TrainingBatch
+from muybridge.learning.latent_diffusion import LatentDiffusion
+from muybridge.library.index import write_settings
+from muybridge.library.parts import load_picture_unet
+from muybridge.models.text.encoder import TextConfig
+from muybridge.models.vision.control import Control, residuals_of
+from muybridge.models.vision.structure import control_pictures, estimator_named
+from muybridge.nn.frames import to_uint8
+from muybridge.pipelines.latents import predict_frames
+from muybridge.pipelines.zero_shot import ZeroShotPipeline
+
+
+class Controlled(nn.Module):
+    """A picture U-Net and the ControlNet beside it."""
+
+    def __init__(self, image: nn.Module, control: ControlNetModel):
+        super().__init__()
+        self.image, self.control = image, control
+
+    def forward(self, z: Tensor, index: Tensor, tokens: Tensor, pictures: Tensor) -> Tensor:
+        """z [B, C, F, h, w], index [B], tokens [B, L, D], pictures [B F, 3, H, W] in [0, 1] -> like z."""
+
+        def residuals(folded: Tensor, at: Tensor, words: Tensor) -> Any:
+            return residuals_of([Control(self.control, pictures)], folded, at, words)
+
+        return predict_frames(self.image, z, index, tokens, residuals)
+
+
+class ControlNetTraining(LatentDiffusion):
+    """The system: pictures, each with the structure that an estimator finds in it.
+
+    Args:
+        model: {"image": the picture model, "structure": a name of models.vision.structure.ESTIMATORS}.
+    """
+
+    name = "control_net"
+    wants_first_frame = True
+
+    def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
+        values = dict(model)
+        missing = [n for n in ("image", "structure") if n not in values]
+        if missing:
+            raise UserError(f"model: missing {', '.join(missing)}")
+        self.image, self.structure = str(values.pop("image")), str(values.pop("structure"))
+        values.setdefault("autoencoder", f"{self.image}/vae")
+        super().__init__(values, diffusion, text)
+        if self.model_config:
+            raise UserError(
+                f"model: unknown key {next(iter(self.model_config))!r}; known: image, structure, autoencoder"
+            )
+
+    def build(self) -> Controlled:
+        image = load_picture_unet(self.image)
+        levels = len(self.space.vae.config.block_out_channels) - 1
+        # one halving a level of the autoencoder brings the pictures to the size of the latents
+        widths = (16, 32, 64, 96, 256)[: levels + 1]
+        return Controlled(image, ControlNetModel.from_unet(image, conditioning_embedding_out_channels=widths))
+
+    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
+        return [(n, p) for n, p in model.named_parameters() if n.startswith("control.")]
+
+    def predict(self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch) -> Tensor:
+        assert batch.first_frame is not None
+        out: Tensor = model(z, index, tokens, self._pictures(batch.first_frame).to(z))
+        return out
+
+    def _pictures(self, first_frame: Tensor) -> Tensor:
+        return control_pictures(estimator_named(self.structure)(to_uint8(first_frame)[:, 0]))
+
+    @torch.no_grad()
+    def preview(self, model: Any, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
+        """Held-out pictures' structure drawn anew without words, under the pictures themselves."""
+        given = self.space.decode(clips[:, :, :1])
+        settings = {**self.own_settings(sampling), "text_encoder": self.text.encoder}
+        pipeline = ZeroShotPipeline(model.image, self.space.vae, self.scheduler, **settings)
+        rows = []
+        for picture in given:
+            control = Control(model.control, self._pictures(picture[None]))
+            with pipeline.controlled([control]):
+                rows += [picture[None], pipeline("", seed=0, num_frames=1, guidance_scale=1.0).samples]
+        return to_uint8(torch.cat(rows))
+
+    def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
+        """The ControlNet alone, as diffusers keeps it, and the guidance it is to be sampled with, if the recipe says."""
+        model.control.save_pretrained(str(folder))
+        if "guidance_scale" in sampling:
+            write_settings(folder, {"sampling": {"guidance_scale": sampling["guidance_scale"]}})

@@ -1,0 +1,187 @@
+"""Longer and smoother videos from any text-to-video checkpoint, by reconstruction guidance or replacement.
+
+Source: 2204.03458 section 3.1: block-autoregressive extension and temporal interpolation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from muybridge.diffusion.conditioning import Known, frame_mask
+from muybridge.diffusion.noise import derive_seed
+from muybridge.diffusion.samplers import SamplerState
+from muybridge.errors import UserError
+from muybridge.nn.frames import from_uint8, to_uint8
+from muybridge.pipelines.base import VideoPipeline
+
+METHODS = ("reconstruction", "replacement")
+#: Fresh noise at every step lets known and new frames agree; VDM samples its extensions this way.
+CONTINUATION_SAMPLER = "ancestral"
+
+
+def at_model_size(pipeline: VideoPipeline, frames: np.ndarray) -> np.ndarray:
+    """Undo a whole enlargement by repeated pixels (`--upscale`); other sizes are returned as they are."""
+    factor, rest = divmod(frames.shape[1], pipeline.settings().height)
+    if rest or factor < 2 or frames.shape[2] % factor:
+        return frames
+    return frames[:, factor // 2 :: factor, factor // 2 :: factor]
+
+
+def extend_video(
+    pipeline: VideoPipeline,
+    frames: np.ndarray,
+    prompt: str | None,
+    add_frames: int,
+    seed: int = 0,
+    context_frames: int | None = None,
+    method: str = "reconstruction",
+    weight: float = 4.0,
+    on_step: Callable[[SamplerState], None] | None = None,
+    **overrides: Any,
+) -> np.ndarray:
+    """Append frames, one block after another, each knowing the last frames before it.
+
+    Args:
+        frames: uint8 [F, H, W, 3], the video so far; its frames are not rewritten.
+        add_frames: how many to append.
+        context_frames: how many of the last frames each block knows; half of the model's frames by default.
+        method: "reconstruction" guidance or plain "replacement".
+        weight: w_r of reconstruction guidance.
+        overrides: fields of SamplingConfig.
+
+    Returns:
+        uint8 [F + add_frames, H, W, 3].
+
+    Raises:
+        UserError: a size the model does not take, or settings that leave nothing to add.
+    """
+    block = pipeline.settings(**overrides).num_frames
+    context = min(context_frames or block // 2, len(frames))
+    if add_frames < 1:
+        raise UserError(f"add_frames must be at least 1, got {add_frames}")
+    if not 1 <= context < block:
+        raise UserError(f"context_frames must be in 1..{block - 1} for a model of {block} frames, got {context}")
+    video = from_uint8(frames)[None]
+    for turn in range(-(-add_frames // (block - context))):
+        known = torch.zeros(1, video.shape[1], block, *video.shape[3:])
+        known[:, :, :context] = video[:, :, -context:]
+        out = _fill(
+            pipeline,
+            known,
+            range(context),
+            prompt,
+            derive_seed(seed, "extend", turn),
+            method,
+            weight,
+            on_step,
+            overrides,
+        )
+        video = torch.cat([video, out[:, :, context:]], 2)
+    new = to_uint8(video)[0, len(frames) : len(frames) + add_frames]
+    return np.concatenate([frames, new])
+
+
+def interpolate_video(
+    pipeline: VideoPipeline,
+    frames: np.ndarray,
+    prompt: str | None,
+    factor: int = 2,
+    seed: int = 0,
+    method: str = "reconstruction",
+    weight: float = 4.0,
+    on_step: Callable[[SamplerState], None] | None = None,
+    **overrides: Any,
+) -> np.ndarray:
+    """Put frames between the given ones, doubling the rate as often as needed.
+
+    Windows share one known frame, so that seams coincide with known frames.
+
+    Args:
+        factor: 2, 4, 8, ...: F frames become factor (F - 1) + 1.
+
+    Raises:
+        UserError: a factor that is no power of two, fewer than two frames, or a model of fewer than three.
+    """
+    if factor < 2 or factor & (factor - 1):
+        raise UserError(f"factor must be 2, 4, 8, ..., got {factor}")
+    if len(frames) < 2:
+        raise UserError(f"interpolation needs at least 2 frames, got {len(frames)}")
+    block = pipeline.settings(**overrides).num_frames
+    if block < 3:
+        raise UserError(f"interpolation needs a model of at least 3 frames, got {block}")
+    video = frames
+    level = 0
+    while factor > 1:
+        video = _double(pipeline, video, prompt, derive_seed(seed, "level", level), method, weight, on_step, overrides)
+        factor, level = factor // 2, level + 1
+    return video
+
+
+def _double(
+    pipeline: VideoPipeline,
+    frames: np.ndarray,
+    prompt: str | None,
+    seed: int,
+    method: str,
+    weight: float,
+    on_step: Callable[[SamplerState], None] | None,
+    overrides: dict[str, Any],
+) -> np.ndarray:
+    block = pipeline.settings(**overrides).num_frames
+    keys = (block + 1) // 2  # known frames of one window: 0, 2, 4, ...
+    source = from_uint8(frames)
+    out = torch.zeros(source.shape[0], 2 * len(frames) - 1, *source.shape[2:])
+    out[:, ::2] = source
+    start = 0
+    while start < len(frames) - 1:
+        first = max(0, min(start, len(frames) - keys))
+        part = source[:, first : first + keys]
+        known = torch.zeros(1, source.shape[0], block, *source.shape[2:])
+        known[0, :, : 2 * part.shape[1] : 2] = part
+        filled = _fill(
+            pipeline,
+            known,
+            range(0, 2 * part.shape[1], 2),
+            prompt,
+            derive_seed(seed, "window", start),
+            method,
+            weight,
+            on_step,
+            overrides,
+        )
+        between = slice(2 * (start - first), 2 * part.shape[1] - 1)
+        out[:, 2 * start : 2 * (first + part.shape[1]) - 1] = filled[0, :, between]
+        start = first + part.shape[1] - 1
+    out[:, ::2] = source
+    return to_uint8(out[None])[0]
+
+
+def _fill(
+    pipeline: VideoPipeline,
+    known: Tensor,
+    places: range,
+    prompt: str | None,
+    seed: int,
+    method: str,
+    weight: float,
+    on_step: Callable[[SamplerState], None] | None,
+    overrides: dict[str, Any],
+) -> Tensor:
+    if method not in METHODS:
+        raise UserError(f"unknown method {method!r}; Known: {', '.join(METHODS)}")
+    height, width = known.shape[-2:]
+    given = Known(
+        pipeline.to_samples(known), frame_mask(places, known.shape[2]), weight if method == "reconstruction" else 0.0
+    )
+    settings = {
+        **overrides,
+        "sampler": overrides.get("sampler") or CONTINUATION_SAMPLER,
+        "height": height,
+        "width": width,
+    }
+    return pipeline(prompt, seed=seed, known=given, on_step=on_step, **settings).samples

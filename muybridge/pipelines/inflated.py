@@ -1,0 +1,150 @@
+"""Sampling with a picture network that was given time: text, and tensors by the plug-in's names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+
+from muybridge.diffusion.guidance import Scale, guide
+from muybridge.diffusion.prediction import Denoise
+from muybridge.errors import UserError
+from muybridge.library.catalogue import find_part
+from muybridge.library.index import CONFIG, read_mapping, settings_of
+from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.latent.space import LatentSpace
+from muybridge.models.latent.video_autoencoder import load_decoder
+from muybridge.models.weights.compact import read_weights
+from muybridge.models.weights.opening import open_network
+from muybridge.models.weights.packaged import WEIGHTS
+from muybridge.nn.text_conditioning import TextCondition
+from muybridge.pipelines.base import VideoOutput
+from muybridge.pipelines.latents import LatentPipeline
+from muybridge.pipelines.settings import SamplingConfig
+
+
+@dataclass(frozen=True)
+class VideoCondition:
+    """What an inflated network is told: text, and tensors by the plug-in's names, one row a video."""
+
+    text: TextCondition
+    tensors: Mapping[str, Tensor]
+
+    def rows(self, which: slice) -> VideoCondition:
+        return VideoCondition(self.text.rows(which), {k: v[which] for k, v in self.tensors.items()})
+
+    def to(self, device: torch.device | str) -> VideoCondition:
+        return VideoCondition(self.text.to(device), {k: v.to(device) for k, v in self.tensors.items()})
+
+    @staticmethod
+    def stack(parts: Sequence[VideoCondition]) -> VideoCondition:
+        """Several batches as one, all told the same kinds of things."""
+        names = parts[0].tensors
+        text = TextCondition.stack([p.text for p in parts])
+        return VideoCondition(text, {k: torch.cat([p.tensors[k] for p in parts]) for k in names})
+
+    def without_context(self) -> VideoCondition:
+        return replace(self, tensors={k: v for k, v in self.tensors.items() if not k.startswith("known")})
+
+
+class InflatedPipeline(LatentPipeline):
+    """Words, and known frames, to video with an inflated picture network.
+
+    Args:
+        network: an InflatedUNet.
+        image: the picture model it was inflated from, for the saved folder; the rest as in LatentPipeline.
+    """
+
+    takes_picture_model = True
+
+    def __init__(
+        self,
+        network: InflatedUNet,
+        vae: AutoencoderKL,
+        scheduler: dict[str, Any],
+        text_encoder: str | None = None,
+        text_max_length: int = 16,
+        sampling: dict[str, Any] | None = None,
+        image: str = "",
+    ):
+        super().__init__(network, vae, scheduler, text_encoder, text_max_length, sampling)
+        self.register_to_config(image=image)
+        self._given: dict[str, Tensor] = {}
+
+    @classmethod
+    def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32, picture: str = "") -> Self:
+        """Open the temporal layers of a folder behind the picture model it names, or behind another one.
+
+        Args:
+            picture: a bundled image model or a Stable Diffusion folder, in place of the one that the folder names.
+        """
+        settings = settings_of(folder)
+        if picture:
+            settings["image"] = picture
+        image = open_network(UNet2DConditionModel, find_part(f"{settings['image']}/unet"))
+        temporal = read_mapping(folder / "temporal" / CONFIG)
+        network = InflatedUNet.from_image_model(image, temporal, copied=False)
+        weights = {k: v.float() for k, v in read_weights(folder / "temporal" / WEIGHTS).items()}
+        network.temporal.load_state_dict(weights, assign=True)
+        if (folder / "image" / WEIGHTS).is_file():
+            changed = read_weights(folder / "image" / WEIGHTS)
+            unknown = network.image.load_state_dict(changed, strict=False).unexpected_keys
+            if unknown:
+                raise UserError(f"{folder}: its picture weights do not fit {settings['image']}: {unknown[0]}")
+        vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
+        pipeline = cls(network, vae, **settings)
+        pipeline.swapped = picture
+        if (folder / "decoder").is_dir():
+            pipeline.space = LatentSpace(vae, decoder=load_decoder(folder / "decoder", vae))
+        return pipeline
+
+    @property
+    def takes_known_frames(self) -> bool:  # type: ignore[override]
+        return getattr(self.network.temporal, "context", None) is not None
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        seed: int | Sequence[int] = 0,
+        *,
+        given: Mapping[str, Tensor] | None = None,
+        **options: Any,
+    ) -> VideoOutput:
+        """Sample one video a prompt; see TextToVideoPipeline.
+
+        Args:
+            given: conditions of the plug-in, one row a video: "known" and "known_mask" for context frames, scalars.
+        """
+        self._given = dict(given or {})
+        try:
+            return super().__call__(prompt, seed, **options)
+        finally:
+            self._given = {}
+
+    def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> Any:
+        text = self._embed(["" if p is None else p for p in prompts])
+        assert text is not None
+        tensors = {"fps": torch.full((len(prompts),), settings.fps)}
+        return VideoCondition(text, {**tensors, **self._given})
+
+    def predict(self, z: Tensor, lam: Tensor, text: Any) -> Tensor:
+        index = self.table.index_of(lam).to(z.device, torch.float32)
+        tensors = {k: v.to(z) if v.is_floating_point() else v for k, v in text.tensors.items()}
+        out: Tensor = self.network(z, index, text.text.tokens.to(z), conditions=tensors).sample
+        return out
+
+    def null_text(self, text: Any) -> Any:
+        return replace(text, text=super().null_text(text.text))
+
+    def denoiser(self, text: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
+        guided = super().denoiser(text, settings, scale)
+        if settings.context_scale == 1.0 or "known" not in text.tensors:
+            return guided
+        bare = super().denoiser(text.without_context(), settings, scale)
+        return lambda z, lam: guide(guided(z, lam), bare(z, lam), settings.context_scale)

@@ -1,0 +1,138 @@
+"""Sampling in a latent space with Stable Diffusion's parts: an autoencoder, a U-Net told a table's index, a scheduler's config.
+
+One frame is an image model: `LatentPipeline.from_folder` opens any Stable Diffusion folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from muybridge.diffusion.tables import DiscreteSchedule
+from muybridge.errors import UserError
+from muybridge.library.index import read_mapping, settings_of
+from muybridge.models.latent.space import LatentSpace
+from muybridge.models.vision.control import Residuals
+from muybridge.models.weights.opening import open_network
+from muybridge.nn.frames import batch_to_frames, frames_to_batch
+from muybridge.nn.text_conditioning import TextCondition
+from muybridge.pipelines.base import VideoPipeline
+from muybridge.pipelines.settings import SamplingConfig
+
+
+def predict_frames(
+    network: nn.Module,
+    z: Tensor,
+    index: Tensor,
+    tokens: Tensor,
+    control: Callable[[Tensor, Tensor, Tensor], Residuals | None] | None = None,
+) -> Tensor:
+    """A picture network on each frame: z [B, C, F, h, w], table index [B], tokens [B, L, D] -> like z.
+
+    Args:
+        control: what ControlNets add, from the folded z, index and tokens (models.vision.control).
+    """
+    batch, frames = z.shape[0], z.shape[2]
+    folded, index, tokens = frames_to_batch(z), index.repeat_interleave(frames), tokens.repeat_interleave(frames, 0)
+    added = control(folded, index, tokens) if control is not None else None
+    more = {}
+    if added is not None:
+        more = {"down_block_additional_residuals": added[0], "mid_block_additional_residual": added[1]}
+    out = network(folded, index, encoder_hidden_states=tokens, **more).sample
+    return batch_to_frames(out, batch)
+
+
+class LatentPipeline(VideoPipeline):
+    """Words to pictures or videos through a latent space.
+
+    All tokens of a caption are attended to, padding too, and no caption is the empty caption, as in Stable Diffusion.
+
+    Args:
+        network: a UNet2DConditionModel (each frame alone).
+        vae: its autoencoder.
+        scheduler: a diffusers scheduler's config: noise table, prediction type, spacing.
+        text_encoder, text_max_length, sampling: as in TextToVideoPipeline.
+    """
+
+    allow_empty = True
+    joins_branches = True
+    #: the caption of guidance's other branch: what the video shall not show
+    negative_prompt = ""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        vae: AutoencoderKL,
+        scheduler: dict[str, Any],
+        text_encoder: str | None = None,
+        text_max_length: int = 16,
+        sampling: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.register_modules(network=network, vae=vae)
+        self.register_to_config(
+            scheduler=dict(scheduler),
+            text_encoder=text_encoder,
+            text_max_length=text_max_length,
+            sampling=dict(sampling or {}),
+        )
+        self.space = LatentSpace(vae)
+        self.table = DiscreteSchedule.from_config(scheduler)
+
+    @property
+    def prediction_type(self) -> str:
+        return str(self.config.scheduler.get("prediction_type", "epsilon"))
+
+    def predict(self, z: Tensor, lam: Tensor, text: TextCondition | None) -> Tensor:
+        assert text is not None
+        index = self.table.index_of(lam).to(z.device, torch.float32)
+        return predict_frames(self.network, z, index, text.tokens.to(z))
+
+    def null_text(self, text: TextCondition | None) -> TextCondition:
+        empty = self._embed([self.negative_prompt])
+        assert empty is not None
+        rows = 1 if text is None else len(text.pooled)
+        return TextCondition.stack([empty] * rows).to(self.device)
+
+    def levels(self, steps: int) -> Tensor:
+        return self.table.inference_levels(steps)
+
+    def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
+        return self.space.shape(settings.num_frames, settings.height, settings.width)
+
+    def to_pixels(self, samples: Tensor) -> Tensor:
+        return self.space.decode(samples)
+
+    def to_samples(self, pixels: Tensor) -> Tensor:
+        return self.space.encode(pixels.to(self.device))[0]
+
+    @classmethod
+    def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
+        """Open a Stable Diffusion folder (unet/, vae/, scheduler/, and the text encoder's own or our default one)."""
+        from diffusers import UNet2DConditionModel
+
+        space = LatentSpace.open(folder / "vae")
+        network = open_network(UNet2DConditionModel, folder / "unet", dtype)
+        scheduler = read_mapping(folder / "scheduler" / "scheduler_config.json")
+        ours = settings_of(folder) or _foreign(folder, network, space)
+        settings = {k: v for k, v in scheduler.items() if not k.startswith("_")}
+        return cls(network, space.vae, settings, **ours)
+
+
+def _foreign(folder: Path, network: Any, space: LatentSpace) -> dict[str, Any]:
+    """Settings of a user's Stable Diffusion folder: its own text encoder and size, and Stable Diffusion's sampling."""
+    if not (folder / "text_encoder" / "config.json").is_file():
+        raise UserError(f"{folder}: has no text_encoder folder; a Stable Diffusion model needs its text encoder")
+    side = int(network.config.sample_size) * space.shrink
+    text = read_mapping(folder / "text_encoder" / "config.json")
+    sampling = {"num_frames": 1, "height": side, "width": side, "num_inference_steps": 50, "guidance_scale": 7.5}
+    return {
+        "text_encoder": str(folder / "text_encoder"),
+        "text_max_length": int(text["max_position_embeddings"]),
+        "sampling": {**sampling, "sampler": "ddim", "threshold": "none"},
+    }

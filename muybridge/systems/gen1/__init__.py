@@ -1,0 +1,4 @@
+"""Gen-1 (2302.03011)."""
+
+TRAINS = {"gen1": "training:Gen1"}
+OPENS = {"Gen1Pipeline": "pipeline:Gen1Pipeline"}

@@ -1,0 +1,4 @@
+"""Stable Video Diffusion (2311.15127), and its camera LoRAs."""
+
+TRAINS = {"stable_video": "training:StableVideo", "camera_lora": "camera_lora:CameraLoRA"}
+OPENS = {"ImageToVideoPipeline": "pipeline:ImageToVideoPipeline"}

@@ -1,0 +1,75 @@
+"""Camera LoRAs of Stable Video Diffusion: a motion of the camera, learned by low-rank adapters alone (2311.15127 appendix D)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
+
+from muybridge.errors import UserError, nearest
+from muybridge.files import write_json
+from muybridge.library.catalogue import LORA, find_model
+from muybridge.library.index import CONFIG, settings_of
+from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.text.encoder import TextConfig
+from muybridge.models.weights.opening import open_network
+from muybridge.nn.low_rank import add_adapters, is_adapter
+from muybridge.systems.stable_video.training import StableVideo
+
+
+class CameraLoRA(StableVideo):
+    """The system of its camera LoRAs: a motion of the camera taught by low-rank adapters in the temporal attention, all else frozen.
+
+    Source: 2311.15127 appendix D (rank 16; subsets of clips with horizontal motion, zoom, and none). Differs from the paper: the clips get
+    their motion from a virtual camera (data.camera) in place of a curated set.
+
+    Args:
+        model: {"base": an image-to-video model, bundled or a folder, "rank": of the adapters, "layers": a name of ADAPTED}. Attention
+            over frames stays at its place, so "temporal_attention" (the paper's) can only call up motions that the base has seen.
+        diffusion: as of StableVideo.
+    """
+
+    name = "camera_lora"
+
+    def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
+        values = dict(model)
+        if "base" not in values:
+            raise UserError(
+                "model.base: name the image-to-video model that learns a camera motion (emoji-animate, or a folder)"
+            )
+        self.base, self.rank = str(values.pop("base")), int(values.pop("rank", 16))
+        self.layers = str(values.pop("layers", "temporal_attention"))
+        if values or self.rank < 1:
+            raise UserError(f"model: known are base, rank (at least 1) and layers; got {dict(model)}")
+        if self.layers not in ADAPTED:
+            raise UserError(f"model.layers: unknown {self.layers!r}; {nearest(self.layers, ADAPTED)}")
+        settings = settings_of(find_model(self.base))
+        super().__init__({"image": settings["image"], "scorer": settings["scorer"]}, diffusion, text)
+
+    def build(self) -> InflatedUNet:
+        network: InflatedUNet = open_network(InflatedUNet, find_model(self.base) / "network")
+        if not add_adapters(network, self.rank, ADAPTED[self.layers]):
+            raise UserError(f"model.base: {self.base} has no {self.layers.replace('_', ' ')} to adapt")
+        return network
+
+    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
+        return [(n, p) for n, p in model.named_parameters() if is_adapter(n)]
+
+    def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
+        """The adapters alone, in diffusers' names; `--lora FOLDER/pytorch_lora_weights.safetensors` applies them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {n: p.detach().contiguous() for n, p in model.named_parameters() if is_adapter(n)}
+        save_file(kept, folder / LORA)
+        write_json(folder / CONFIG, {"base": self.base, "rank": self.rank, "layers": self.layers})
+
+
+def in_temporal_attention(name: str) -> bool:
+    """Queries, keys, values and output of the attention over frames."""
+    return name.startswith("temporal.attentions.") and ".attn1.to_" in name
+
+
+#: Which layers a camera LoRA adapts.
+ADAPTED: dict[str, Callable[[str], bool]] = {"temporal_attention": in_temporal_attention, "all": lambda name: True}

@@ -1,0 +1,3 @@
+"""Video LDM, "Align your Latents" (2304.08818)."""
+
+TRAINS = {"video_ldm": "training:VideoLDM"}

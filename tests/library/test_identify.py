@@ -1,0 +1,79 @@
+"""A user's files are known for what they are, from names and shapes alone."""
+
+import pytest
+import torch
+from diffusers import ControlNetModel, MotionAdapter, UNet2DConditionModel, UNetSpatioTemporalConditionModel
+from safetensors.torch import save_file
+
+from muybridge.errors import UserError
+from muybridge.library.identify import identify
+from tests.tiny_models import UNET
+
+
+def saved(model, folder):
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_folders(tmp_path, picture_model):
+    found = identify(picture_model)
+    assert found.kind == "Stable Diffusion model" and any("v_prediction" in n for n in found.notes)
+    assert any("text_encoder" in n for n in found.needs)  # it stays where it is installed
+    unet = UNet2DConditionModel(**UNET)
+    found = identify(saved(unet, tmp_path / "unet"))
+    assert found.kind == "picture U-Net" and found.parameters == sum(p.numel() for p in unet.parameters())
+    assert found.memory_bytes == 4 * found.parameters and found.needs == []
+    assert identify(saved(ControlNetModel.from_unet(unet), tmp_path / "control")).kind == "ControlNet"
+    adapter = MotionAdapter(block_out_channels=(16, 32), motion_norm_num_groups=8)
+    assert identify(saved(adapter, tmp_path / "motion")).kind == "AnimateDiff motion adapter"
+    svd = UNetSpatioTemporalConditionModel(
+        block_out_channels=(32, 32, 32, 32), num_attention_heads=(2, 2, 2, 2), cross_attention_dim=8, layers_per_block=1
+    )
+    assert identify(saved(svd, tmp_path / "svd")).kind == "Stable Video U-Net"
+
+
+def test_files(tmp_path):
+    def file(name, **tensors):
+        path = tmp_path / f"{name}.safetensors"
+        save_file({k.replace("__", "."): torch.zeros(v) for k, v in tensors.items()}, path)
+        return identify(path)
+
+    lora = file(
+        "kohya", lora_unet_x_attn2_to_k__lora_down__weight=(4, 768), lora_unet_x_attn2_to_k__lora_up__weight=(320, 4)
+    )
+    assert lora.kind == "LoRA, kohya names" and "rank 4" in lora.notes[0] and "Stable Diffusion 1.x" in lora.needs[0]
+    peft = file("peft", unet__a__attn2__to_k__lora_A__weight=(8, 1024), unet__a__attn2__to_k__lora_B__weight=(320, 8))
+    assert peft.kind == "LoRA, diffusers names" and "2.x" in peft.needs[0]
+    name = "down_blocks__0__motion_modules__0__temporal_transformer__transformer_blocks__0__attention_blocks__0__pos_encoder__pe"
+    motion = file("mm", **{name: (1, 24, 320)})
+    assert "motion module" in motion.kind and "24 frames" in motion.notes[0]
+    single = file(
+        "sd",
+        model__diffusion_model__input_blocks__0__0__weight=(320, 4, 3, 3),
+        model__diffusion_model__input_blocks__1__1__transformer_blocks__0__attn2__to_k__weight=(320, 768),
+    )
+    assert "single-file Stable Diffusion 1.x" in single.kind
+    with pytest.raises(UserError, match="no kind"):
+        file("odd", head__weight=(3, 3))
+
+
+def test_what_is_refused(tmp_path):
+    with pytest.raises(UserError, match="nothing there"):
+        identify(tmp_path / "no.safetensors")
+    (tmp_path / "old.ckpt").write_bytes(b"x")
+    with pytest.raises(UserError, match="pickled"):
+        identify(tmp_path / "old.ckpt")
+    path = tmp_path / "cut.safetensors"
+    save_file({"a": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="cut short"):
+        identify(path)
+    path.write_bytes(b"\xff" * 40)
+    with pytest.raises(UserError, match="not a readable"):
+        identify(path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="neither model_index"):
+        identify(tmp_path / "folder")
+    (tmp_path / "folder" / "config.json").write_text('{"_class_name": "WanTransformer3DModel"}')
+    with pytest.raises(UserError, match="does not know"):
+        identify(tmp_path / "folder")

@@ -1,0 +1,264 @@
+"""The pipeline: a sample is its own, known frames stay, saving and loading, bad models."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from muybridge.diffusion.conditioning import Known, frame_mask
+from muybridge.errors import UserError
+from muybridge.evaluation.motion import seam_ratio
+from muybridge.library.catalogue import find_model, model_hash
+from muybridge.making.from_words import frames_hash, make_videos, replay
+from muybridge.models import build_network
+from muybridge.nn.frames import from_uint8, to_uint8
+from muybridge.opening.sampling import load_pipeline
+from muybridge.pipelines.continuation import extend_video, interpolate_video
+from muybridge.pipelines.pixels import TextToVideoPipeline
+from muybridge.pipelines.settings import SamplingConfig
+from tests.conftest import TINY_MODEL, randomise
+
+SAMPLING = {"num_frames": 6, "height": 16, "width": 16, "num_inference_steps": 4, "guidance_scale": 3.0}
+PROMPTS = [
+    f"a {c} {s} moving {d}"
+    for c, s, d in zip(
+        ["red", "blue", "green", "white"] * 2,
+        ["circle", "star", "ring", "cross"] * 2,
+        ["left", "right", "up", "down"] * 2,
+        strict=True,
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    torch.manual_seed(0)
+    made = TextToVideoPipeline(
+        randomise(build_network(TINY_MODEL), 0.02),
+        text_encoder="all-MiniLM-L6-v2",
+        text_max_length=8,
+        sampling=SAMPLING,
+    )
+    made.network.eval()
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral", "dpmpp_2m", "dpmpp_2m_sde", "distilled"])
+def test_same_seed_same_video_for_batch_sizes_1_3_and_8(pipeline, sampler):
+    samples = [pipeline(PROMPTS, seed=5, batch_size=b, sampler=sampler).samples for b in (1, 3, 8)]
+    assert float((samples[0] - samples[1]).abs().max()) < 1e-4
+    assert float((samples[0] - samples[2]).abs().max()) < 1e-4
+    third = pipeline(PROMPTS[2], seed=7, sampler=sampler).samples
+    assert float((samples[0][2] - third[0]).abs().max()) < 1e-4
+    assert not torch.allclose(pipeline(PROMPTS[2], seed=8, sampler=sampler).samples, third, atol=1e-2)
+
+
+def test_the_prompt_and_the_scale_matter(pipeline):
+    a = pipeline("a red circle moving left", seed=1).samples
+    assert not torch.allclose(a, pipeline("a blue star moving up", seed=1).samples, atol=1e-3)
+    assert not torch.allclose(a, pipeline("a red circle moving left", seed=1, guidance_scale=1.0).samples, atol=1e-3)
+    assert pipeline(None, seed=1).samples.shape == a.shape
+
+
+def test_guidance_only_where_it_is_wanted(pipeline, monkeypatch):
+    calls, predict = [], pipeline.predict
+    monkeypatch.setattr(pipeline, "predict", lambda z, lam, text: calls.append(float(lam[0])) or predict(z, lam, text))
+
+    def a_step(**limits):
+        """Network calls of each step, and the video."""
+        calls.clear()
+        out = pipeline(PROMPTS[0], seed=1, num_inference_steps=10, sampler="ddim", **limits).samples
+        return [calls.count(lam) for lam in dict.fromkeys(calls)], out
+
+    whole, reference = a_step()
+    assert whole == [2] * 10
+    assert a_step(guidance_end=0.6)[0] == [2] * 6 + [1] * 4
+    assert a_step(guidance_start=0.25, guidance_end=0.5)[0] == [1] * 3 + [2] * 2 + [1] * 5
+    assert not torch.allclose(a_step(guidance_start=0.9)[1], reference, atol=1e-3)
+    with pytest.raises(UserError, match="0.7 to 0.2"):
+        pipeline(PROMPTS[0], guidance_start=0.7, guidance_end=0.2)
+
+
+@pytest.mark.parametrize("flags,slow", [("flags: avx2", True), ("flags: avx512f avx512_bf16", False)])
+def test_a_processor_without_bf16_is_told_of(saved, monkeypatch, flags, slow):
+    import platform
+    import warnings
+
+    from muybridge.nn import layout
+
+    monkeypatch.setattr(layout, "_processor", lambda: flags)
+    layout.emulates_bf16.cache_clear()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        load_pipeline(str(saved), precision="bf16")
+    layout.emulates_bf16.cache_clear()
+    known = platform.machine() in ("x86_64", "AMD64") and Path("/proc/cpuinfo").is_file()
+    assert any("bf16 instructions" in str(w.message) for w in told) == (slow and known)
+
+
+def test_half_precision(saved):
+    full, half = (load_pipeline(str(saved), precision=p) for p in ("fp32", "bf16"))
+    assert {p.dtype for p in half.network.parameters()} == {torch.bfloat16}
+    a, b = (p(PROMPTS[0], seed=3).samples for p in (full, half))
+    assert b.dtype == torch.float32 and 1e-6 < float((a - b).abs().mean()) < 0.03
+    (frames, recipe), *_ = make_videos(half, str(saved), PROMPTS[:1], [3], {})
+    assert (
+        recipe["precision"] == "bf16" and "precision" not in make_videos(full, str(saved), PROMPTS[:1], [3], {})[0][1]
+    )
+    assert np.array_equal(replay(recipe, half, lambda path: None), frames)
+
+
+@pytest.mark.parametrize(
+    "where,message",
+    [
+        ({"precision": "int4"}, "unknown precision 'int4'"),
+        ({"precision": "fp16"}, "for GPUs"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"device": "mps"}, "has none"),
+    ],
+)
+def test_where_a_model_cannot_go(saved, where, message):
+    with pytest.raises(UserError, match=message):
+        load_pipeline(str(saved), **where)
+
+
+def test_known_frames_come_back(pipeline):
+    value = torch.rand(1, 3, 6, 16, 16) * 2 - 1
+    for weight in (0.0, 2.0):
+        known = Known(value, frame_mask([0, 1], 6), weight)
+        out = pipeline("a red circle moving left", seed=1, known=known, sampler="ancestral").samples
+        assert torch.equal(out[:, :, :2], value[:, :, :2])
+        assert not torch.allclose(out[:, :, 2:], value[:, :, 2:], atol=0.05)
+
+
+def test_extension_and_interpolation_keep_what_is_given(pipeline):
+    frames = pipeline("a red circle moving left", seed=1).frames[0]
+    longer = extend_video(pipeline, frames, "a red circle moving left", 7, seed=2)
+    assert longer.shape == (13, 16, 16, 3) and np.array_equal(longer[:6], frames)
+    assert np.array_equal(longer, extend_video(pipeline, frames, "a red circle moving left", 7, seed=2))
+    for count in (2, 3, 6):
+        smooth = interpolate_video(pipeline, frames[:count], "a red circle moving left", 4, seed=2)
+        assert smooth.shape == (4 * (count - 1) + 1, 16, 16, 3) and np.array_equal(smooth[::4], frames[:count])
+    assert seam_ratio(longer, [5]) > 0
+
+
+@pytest.mark.parametrize(
+    "call,message",
+    [
+        (lambda p, f: extend_video(p, f, None, 0), "at least 1"),
+        (lambda p, f: extend_video(p, f, None, 3, context_frames=6), "context_frames"),
+        (lambda p, f: extend_video(p, f, None, 3, method="magic"), "unknown method"),
+        (lambda p, f: extend_video(p, f[:, :15], None, 3), "divisible by"),
+        (lambda p, f: interpolate_video(p, f, None, 3), "factor must be"),
+        (lambda p, f: interpolate_video(p, f[:1], None, 2), "at least 2 frames"),
+        (lambda p, f: p("a", sampler="dimm"), "did you mean 'ddim'"),
+        (lambda p, f: p("a", num_inference_steps=0), "steps must be"),
+        (lambda p, f: p("a", num_inference_steps=10**6), "steps must be"),
+        (lambda p, f: p("a", num_frames=0), "at least 1 frame"),
+        (lambda p, f: p("a", height=10**5, width=10**5), "too large"),
+        (lambda p, f: p("a", height=17), "divisible by"),
+        (lambda p, f: p("a", guidance=1, guidance_scal=2), "did you mean 'guidance_scale'"),
+        (lambda p, f: p("  "), "prompt is empty"),
+        (lambda p, f: p("word " * 10_000), "10000 words"),
+        (lambda p, f: p(["a", "b"], seed=[1]), "2 prompts but 1 seeds"),
+        (lambda p, f: p("a", batch_size=0), "batch_size"),
+    ],
+)
+def test_bad_calls(pipeline, call, message):
+    with pytest.raises(UserError, match=message):
+        call(pipeline, np.zeros((6, 16, 16, 3), np.uint8))
+
+
+def test_settings_come_from_the_model_and_can_be_replaced(pipeline):
+    assert pipeline.settings() == SamplingConfig(**SAMPLING)
+    assert pipeline.settings(num_frames=None, fps=4.0).fps == 4.0
+
+
+def test_uint8_round_trip():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 3), dtype=np.uint8)
+    assert np.array_equal(to_uint8(from_uint8(frames)), frames)
+
+
+@pytest.fixture
+def saved(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_save_load_and_hash(pipeline, saved):
+    loaded = load_pipeline(str(saved))
+    assert loaded.settings() == pipeline.settings()
+    a, b = (p("a red circle moving left", seed=3).samples for p in (pipeline, loaded))
+    assert float((a - b).abs().max()) < 1e-5
+    before = model_hash(saved)
+    config = json.loads((saved / "network" / "config.json").read_text())
+    (saved / "network" / "config.json").write_text(json.dumps({**config, "x": 1}))
+    assert model_hash(saved) != before
+
+
+def test_replay_makes_the_same_frames(saved):
+    pipeline = load_pipeline(str(saved))
+    (frames, recipe), *_ = make_videos(pipeline, str(saved), PROMPTS[:3], [4, 5, 6], {"num_inference_steps": 3})
+    assert frames_hash(replay(recipe, pipeline, lambda path: None)) == recipe["frames_sha256"] == frames_hash(frames)
+    together = make_videos(pipeline, str(saved), PROMPTS[:3], [4, 5, 6], {"num_inference_steps": 3}, batch_size=3)
+    assert np.abs(together[0][0].astype(int) - frames).max() <= 1  # but for rounding
+    with pytest.raises(UserError, match="not the model"):
+        replay({**recipe, "model_hash": "0" * 16}, pipeline, lambda path: None)
+
+
+def broken(saved, what):
+    weights = saved / "network" / "diffusion_pytorch_model.safetensors"
+    if what == "missing":
+        weights.unlink()
+    elif what == "truncated":
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    elif what == "pickled":
+        weights.unlink()
+        torch.save({"a": torch.zeros(1)}, saved / "network" / "diffusion_pytorch_model.bin")
+    elif what == "lacks tensors":
+        from safetensors.torch import load_file, save_file
+
+        kept = dict(list(load_file(weights).items())[:-3])
+        save_file(kept, weights)
+    elif what == "no index":
+        (saved / "model_index.json").unlink()
+    elif what == "foreign":
+        index = json.loads((saved / "model_index.json").read_text())
+        (saved / "model_index.json").write_text(json.dumps({**index, "network": ["os", "system"]}))
+    return saved
+
+
+@pytest.mark.parametrize(
+    "what,message",
+    [
+        ("missing", "is missing"),
+        ("truncated", "damaged or cut short"),
+        ("pickled", "pickled weights"),
+        ("lacks tensors", "tensors are missing"),
+        ("no index", "without model_index.json"),
+        ("foreign", "expected a network of muybridge"),
+    ],
+)
+def test_bad_models_are_told_apart(saved, what, message):
+    with pytest.raises(UserError, match=message):
+        load_pipeline(str(broken(saved, what)))
+    shutil.rmtree(saved)
+
+
+def test_unknown_model():
+    with pytest.raises(UserError, match="did you mean 'world-vdm'"):
+        find_model("world-vmd")
+
+
+def test_a_video_in_windows_may_be_longer(pipeline, monkeypatch):
+    long = {"num_frames": 250, "height": 272, "width": 640}
+    with pytest.raises(UserError, match="for one pass"):
+        pipeline.settings(**long)
+    monkeypatch.setattr(type(pipeline), "in_windows", True)
+    assert pipeline.settings(**long).num_frames == 250
+    with pytest.raises(UserError, match="take fewer"):
+        pipeline.settings(num_frames=5000, height=272, width=640)
