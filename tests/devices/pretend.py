@@ -39,6 +39,7 @@ class PretendTensor(torch.Tensor):
     """A tensor on the pretend device; `_held` is where its numbers are."""
 
     _held: torch.Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> PretendTensor:
@@ -55,6 +56,13 @@ class PretendTensor(torch.Tensor):
 
     def __repr__(self, **_: Any) -> str:
         return f"{self._held!r} on {NAME}"
+
+    def data_ptr(self) -> int:
+        return self._held.data_ptr()
+
+    def untyped_storage(self) -> torch.UntypedStorage:
+        """safetensors asks which tensors share memory."""
+        return self._held.untyped_storage()
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

