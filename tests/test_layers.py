@@ -10,7 +10,7 @@ from muybridge.systems.registry import SYSTEMS
 
 PACKAGE = Path(muybridge.__file__).parent
 LAYER = {
-    "errors": 0, "configuration": 0, "__init__": 0,
+    "errors": 0, "files": 0, "configuration": 0, "__init__": 0,
     "diffusion": 1, "nn": 2, "models": 3, "systems": 4,
     "data": 5, "curation": 5, "training": 5, "evaluation": 5,
     "cli": 6, "app": 6,

@@ -64,7 +64,8 @@ def check_outputs(model: str, paths: list[Path], upscale: int) -> None:
     Raises:
         UserError: an unknown model, a factor out of range, or a file that cannot be written.
     """
-    from muybridge.data.video_io import FORMATS, check_writable
+    from muybridge.data.video_io import FORMATS
+    from muybridge.files import check_writable
     from muybridge.systems.model_folders import find_model
 
     find_model(model)

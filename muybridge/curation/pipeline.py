@@ -19,14 +19,27 @@ from typing import Any
 from muybridge.curation.cage import Cages
 from muybridge.curation.footage import FootageError, content_hash, find_footage
 from muybridge.curation.select import SelectSettings, select
-from muybridge.curation.shards import SPLITS, write_clip, write_manifest, write_shards
+from muybridge.curation.shards import CLIP_FILES, SHARD_FILES, SPLITS, write_clip, write_manifest, write_shards
 from muybridge.curation.stages import Captioner, ScoreSettings, words_beside
 from muybridge.curation.store import Store
 from muybridge.curation.survey import SurveySettings
 from muybridge.curation.work import Job, SourceWork
 from muybridge.errors import UserError, nearest
+from muybridge.files import check_replaceable
 
 Tell = Callable[[str, int, int], None]
+#: What an output folder consists of; unfinished files begin with a dot.
+OUTPUTS = (
+    "stages",
+    f"clips/{CLIP_FILES}",
+    *(f"shards/{name}" for name in SHARD_FILES),
+    "manifest.parquet",
+    "run.json",
+    "report.html",
+    "tune.html",
+    ".*",
+    "clips/*/.*",
+)
 
 
 @dataclass(frozen=True)
@@ -99,20 +112,7 @@ class Curation:
             raise UserError(f"{footage}: no folder of footage there")
         if self.output == self.footage or self.footage in self.output.parents:
             raise UserError(f"{output}: lies inside the footage; choose a folder beside it")
-        mine = {
-            "stages",
-            "clips",
-            "shards",
-            "shards.unfinished",
-            "manifest.parquet",
-            "run.json",
-            "report.html",
-            "tune.html",
-        }
-        if self.output.exists() and any(
-            p.name not in mine and not p.name.startswith(".") for p in self.output.iterdir()
-        ):
-            raise UserError(f"{output}: holds other files; give a new folder, or the output of an earlier run")
+        check_replaceable(self.output, OUTPUTS, "a curation", lambda folder: (folder / "stages").is_dir())
         self.store = Store(self.output)
         # the report asks for many clips of one source in a row
         self._survey_of = lru_cache(maxsize=2)(partial(self.store.read, "survey", settings.survey.version()))
@@ -240,7 +240,7 @@ class Curation:
             if tell:
                 tell("cutting", i + 1, len(work))
         wanted = {c["file"] for c in outcome.clips if c["keep"]}
-        for path in (self.output / "clips").rglob("*.mp4"):
+        for path in (self.output / "clips").glob(CLIP_FILES):
             if path.relative_to(self.output).as_posix() not in wanted:
                 path.unlink()
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+CLIP_ID_DIGITS = 24
 SCHEMA = 1
 
 
@@ -75,9 +76,9 @@ class Clip:
 
 
 def clip_identity(source_id: str, start: float, end: float, settings: str) -> str:
-    """24 hex digits of what the clip is."""
+    """CLIP_ID_DIGITS hex digits of what the clip is."""
     text = f"{source_id}:{round(start * 1e6)}:{round(end * 1e6)}:{settings}"
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    return hashlib.sha256(text.encode()).hexdigest()[:CLIP_ID_DIGITS]
 
 
 def settings_hash(*parts: Any) -> str:

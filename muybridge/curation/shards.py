@@ -6,17 +6,21 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
 
 from muybridge.curation.footage import copy_clip, encode_clip
-from muybridge.curation.records import SCHEMA
+from muybridge.curation.records import CLIP_ID_DIGITS, SCHEMA
+from muybridge.files import whole_folder
 
 #: Of a clip's span, a copy on key frames must keep at least this share; else it is cut exactly and encoded again.
 COPIED_SHARE = 0.7
 SPLITS = ("auto", "exact", "copy")
+#: What a run writes: clips/ID[:2]/ID.mp4 and shards/shard-00000.tar. Nothing else there is ever removed.
+_HEX = "[0-9a-f]"
+CLIP_FILES = f"{_HEX * 2}/{_HEX * CLIP_ID_DIGITS}.mp4"
+SHARD_FILES = ("shard-[0-9][0-9][0-9][0-9][0-9].tar",)
 
 
 def span_to_copy(clip: dict[str, Any], probe: dict[str, Any], last: bool) -> tuple[float, float] | None:
@@ -61,23 +65,18 @@ def write_shards(clips: list[dict[str, Any]], output: Path, per_shard: int, seed
     """Tars of kept clips, shuffled by hash; members ID.mp4, ID.json, ID.txt; then old shards go."""
     kept = [c for c in clips if c["keep"]]
     kept.sort(key=lambda c: hashlib.sha256(f"{seed}/{c['clip_id']}".encode()).digest())
-    folder, unfinished = output / "shards", output / "shards.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    names = []
-    for first in range(0, len(kept), per_shard):
-        path = unfinished / f"shard-{first // per_shard:05d}.tar"
-        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for place, clip in enumerate(kept[first : first + per_shard]):
-                clip["shard"], clip["shard_index"] = path.name, place
-                _add(tar, f"{clip['clip_id']}.json", json.dumps(_public(clip), sort_keys=True).encode())
-                _add(tar, f"{clip['clip_id']}.mp4", (output / clip["file"]).read_bytes())
-                text = clip["captions"][0]["text"] if clip["captions"] else ""
-                _add(tar, f"{clip['clip_id']}.txt", text.encode())
-        names.append(path.name)
-    if folder.exists():
-        shutil.rmtree(folder)
-    unfinished.rename(folder)
+    folder, names = output / "shards", []
+    with whole_folder(folder, SHARD_FILES, "shards") as unfinished:
+        for first in range(0, len(kept), per_shard):
+            path = unfinished / f"shard-{first // per_shard:05d}.tar"
+            with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for place, clip in enumerate(kept[first : first + per_shard]):
+                    clip["shard"], clip["shard_index"] = path.name, place
+                    _add(tar, f"{clip['clip_id']}.json", json.dumps(_public(clip), sort_keys=True).encode())
+                    _add(tar, f"{clip['clip_id']}.mp4", (output / clip["file"]).read_bytes())
+                    text = clip["captions"][0]["text"] if clip["captions"] else ""
+                    _add(tar, f"{clip['clip_id']}.txt", text.encode())
+            names.append(path.name)
     return [folder / n for n in names]
 
 

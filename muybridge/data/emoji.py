@@ -19,8 +19,9 @@ import numpy as np
 
 from muybridge.data.folder import cache_folder
 from muybridge.data.npm import fetch_archive, read_member, read_members
-from muybridge.data.packs import PackedClip, PackedSource, build_pack
+from muybridge.data.packs import STORE_FILES, PackedClip, PackedSource, build_pack, is_store
 from muybridge.errors import UserError, nearest
+from muybridge.files import check_replaceable
 
 ANIMATIONS = tuple(f"@lobehub/fluent-emoji-anim-{i}@1.0.0" for i in (1, 2, 3, 4))
 STILLS_3D = "@lobehub/fluent-emoji-3d@1.1.0"
@@ -117,6 +118,7 @@ def build_emoji(
     if kind not in KINDS:
         raise UserError(f"unknown emoji data {kind!r}; {nearest(kind, KINDS)}")
     store = store or default_store(kind)
+    check_replaceable(store, STORE_FILES, "a store of clips", is_store)  # before anything is fetched
     packages = packages or cache_folder() / "npm"
     packages.mkdir(parents=True, exist_ok=True)
     names = _names(fetch_archive(NAMES, packages))

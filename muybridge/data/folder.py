@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from muybridge.data.clips import Clip
-from muybridge.data.packs import PackedClip, PackedSource, build_pack, fit_frames
+from muybridge.data.packs import PackedClip, PackedSource, build_pack, fit_frames, settings_of
 from muybridge.data.video_io import read_video
 from muybridge.errors import UserError
 
@@ -97,10 +97,8 @@ def build_folder(config: FolderConfig) -> Path:
     ]
     key = hashlib.sha256(json.dumps([settings, listing]).encode()).hexdigest()[:20]
     store = Path(config.store).expanduser() if config.store else cache_folder() / "packs" / key
-    if (store / "index.json").is_file():
-        found = json.loads((store / "index.json").read_text(encoding="utf-8"))
-        if found.get("settings", {}).get("key") == key:
-            return store
+    if (settings_of(store) or {}).get("key") == key:
+        return store
     report: list[dict[str, str]] = []
     build_pack(store, _pieces(root, config, report), report, {}, {**settings, "key": key})
     return store

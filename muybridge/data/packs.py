@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -22,9 +21,12 @@ import numpy as np
 
 from muybridge.data.clips import Clip
 from muybridge.errors import UserError
+from muybridge.files import whole_folder
 
 VERSION = 1
 VALIDATION_SHARE = 0.05
+#: What a store consists of.
+STORE_FILES = ("clips.bin", "index.json", "report.jsonl", "licences/*")
 
 
 @dataclass(frozen=True)
@@ -63,34 +65,50 @@ def build_pack(
     licences: dict[str, str],
     settings: dict[str, Any],
 ) -> None:
-    """Write a store whole; an unfinished one never has the final name.
+    """Write a store whole; an unfinished one never has the final name, and only a store takes another's place.
 
     Args:
         clips: each with its frames, uint8 of the entry's shape.
         report: lines for dropped and trimmed inputs; may still grow while `clips` is read.
         licences: file name -> text.
         settings: recorded in the index; a store is rebuilt when they change.
+
+    Raises:
+        UserError: `store` is a folder with anything else in it; it is left as it is.
     """
-    unfinished = store.with_name(store.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    entries, offset = [], 0
-    with open(unfinished / "clips.bin", "wb") as file:
-        for entry, frames in clips:
-            data = zlib.compress(np.ascontiguousarray(frames).tobytes(), 6)
-            file.write(data)
-            entries.append({**asdict(entry), "shape": list(frames.shape), "offset": offset, "size": len(data)})
-            offset += len(data)
-    (unfinished / "licences").mkdir()
-    for name, text in licences.items():
-        (unfinished / "licences" / name).write_text(text, encoding="utf-8")
-    lines = "".join(json.dumps(line, sort_keys=True) + "\n" for line in report)
-    (unfinished / "report.jsonl").write_text(lines, encoding="utf-8")
-    index = {"version": VERSION, "settings": settings, "clips": entries}
-    (unfinished / "index.json").write_text(json.dumps(index), encoding="utf-8")
-    if store.exists():
-        shutil.rmtree(store)
-    unfinished.rename(store)
+    settings = json.loads(json.dumps(settings))  # as it comes back from the index
+    with whole_folder(
+        store, STORE_FILES, "a store of clips", is_store, lambda s: settings_of(s) == settings
+    ) as unfinished:
+        entries, offset = [], 0
+        with open(unfinished / "clips.bin", "wb") as file:
+            for entry, frames in clips:
+                data = zlib.compress(np.ascontiguousarray(frames).tobytes(), 6)
+                file.write(data)
+                entries.append({**asdict(entry), "shape": list(frames.shape), "offset": offset, "size": len(data)})
+                offset += len(data)
+        (unfinished / "licences").mkdir()
+        for name, text in licences.items():
+            (unfinished / "licences" / name).write_text(text, encoding="utf-8")
+        lines = "".join(json.dumps(line, sort_keys=True) + "\n" for line in report)
+        (unfinished / "report.jsonl").write_text(lines, encoding="utf-8")
+        index = {"version": VERSION, "settings": settings, "clips": entries}
+        (unfinished / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def settings_of(store: Path) -> dict[str, Any] | None:
+    """What a store was built with; None where there is no readable store of clips."""
+    try:
+        index = json.loads((store / "index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    known = isinstance(index, dict) and isinstance(index.get("clips"), list) and "version" in index
+    return dict(index.get("settings") or {}) if known else None
+
+
+def is_store(folder: Path) -> bool:
+    """Whether `build_pack` wrote this folder."""
+    return settings_of(folder) is not None
 
 
 class PackedSource:

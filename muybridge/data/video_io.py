@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from PIL import Image
 
 from muybridge.data.clips import Clip
 from muybridge.errors import UserError, nearest
+from muybridge.files import whole_file
 
 FORMATS = ("mp4", "gif", "webp", "npy")
 #: x264 options for the same bytes from the same frames: without the second it now and then reads memory that it never set.
@@ -57,39 +55,6 @@ def write_video(frames: np.ndarray, path: str | Path, fps: float = 8.0, recipe: 
         with whole_file(Path(f"{path}.json")) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     return path
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name when the block ends well and vanishes when it does not."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write here ({error.strerror}); choose another output") from error
-    unfinished = Path(name)
-    try:
-        yield unfinished
-        mask = os.umask(0)
-        os.umask(mask)
-        unfinished.chmod(0o666 & ~mask)
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: writing failed ({error.strerror or error}); nothing was written") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Fail now rather than after minutes of sampling; leaves nothing behind, no new folder either."""
-    missing = [folder for folder in path.parents if not folder.exists()]
-    probe = path.with_name(f".probe-{path.name}")
-    with whole_file(probe) as unfinished:
-        unfinished.write_bytes(b"")
-    probe.unlink()
-    for folder in missing:
-        folder.rmdir()
 
 
 def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str) -> None:

@@ -46,10 +46,13 @@ class ConvolvedLinear(nn.Linear):
 
 @lru_cache(maxsize=1)
 def linears_by_convolution() -> bool:
-    """Whether this machine's linear layers are better convolved: torch with MKL and oneDNN on an AMD processor."""
+    """Whether this machine's linear layers are better convolved: torch with MKL and oneDNN on an AMD processor with AVX-512.
+
+    On one without, convolving takes 1.36 times as long.
+    """
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return False
-    return "AuthenticAMD" in _processor()
+    return all(word in _processor() for word in ("AuthenticAMD", "avx512f"))
 
 
 @lru_cache(maxsize=1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from muybridge.errors import UserError
+from muybridge.files import whole_folder
 from muybridge.models.text_encoder import TextConfig, TextEncoder
 from muybridge.systems.model_folders import check_weights, find_model
 
@@ -31,9 +33,13 @@ def export_diffusers(name: str, target: Path) -> Path:
     settings = json.loads((folder / "muybridge.json").read_text(encoding="utf-8"))
     config = TextConfig(settings["text_encoder"], settings["text_max_length"])
     encoder = TextEncoder(config)
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(folder, unfinished)
+    with whole_folder(target, (), "an exported model") as unfinished:
+        _write(folder, index, encoder, config, unfinished)
+    return target
+
+
+def _write(folder: Path, index: dict[str, Any], encoder: TextEncoder, config: TextConfig, unfinished: Path) -> None:
+    shutil.copytree(folder, unfinished, dirs_exist_ok=True)
     # diffusers pads to the tokenizer's own length and hides padding only if the encoder's config says so
     encoder.tokenizer.model_max_length = config.max_length
     encoder.model.config.use_attention_mask = True
@@ -42,5 +48,3 @@ def export_diffusers(name: str, target: Path) -> Path:
     index["text_encoder"] = ["transformers", type(encoder.model).__name__]
     index["tokenizer"] = ["transformers", type(encoder.tokenizer).__name__]
     (unfinished / "model_index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    unfinished.rename(target)
-    return target

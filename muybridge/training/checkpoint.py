@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,10 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from muybridge.errors import UserError
+from muybridge.files import write_json
 from muybridge.training.ema import EMA
 
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write a file whole: under a temporary name, flushed to disk, then renamed."""
-    unfinished = path.with_name(path.name + ".tmp")
-    with open(unfinished, "w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
 
 
 class CheckpointFolder:

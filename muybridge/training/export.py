@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
+from muybridge.files import check_replaceable, whole_folder
 from muybridge.models.compact import pack_file
 from muybridge.models.opening import cast
 from muybridge.training.checkpoint import CheckpointFolder
@@ -34,6 +35,7 @@ def export_run(run: Path, target: Path, half: bool = True, packed: bool = False)
     steps = CheckpointFolder(run / "checkpoints").steps()
     if not steps:
         raise UserError(f"{run}: no whole checkpoint yet")
+    check_replaceable(target, ("*",), "a model", is_model)
     system = make_system(recipe)
     model = system.build()
     folder = CheckpointFolder(run / "checkpoints").path(steps[-1])
@@ -41,18 +43,19 @@ def export_run(run: Path, target: Path, half: bool = True, packed: bool = False)
     model.load_state_dict(weights)
     if half:
         cast(model, torch.float16)
-    unfinished = target.with_name(target.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    system.save(model, unfinished, recipe.sampling)
-    for path in unfinished.rglob("*.safetensors"):
-        path.chmod(0o644)  # safetensors writes for the owner alone
-        if packed:
-            pack_file(path)
-    if target.is_dir():
-        for extra in target.iterdir():  # what the run did not make stays: a model card, a decoder of its own
+    with whole_folder(target, ("*",), "a model", is_model) as unfinished:
+        system.save(model, unfinished, recipe.sampling)
+        for path in unfinished.rglob("*.safetensors"):
+            path.chmod(0o644)  # safetensors writes for the owner alone
+            if packed:
+                pack_file(path)
+        for extra in target.iterdir() if target.is_dir() else ():  # what the run did not make stays: a card, a decoder
             if not (unfinished / extra.name).exists():
                 copy = shutil.copy2 if extra.is_file() else shutil.copytree
                 copy(extra, unfinished / extra.name)
-        shutil.rmtree(target)
-    unfinished.rename(target)
     return target
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder is a saved model, or a part of one, as `System.save` writes it."""
+    return any((folder / name).is_file() for name in ("model_index.json", "config.json"))

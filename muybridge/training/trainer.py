@@ -18,11 +18,12 @@ from torch import nn
 from muybridge.data.video_io import write_strip
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
+from muybridge.files import check_replaceable, write_json
 from muybridge.nn.layout import SLOW_BF16, emulates_bf16, keep_freed_memory, suit_cpu
 from muybridge.systems.contract import Losses
 from muybridge.systems.loading import load_network_weights
 from muybridge.training.bands import by_band
-from muybridge.training.checkpoint import CheckpointFolder, write_json
+from muybridge.training.checkpoint import CheckpointFolder
 from muybridge.training.ema import EMA
 from muybridge.training.health import Health
 from muybridge.training.logs import RunLog
@@ -106,8 +107,10 @@ class Trainer:
         """Refuse to continue a run that was started with another recipe."""
         if not self.main:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "recipe.json"
+        if not path.exists():  # a new run starts in a folder of its own: nothing that lies there is written over
+            check_replaceable(self.folder, ("cache/*",), "a run")
+        self.folder.mkdir(parents=True, exist_ok=True)
         mine = self.recipe.as_dict()
         if path.exists():
             theirs = json.loads(path.read_text())
