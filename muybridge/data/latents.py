@@ -61,8 +61,8 @@ class ClipLatents:
             mean, std = space.encode(from_uint8(clip.frames)[None])
             rates.append(clip.fps)
             motions.append(mean_frame_difference(clip.frames))
-            means.append(mean[0].half())
-            stds.append(std[0].half())
+            means.append(mean[0].half().cpu())
+            stds.append(std[0].half().cpu())
             if progress:
                 progress(i + 1, len(source))
         self.path.parent.mkdir(parents=True, exist_ok=True)

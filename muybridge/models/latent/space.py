@@ -109,9 +109,11 @@ class LatentSpace:
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 3, F, H, W] in [-1, 1] -> mean and standard deviation of the latents, [B, C, F, h, w] each."""
-        self.vae.to(video.device)
-        pictures = frames_to_batch(video)
+        """[B, 3, F, H, W] in [-1, 1], wherever it lies -> mean and standard deviation of the latents, [B, C, F, h, w] each.
+
+        The autoencoder stays where it is, and the latents are there.
+        """
+        pictures = frames_to_batch(video.to(self.vae.device))
         parts = [self.vae.encode(p).latent_dist for p in pictures.split(self._chunk(*pictures.shape[2:]))]
         mean, std = (torch.cat([getattr(p, n) for p in parts]) * self.scale for n in ("mean", "std"))
         return batch_to_frames(mean, len(video)), batch_to_frames(std, len(video))
