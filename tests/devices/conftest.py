@@ -4,10 +4,10 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL
-
 from muybridge.models.image_text import DualEncoder
 from muybridge.systems.image_ldm import ImageLDM
 from muybridge.systems.registry import build_system
+
 from tests.conftest import randomise
 from tests.devices import pretend
 from tests.systems.conftest import SAMPLING, TEXT, UNET, VAE

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.models.text_encoder import TextConfig
+
 from muybridge.training.recipe import Recipe, TrainingConfig
 from tests.conftest import TINY_MODEL, TINY_VAE
 from tests.systems.conftest import SAMPLING, UNET
