@@ -99,8 +99,8 @@ class LatentPipeline(VideoPipeline):
         rows = 1 if text is None else len(text.pooled)
         return TextCondition.stack([empty] * rows).to(self.device)
 
-    def levels(self, steps: int) -> Tensor:
-        return self.table.inference_levels(steps)
+    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
+        return self.table.inference_levels(steps, sampler)
 
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
         return self.space.shape(settings.num_frames, settings.height, settings.width)
@@ -120,7 +120,7 @@ class LatentPipeline(VideoPipeline):
         network = open_network(UNet2DConditionModel, folder / "unet", dtype)
         scheduler = read_mapping(folder / "scheduler" / "scheduler_config.json")
         ours = settings_of(folder) or _foreign(folder, network, space)
-        settings = {k: v for k, v in scheduler.items() if not k.startswith("_")}
+        settings = {k: v for k, v in scheduler.items() if not k.startswith("_") or k == "_class_name"}
         return cls(network, space.vae, settings, **ours)
 
 

@@ -62,13 +62,13 @@ class TextToVideoPipeline(VideoPipeline):
         return str(self.network.config.prediction_type)
 
     def predict(self, z: Tensor, lam: Tensor, text: TextCondition | None) -> Tensor:
-        output: Tensor = self.network(z, lam.float(), text=text)
+        output: Tensor = self.network(z, lam, text=text)
         return output
 
     def null_text(self, text: TextCondition | None) -> TextCondition | None:
         return None if text is None else text.null()
 
-    def levels(self, steps: int) -> Tensor:
+    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
         lams = level_grid(schedule_from_name(self.config.schedule, self.config.schedule_options), steps)
         lams[-1] = torch.inf  # the last step lands on x_hat
         return lams

@@ -45,7 +45,7 @@ def redraw(
     skipped = steps - round(strength * steps)
     if skipped == steps:
         return VideoOutput(frames=to_uint8(video), samples=video)
-    lams = pipeline.levels(steps)[skipped:]
+    lams = pipeline.levels(steps, settings.sampler)[skipped:]
     noise = Noise([seed], pipeline.device)
     x = pipeline.to_samples(video)
     z = diffuse(x, noise(x.shape[1:], "start").to(x), lams[0])

@@ -175,8 +175,8 @@ class Gen1Pipeline(VideoPipeline):
         dropped = TextCondition(torch.zeros_like(text.text.pooled), tokens, text.text.mask)
         return VideoCondition(dropped, text.tensors)
 
-    def levels(self, steps: int) -> Tensor:
-        return self.table.inference_levels(steps)
+    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
+        return self.table.inference_levels(steps, sampler)
 
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
         return self.space.shape(settings.num_frames, settings.height, settings.width)

@@ -147,7 +147,7 @@ class ImageToVideoPipeline(VideoPipeline):
         dropped = TextCondition(torch.zeros_like(text.text.pooled), tokens, text.text.mask)
         return VideoCondition(dropped, {**text.tensors, "picture": torch.zeros_like(text.tensors["picture"])})
 
-    def levels(self, steps: int) -> Tensor:
+    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
         return karras_levels(steps, SIGMA_MIN, SIGMA_MAX, RHO)
 
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
