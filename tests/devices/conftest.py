@@ -6,8 +6,8 @@ from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL
 
 from muybridge.models.text.scorers import DualEncoder
-from muybridge.parts.image_ldm import ImageLDM
 from muybridge.opening.training import build_system
+from muybridge.parts.image_ldm import ImageLDM
 from tests.conftest import randomise
 from tests.devices import pretend
 from tests.tiny_models import SAMPLING, TEXT, UNET, VAE

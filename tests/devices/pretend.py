@@ -77,7 +77,9 @@ def _check_devices(func: Any, args: Any, kwargs: Any) -> None:
         # indices may lie on the CPU where what is indexed is on the device, not the other way round
         first, indices, *rest = args
         if not isinstance(first, PretendTensor) and any(isinstance(i, PretendTensor) for i in tree_leaves(indices)):
-            raise RuntimeError(f"{name}: indices should be either on cpu or on the same device as the indexed tensor (cpu)")
+            raise RuntimeError(
+                f"{name}: indices should be either on cpu or on the same device as the indexed tensor (cpu)"
+            )
         args = (first, *rest)
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
     there = [t for t in tensors if isinstance(t, PretendTensor)]

@@ -65,7 +65,18 @@ def test_generate_and_replay(model, precision, tmp_path, device):
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral", "dpmpp_2m", "dpmpp_2m_sde", "distilled"])
 def test_every_sampler(sampler, tmp_path, device):
     the_same_there(
-        tmp_path, device, "generate", WORDS, "--model", "world-vdm", "--steps", 3, "--num-frames", 3, "--sampler", sampler
+        tmp_path,
+        device,
+        "generate",
+        WORDS,
+        "--model",
+        "world-vdm",
+        "--steps",
+        3,
+        "--num-frames",
+        3,
+        "--sampler",
+        sampler,
     )
 
 
