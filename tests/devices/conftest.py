@@ -4,13 +4,13 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL
-from muybridge.models.image_text import DualEncoder
-from muybridge.systems.image_ldm import ImageLDM
-from muybridge.systems.registry import build_system
 
+from muybridge.models.text.scorers import DualEncoder
+from muybridge.opening.training import build_system
+from muybridge.parts.image_ldm import ImageLDM
 from tests.conftest import randomise
 from tests.devices import pretend
-from tests.systems.conftest import SAMPLING, TEXT, UNET, VAE
+from tests.tiny_models import SAMPLING, TEXT, UNET, VAE
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from muybridge.models.text_encoder import TextConfig
-
+from muybridge.models.text.encoder import TextConfig
 from muybridge.training.recipe import Recipe, TrainingConfig
 from tests.conftest import TINY_MODEL, TINY_VAE
-from tests.systems.conftest import SAMPLING, UNET
+from tests.tiny_models import SAMPLING, UNET
 
 TEXT = TextConfig(max_length=12)
 WORLD = {"source": "world", "height": 16, "width": 16, "num_clips": 8, "backgrounds": ["dark"], "pans": ["none"]}

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from muybridge.cli.main import app
 from muybridge.data.video_io import read_video, write_video
 from tests.conftest import randomise
-from tests.systems.conftest import UNET
+from tests.tiny_models import UNET
 
 WORDS = "fox, fluent style"
 
