@@ -9,7 +9,8 @@ from diffusers import UNet2DConditionModel
 
 from muybridge.diffusion.guidance import content_and_time
 from muybridge.diffusion.prediction import to_eps, to_v
-from muybridge.diffusion.samplers import ddim_step, ddim_step_eps, ddim_step_v
+from muybridge.diffusion.samplers import ddim_step
+from muybridge.diffusion.schedule import alpha_of, phi_of, sigma_of
 from muybridge.errors import UserError
 from muybridge.learning.latent_diffusion import SCHEDULER
 from muybridge.models.inflated_unet import InflatedUNet
@@ -127,8 +128,10 @@ def test_guiding_in_any_prediction_space_gives_the_same_step():
     from muybridge.diffusion.prediction import to_x
 
     step = ddim_step(z, guided(to_x), lam_t, lam_s)
-    assert torch.allclose(ddim_step_eps(z, guided(to_eps), lam_t, lam_s), step, atol=1e-9)
-    assert torch.allclose(ddim_step_v(z, guided(to_v), lam_t, lam_s), step, atol=1e-9)
+    from_eps = alpha_of(lam_s) * (z - sigma_of(lam_t) * guided(to_eps)) / alpha_of(lam_t)
+    assert torch.allclose(from_eps + sigma_of(lam_s) * guided(to_eps), step, atol=1e-9)
+    angle = phi_of(lam_t) - phi_of(lam_s)
+    assert torch.allclose(angle.cos() * z - angle.sin() * guided(to_v), step, atol=1e-9)
 
 
 class SomeScorer:
