@@ -8,8 +8,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from muybridge.diffusion.guidance import content_and_time
-from muybridge.diffusion.prediction import to_eps, to_v
-from muybridge.diffusion.samplers import ddim_step, ddim_step_eps, ddim_step_v
+from muybridge.diffusion.prediction import to_eps, to_v, to_x
+from muybridge.diffusion.samplers import ddim_step
 from muybridge.errors import UserError
 from muybridge.learning.latent_diffusion import SCHEDULER
 from muybridge.models.inflated_unet import InflatedUNet
@@ -124,11 +124,10 @@ def test_guiding_in_any_prediction_space_gives_the_same_step():
         parts = [lambda z, lam, x=x: convert(x, z, lam, "sample") for x in (a, b, c)]
         return content_and_time(*parts, 4.0, 1.5)(z, lam)
 
-    from muybridge.diffusion.prediction import to_x
-
     step = ddim_step(z, guided(to_x), lam_t, lam_s)
-    assert torch.allclose(ddim_step_eps(z, guided(to_eps), lam_t, lam_s), step, atol=1e-9)
-    assert torch.allclose(ddim_step_v(z, guided(to_v), lam_t, lam_s), step, atol=1e-9)
+    for kind, convert in (("epsilon", to_eps), ("v_prediction", to_v)):
+        x = to_x(guided(convert), z, lam, kind)
+        assert torch.allclose(ddim_step(z, x, lam_t, lam_s), step, atol=1e-9)
 
 
 class SomeScorer:
