@@ -1,8 +1,8 @@
 """Randomness that belongs to a sample, never to global state.
 
-Every draw of a sampler is keyed by (seed of the sample, purpose, step), so a video is the same whatever the batch size, the
-chunking or the number of processes, and a resumed run needs only its step number. Samples differ by their seeds alone: two
-equal seeds in a batch are two equal videos.
+Every draw of a sampler is keyed by (seed of the sample, purpose, step), so a video is the same whatever the batch size,
+the chunking or the number of processes, and a resumed run needs only its step number. Samples differ by their seeds
+alone: two equal seeds in a batch are two equal videos.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The spacetime diffusion transformer: DiT on patches of a video. Source: 2212.09748; the design space of open Sora-like
-systems (spec 04): joint or factorised attention, 3D rotary or sin-cos positions, qk-norm, pooled and token text."""
+"""The spacetime diffusion transformer: DiT on patches of a video. Source: 2212.09748; the design space of open
+Sora-like systems (spec 04): joint or factorised attention, 3D rotary or sin-cos positions, qk-norm, pooled and token
+text."""
 
 from __future__ import annotations
 
@@ -47,11 +48,12 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
     """Predicts eps, x or v of a video (or latent video) from patches of it.
 
     Args:
-        in_channels, out_channels: data channels. DiT's published weights have out_channels = 2 in_channels, the second half a
-            learned variance, which the network computes but no system here trains or samples.
+        in_channels, out_channels: data channels. DiT's published weights have out_channels = 2 in_channels, the second
+            half a learned variance, which the network computes but no system here trains or samples.
         condition_channels: further input channels, zero-initialised; no system here trains or samples them yet.
         layers, width, heads: see `transformer_size`.
-        patch_size: (t, h, w). With t > 1 the frames of a patch are one token: masks, captions and noise levels must agree in it.
+        patch_size: (t, h, w). With t > 1 the frames of a patch are one token: masks, captions and noise levels must
+            agree in it.
         attention: "joint" over space and time, or "factorised" (each frame, then along time).
         position: "rotary" (3D, any size) or "sincos" (DiT's fixed table, for squares of `sample_size` only).
         sample_size: height and width of the data for the sin-cos table.
@@ -59,7 +61,8 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
         mlp_ratio: hidden width of the MLP over its width.
         num_classes: class labels (plus one null class); 0 for none.
         text_pooled_dim, text_token_dim: widths of text embeddings, 0 where not used. Pooled text is added to the noise
-            level's embedding; token embeddings are read by cross-attention. A dropped caption, or none, reads one null word.
+            level's embedding; token embeddings are read by cross-attention. A dropped caption, or none, reads one null
+            word.
         prediction_type: "epsilon", "sample" or "v_prediction".
     """
 
@@ -134,8 +137,8 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
             class_labels: int64 [B], `num_classes` being the null class.
 
         Raises:
-            UserError: the data cannot be cut into whole patches, does not fit a sin-cos table or the condition channels, or
-                something differs between the frames of one patch.
+            UserError: the data cannot be cut into whole patches, does not fit a sin-cos table or the condition
+                channels, or something differs between the frames of one patch.
         """
         patch = tuple(self.config.patch_size)
         grid = self._grid(sample, patch)
@@ -184,7 +187,8 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
         return frames, rows, columns
 
     def _sincos(self, grid: tuple[int, int, int]) -> Tensor:
-        """DiT's table for each frame, plus a sin-cos of time relative to frame 0, so that one frame is an image: [N, D]."""
+        """DiT's table for each frame, plus a sin-cos of time relative to frame 0, so that one frame is an image: [N,
+        D]."""
         assert self.position_table is not None
         time = sinusoid(torch.arange(grid[0], device=self.position_table.device), self.config.width, "cos_sin")
         return (self.position_table + (time - time[:1])[:, None].to(self.position_table)).flatten(0, 1)

@@ -85,20 +85,20 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         sample_size: height and width it is built for, in pixels (or latent pixels); any size divisible by
             `patch_size * 2^(levels - 1)` runs.
         in_channels, out_channels: data channels.
-        condition_channels: further input channels (masks, known frames), zero-initialised at the input convolution. The network
-            takes them; no system here trains or samples them yet.
+        condition_channels: further input channels (masks, known frames), zero-initialised at the input convolution. The
+            network takes them; no system here trains or samples them yet.
         base_channels, channel_multipliers, blocks_per_level: the U-Net's shape.
         attention_resolutions: sizes (not factors) at which attention follows each residual block.
-        joint_resolutions: those of the attention resolutions at which one attention over frames, positions and words takes
-            the place of the two over space and over time. Not in the paper, which factorises to save memory.
+        joint_resolutions: those of the attention resolutions at which one attention over frames, positions and words
+            takes the place of the two over space and over time. Not in the paper, which factorises to save memory.
         attention_head_dim: width of a head; must divide the channels of every attention level.
         embedding_dim, embedding_layers: the MLP on the noise level and the caption.
         patch_size: pixels of p x p folded into channels before the first level (1 = the paper's network).
         position: relative positions over time, "t5", "shaw" or "none".
         max_frames: distance at which relative positions saturate; any number of frames runs.
-        frame_embedding: add the frame's index, gated by the caption, to the embedding (`FrameEmbedding`). The paper has no
-            absolute time; with it "moving left" and a frame's index meet before the first block instead of only after
-            temporal attention. Independent images have no index.
+        frame_embedding: add the frame's index, gated by the caption, to the embedding (`FrameEmbedding`). The paper has
+            no absolute time; with it "moving left" and a frame's index meet before the first block instead of only
+            after temporal attention. Independent images have no index.
         sloped_shift: let the embedding's shift grow linearly across the picture (`ResBlock`). With `frame_embedding`
             small networks learn directions of motion many times sooner.
         embedding_mode: "scale_shift" or "add".
@@ -280,7 +280,8 @@ def joint_mask(num_video: int, num_images: int, device: torch.device | str = "cp
     return mask
 
 
-#: Table of appendix A of 2204.03458: arguments of UNet3DModel where they differ from its defaults (128 channels, 1-2-4-8).
+#: Table of appendix A of 2204.03458: arguments of UNet3DModel where they differ from its defaults (128 channels,
+#: 1-2-4-8).
 PUBLISHED: dict[str, dict[str, Any]] = {
     "ucf101": {"base_channels": 256, "dropout": 0.1, "prediction_type": "epsilon"},
     "bair": {"channel_multipliers": (1, 2, 3, 4), "blocks_per_level": 3, "embedding_layers": 2, "dropout": 0.1},

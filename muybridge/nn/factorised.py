@@ -51,7 +51,8 @@ class ResBlock(nn.Module):
 
         h = conv_1(R(silu(norm_1(x)))),   out = shortcut(R(x)) + conv_2(drop(silu(norm_2(h) (1 + scale) + shift)))
 
-    with R the resampling and (scale, shift) linear in the embedding. Source: the image U-Net of 2105.05233, section 3 there.
+    with R the resampling and (scale, shift) linear in the embedding. Source: the image U-Net of 2105.05233, section 3
+    there.
 
     Args:
         resample: None, "down" (2x2 average pooling) or "up" (nearest), applied to both branches.

@@ -1,8 +1,8 @@
 """Self-attention of a picture network whose frames look at each other: one processor, and a table of who looks at whom.
 
-The frames of a video are folded into the batch, [B F, N, C]. For frame i, row i of a key table [F, K] names the frames whose
-tokens are its keys and values. Sources: 2303.13439 eq. 8 ("first"), 2212.11565 section 3.2 ("first_previous"), 2305.13077
-section 3.1 ("full").
+The frames of a video are folded into the batch, [B F, N, C]. For frame i, row i of a key table [F, K] names the frames
+whose tokens are its keys and values. Sources: 2303.13439 eq. 8 ("first"), 2212.11565 section 3.2 ("first_previous"),
+2305.13077 section 3.1 ("full").
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def key_frames(mode: str, frames: int) -> Tensor | None:
 class FrameAttention:
     """An attention processor of diffusers for self-attention layers; one object serves every layer of a network.
 
-    Keys and values are projected once a key frame, and never leave their video: rows of the batch do not mix. With a table
-    whose rows are all the same, the queries of all frames go through one call.
+    Keys and values are projected once a key frame, and never leave their video: rows of the batch do not mix. With a
+    table whose rows are all the same, the queries of all frames go through one call.
 
     Attributes:
         keys: the table [F, K], or None for plain self-attention.

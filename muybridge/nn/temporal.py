@@ -1,8 +1,9 @@
 """Temporal layers for inflated picture networks, and the plug-in interface that puts them in place.
 
-A picture network sees frames folded into its batch, [B F, ...]. A plug-in names *sites* (layers of the picture network) and
-is called with each site's output; what it returns goes on in its place. It also says what it adds to the conditioning and
-which of all parameters train. Source: 2304.08818 section 3.1; layer content as in Stable Video Diffusion's code.
+A picture network sees frames folded into its batch, [B F, ...]. A plug-in names *sites* (layers of the picture network)
+and is called with each site's output; what it returns goes on in its place. It also says what it adds to the
+conditioning and which of all parameters train. Source: 2304.08818 section 3.1; layer content as in Stable Video
+Diffusion's code.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Site:
 
     Attributes:
         path: its name, "down_blocks.0.resnets.1".
-        kind: "resnet" (a residual block, [B F, C, H, W]), "convolution" (each of its two, the same), "block" (one transformer
-            block, [B F, H W, C]) or "transformer" (a whole spatial transformer, [B F, C, H, W]).
+        kind: "resnet" (a residual block, [B F, C, H, W]), "convolution" (each of its two, the same), "block" (one
+            transformer block, [B F, H W, C]) or "transformer" (a whole spatial transformer, [B F, C, H, W]).
         channels, heads: of its output, and of its attention (0 for a resnet).
     """
 
@@ -102,7 +103,8 @@ class Inflated(Protocol):
 
 
 class SiteHook:
-    """Called with a layer's output; an object rather than a closure, so that copies of the network point at themselves."""
+    """Called with a layer's output; an object rather than a closure, so that copies of the network point at
+    themselves."""
 
     def __init__(self, owner: Inflated, site: Site):
         self.owner, self.site = owner, site
@@ -170,7 +172,8 @@ class TemporalResBlock(nn.Module):
 
 
 class TemporalTransformerBlock(nn.Module):
-    """Frame positions, then feed-forward, attention over frames, cross-attention to the text, feed-forward; all residual.
+    """Frame positions, then feed-forward, attention over frames, cross-attention to the text, feed-forward; all
+    residual.
 
     Args:
         channels, heads: widths.

@@ -101,7 +101,8 @@ def test_gradient_flows_through_inference_mode():
 
 @pytest.mark.parametrize("network", ["unet3d", "transformer"])
 def test_guidance_of_a_network_under_inference_mode(network):
-    """What a caller makes within inference mode - the known values, the noise, the levels - cannot be saved for a backward pass."""
+    """What a caller makes within inference mode - the known values, the noise, the levels - cannot be saved for a
+    backward pass."""
     if network == "unet3d":
         net = UNet3DModel(**TOY)
     else:
@@ -160,10 +161,11 @@ def test_v10_super_resolution_gradient_is_the_finite_difference_and_vanishes():
 
 
 class D1:
-    """Spec 20: an 8-frame AR(1) process with rho = .95, frames 0-3 known, VDM's sampler of 256 steps, without sampling noise.
+    """Spec 20: an 8-frame AR(1) process with rho = .95, frames 0-3 known, VDM's sampler of 256 steps, without sampling
+    noise.
 
-    All of it is linear, so what one step of our own code does to every input (z, the known values, each draw) is its matrix,
-    and the joint covariance of (z, x^a) goes through it.
+    All of it is linear, so what one step of our own code does to every input (z, the known values, each draw) is its
+    matrix, and the joint covariance of (z, x^a) goes through it.
     """
 
     covariance = ar1(FRAMES)

@@ -1,7 +1,9 @@
-"""The contract of `Denoise`: lam is [B], or [B, F] for a noise level a frame, through every function from denoiser to denoiser.
+"""The contract of `Denoise`: lam is [B], or [B, F] for a noise level a frame, through every function from denoiser to
+denoiser.
 
-Each is told levels that differ by frame and must give, at each frame, what it gives where all frames have that frame's level. The
-levels are float64 on the CPU, and no device is ever given float64 (the meta device stands for one here: mixing it in is an error).
+Each is told levels that differ by frame and must give, at each frame, what it gives where all frames have that frame's
+level. The levels are float64 on the CPU, and no device is ever given float64 (the meta device stands for one here:
+mixing it in is an error).
 """
 
 import pytest

@@ -1,6 +1,8 @@
-"""Every sampler with every option against the papers' formulas on Gaussian data: the whole affine map, so mean and covariance too.
+"""Every sampler with every option against the papers' formulas on Gaussian data: the whole affine map, so mean and
+covariance too.
 
-The reference is written with alpha and sigma as the papers print them, on matrices; the samplers are ours, run on a basis (affine.py).
+The reference is written with alpha and sigma as the papers print them, on matrices; the samplers are ours, run on a
+basis (affine.py).
 """
 
 import math

@@ -243,7 +243,8 @@ def test_it_is_the_diffusion_transformer():
         weights |= named(f"{here}.mlp.0", f"{there}.ff.net.0.proj") | named(f"{here}.mlp.2", f"{there}.ff.net.2")
         weights |= named(f"{here}.modulation", f"{there}.norm1.linear")
     net = SpacetimeTransformer(
-        in_channels=4, out_channels=8, layers=2, width=64, heads=4, position="sincos", sample_size=8, qk_norm=False, num_classes=10
+        in_channels=4, out_channels=8, layers=2, width=64, heads=4, position="sincos", sample_size=8, qk_norm=False,
+        num_classes=10,
     ).double().eval()  # fmt: skip
     missing = net.load_state_dict(weights, strict=False)
     assert missing.missing_keys == ["position_table"] and not missing.unexpected_keys
