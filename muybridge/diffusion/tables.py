@@ -66,8 +66,9 @@ def spaced_indices(num_steps: int, table_size: int, spacing: str, steps_offset: 
     if spacing == "leading":
         indices = torch.arange(num_steps) * (table_size // num_steps) + steps_offset
         if int(indices[-1]) >= table_size:
+            last = f"index {int(indices[-1])} of a table of {table_size}"
             raise ValueError(
-                f"{num_steps} steps with leading spacing and offset {steps_offset} leave the table of {table_size}: take fewer"
+                f"{num_steps} steps of leading spacing, offset {steps_offset}, visit {last}: take fewer steps"
             )
         return indices.flip(0)
     if spacing == "linspace":
