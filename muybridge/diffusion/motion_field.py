@@ -25,8 +25,8 @@ def source_indices(size: int, delta: float, reference_size: int = REFERENCE_SIZE
     if delta == 0:
         return torch.arange(size)
     shift = torch.tensor((delta - 0.5) * size / reference_size, dtype=torch.float64).round()
-    place = (torch.arange(size) + int(shift)) % (2 * size)
-    return torch.where(place < size, place, 2 * size - 1 - place)
+    index = (torch.arange(size) + int(shift)) % (2 * size)
+    return torch.where(index < size, index, 2 * size - 1 - index)
 
 
 def move(z: Tensor, delta: tuple[float, float], reference_size: int = REFERENCE_SIZE) -> Tensor:

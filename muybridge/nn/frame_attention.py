@@ -28,15 +28,15 @@ def key_frames(mode: str, frames: int) -> Tensor | None:
     Raises:
         ValueError: an unknown mode.
     """
-    place = torch.arange(frames)
+    frame = torch.arange(frames)
     if mode == "own":
         return None
     if mode == "first":
         return torch.zeros(frames, 1, dtype=torch.long)
     if mode == "first_previous":
-        return torch.stack([torch.zeros_like(place), (place - 1).clamp(min=0)], 1)
+        return torch.stack([torch.zeros_like(frame), (frame - 1).clamp(min=0)], 1)
     if mode == "full":
-        return place.expand(frames, frames)
+        return frame.expand(frames, frames)
     raise ValueError(f"unknown frame attention {mode!r}; expected one of {', '.join(MODES)}")
 
 
@@ -85,12 +85,12 @@ class FrameAttention:
 
 
 class SharedText:
-    """An attention processor for cross-attention layers when all frames of a video are told the same text.
+    """An attention processor for cross-attention layers when all frames of a video have the same text.
 
     Keys and values are projected once a video in place of once a frame; the result is the same.
 
     Attributes:
-        frames: F; rows of the batch are told the text of their video's first frame.
+        frames: F; rows of the batch read the text of their video's first frame.
     """
 
     def __init__(self, frames: int = 1):
@@ -107,12 +107,12 @@ class SharedText:
     ) -> Tensor:
         if encoder_hidden_states is None or attention_mask is not None:
             raise ValueError("shared text is for cross-attention without a mask")
-        told = encoder_hidden_states[:: self.frames]
+        text = encoder_hidden_states[:: self.frames]  # [B, L, D], one a video
         if attn.norm_cross:
-            told = attn.norm_encoder_hidden_states(told)
+            text = attn.norm_encoder_hidden_states(text)
         query = attn.to_q(hidden_states)
-        query = query.reshape(len(told), -1, query.shape[-1])
-        return _attended(attn, query, attn.to_k(told), attn.to_v(told), hidden_states)
+        query = query.reshape(len(text), -1, query.shape[-1])  # [B, F N, C]
+        return _attended(attn, query, attn.to_k(text), attn.to_v(text), hidden_states)
 
 
 def _attended(attn: Attention, query: Tensor, key: Tensor, value: Tensor, hidden_states: Tensor) -> Tensor:

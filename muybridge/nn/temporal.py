@@ -201,10 +201,10 @@ class TemporalTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor | None, mask: Tensor | None = None) -> Tensor:
         """x [B, F, N, C], text [B, L, D], mask [F, F] True where a frame may look -> like x."""
-        batch, frames, places, channels = x.shape
+        batch, frames, positions, channels = x.shape
         index = get_timestep_embedding(torch.arange(frames, device=x.device), channels, True, 0)
         x = x + self.time_pos_embed(index.to(x.dtype))[:, None]
-        h = x.transpose(1, 2).reshape(batch * places, frames, channels)
+        h = x.transpose(1, 2).reshape(batch * positions, frames, channels)
         h = h + self.ff_in(self.norm_in(h))
         bias = None
         if mask is not None:
@@ -212,19 +212,19 @@ class TemporalTransformerBlock(nn.Module):
         h = h + self.attn1(self.norm1(h), attention_mask=bias)
         if self.text_channels:
             assert text is not None
-            # every place is told the same: all queries of a video in one call
-            told = self.attn2(self.norm2(h).reshape(batch, -1, channels), encoder_hidden_states=text)
-            h = h + told.reshape(h.shape)
+            # every position reads the same text: all queries of a video in one call
+            read = self.attn2(self.norm2(h).reshape(batch, -1, channels), encoder_hidden_states=text)
+            h = h + read.reshape(h.shape)
         h = h + self.ff(self.norm3(h))
-        return h.reshape(batch, places, frames, channels).transpose(1, 2)
+        return h.reshape(batch, positions, frames, channels).transpose(1, 2)
 
 
 def window_mask(frames: int, window: int, device: torch.device) -> Tensor | None:
     """[F, F], True where |i - j| < window; None for a window of 0 or one that reaches everywhere."""
     if window == 0 or window >= frames:
         return None
-    place = torch.arange(frames, device=device)
-    return (place[:, None] - place[None]).abs() < window
+    frame = torch.arange(frames, device=device)
+    return (frame[:, None] - frame[None]).abs() < window
 
 
 def spatial_sites(unet: nn.Module) -> Iterator[Site]:
