@@ -85,7 +85,7 @@ LAYERS_AND_NETWORKS = [
     ("DiT: sin-cos row and column swapped", "torch.cat([columns, rows], -1)", "torch.cat([rows, columns], -1)", DIT),
     ("DiT: along time at the next place", "None if angles is None else angles[::positions]", "None if angles is None else angles[:: positions + 1][: frames]", DIT),
     ("DiT: words for all frames", "return Words(self.tokens, self.allowed.repeat_interleave(positions, 1))", "return Words(self.tokens, self.allowed.any(1, keepdim=True))", DIT),
-    ("null word for no caption missing", "mask = torch.where(absent, first, mask)", "mask = torch.where(absent, mask, mask)", DIT),
+    ("a caption without words reads nothing", "mask = torch.where(absent, first, mask)", "mask = torch.where(absent, mask, mask)", DIT),
     ("dropped words still read", "mask = mask & ~dropped[..., None]", "mask = mask & mask", LAYERS + " test_unet3d"),
     ("sin-cos table: any shape of its area", "(rows, columns) != (side, side)", "rows * columns != side * side", "test_transformer"),
     ("patches over time: the first frame speaks", "if not bool((groups == groups[..., :1]).all()):", "if values.ndim == 0:", "test_transformer"),
