@@ -16,6 +16,9 @@ import torch
 from muybridge.models.unet3d import UNet3DModel
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.training.recipe import Recipe, TrainingConfig
+from tests.devices import pretend
+
+pretend.register()  # before the first backward pass of the process
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from muybridge.data.latents import read_table
+from muybridge.files import whole_file
 from muybridge.models.text.encoder import TextConfig, TextEncoder
 from muybridge.nn.text_conditioning import TextCondition
 
@@ -31,17 +33,26 @@ class CaptionEmbeddings:
         config: TextConfig,
         folder: Path,
         progress: Callable[[int, int], None] | None = None,
+        device: torch.device | str = "cpu",
     ):
         unique = sorted({NULL_CAPTION, *captions}, key=lambda c: (len(c), c))
         self._row = {caption: i for i, caption in enumerate(unique)}
         key = hashlib.sha256("\n".join([config.encoder, str(config.max_length), *unique]).encode()).hexdigest()[:20]
         self.path = folder / f"captions-{key}.safetensors"
-        if not self.path.exists():
-            self._build(unique, config, progress)
-        self._table = load_file(self.path)
+        table = read_table(self.path)
+        if table is None:
+            self._build(unique, config, progress, device)
+            table = load_file(self.path)
+        self._table = table
 
-    def _build(self, unique: list[str], config: TextConfig, progress: Callable[[int, int], None] | None) -> None:
-        encoder = TextEncoder(config)
+    def _build(
+        self,
+        unique: list[str],
+        config: TextConfig,
+        progress: Callable[[int, int], None] | None,
+        device: torch.device | str,
+    ) -> None:
+        encoder = TextEncoder(config, device)
         parts: dict[str, list[torch.Tensor]] = {"pooled": [], "tokens": [], "mask": []}
         for start in range(0, len(unique), BATCH):
             condition = encoder(unique[start : start + BATCH], allow_empty=True)
@@ -50,10 +61,8 @@ class CaptionEmbeddings:
             parts["mask"].append(condition.mask)
             if progress:
                 progress(min(start + BATCH, len(unique)), len(unique))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(".tmp")
-        save_file({name: torch.cat(values) for name, values in parts.items()}, unfinished)
-        unfinished.replace(self.path)
+        with whole_file(self.path) as unfinished:
+            save_file({name: torch.cat(values) for name, values in parts.items()}, unfinished)
 
     def __call__(self, captions: Sequence[str]) -> TextCondition:
         """Look up captions of the set, float32."""

@@ -21,6 +21,7 @@ from muybridge.errors import UserError, nearest
 from muybridge.models.plugins.video_ldm import PLUGINS
 from muybridge.nn.frame_attention import SharedText, put_on
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
+from muybridge.nn.passes import PassesCalls
 from muybridge.nn.temporal import Call, SiteHook, TemporalPlugin, spatial_sites
 
 
@@ -42,7 +43,7 @@ class EmbeddingHook:
         return output if call is None else self.owner.temporal.embed(output, call)
 
 
-class InflatedUNet(ModelMixin, ConfigMixin):
+class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
     """A picture U-Net with time.
 
     Args:
@@ -54,6 +55,8 @@ class InflatedUNet(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    #: what FSDP wraps: blocks of the picture network, and with them the temporal layers behind theirs
+    _no_split_modules = ["ResnetBlock2D", "BasicTransformerBlock", "TemporalResBlock", "TemporalTransformerBlock"]
 
     @register_to_config
     def __init__(self, image_config: dict[str, Any], temporal_config: dict[str, Any]):
@@ -75,7 +78,6 @@ class InflatedUNet(ModelMixin, ConfigMixin):
         self.temporal.prepare_image(self.image)
         self.shared_text = SharedText()
         put_on(self.image, self.shared_text)
-        self.call: Call | None = None
         for site in sites:
             self.image.get_submodule(site.path).register_forward_hook(SiteHook(self, site), with_kwargs=True)
         self.image.time_embedding.register_forward_hook(EmbeddingHook(self))
@@ -91,7 +93,7 @@ class InflatedUNet(ModelMixin, ConfigMixin):
         made.image = copy.deepcopy(unet) if copied else unet
         # parameters of the plug-in were allocated without values: build it again for real
         made._attach(temporal)
-        made.temporal.to(unet.dtype)
+        made.temporal.to(unet.device, unet.dtype)
         return made
 
     def to_image_model(self) -> UNet2DConditionModel:
@@ -105,7 +107,12 @@ class InflatedUNet(ModelMixin, ConfigMixin):
         return [(n, p) for n, p in self.named_parameters() if self.temporal.trainable(n)]
 
     def enable_gradient_checkpointing(self) -> None:
-        self.image.enable_gradient_checkpointing()
+        self.image.enable_gradient_checkpointing(self.checkpointed)
+
+    def _enter(self, call: Call | None) -> None:
+        super()._enter(call)
+        # frames that stand alone stay the picture network's to the last bit
+        self.shared_text.frames = call.frames if call is not None and call.one_text and not call.images_only else 1
 
     def forward(
         self,
@@ -133,19 +140,18 @@ class InflatedUNet(ModelMixin, ConfigMixin):
         batch, frames = sample.shape[0], sample.shape[2]
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
         text = encoder_hidden_states
-        # frames that stand alone stay the picture network's to the last bit
-        self.shared_text.frames = frames if text.ndim == 3 and not images_only else 1
+        call = Call(frames, images_only, text.ndim == 3, dict(conditions or {}))
         text = text.flatten(0, 1) if text.ndim == 4 else text.repeat_interleave(frames, 0)
         added = {k: v.repeat_interleave(frames, 0) for k, v in (added_cond_kwargs or {}).items()}
-        self.call = Call(frames, images_only, dict(conditions or {}))
-        self.temporal.begin(sample, self.call)
-        output = self.image(
-            frames_to_batch(sample),
-            timestep.repeat_interleave(frames, 0),
-            encoder_hidden_states=text,
-            added_cond_kwargs=added or None,
-            down_block_additional_residuals=down_block_additional_residuals,
-            mid_block_additional_residual=mid_block_additional_residual,
-        ).sample
+        with self.passing(call):
+            self.temporal.begin(sample, call)
+            output = self.image(
+                frames_to_batch(sample),
+                timestep.repeat_interleave(frames, 0),
+                encoder_hidden_states=text,
+                added_cond_kwargs=added or None,
+                down_block_additional_residuals=down_block_additional_residuals,
+                mid_block_additional_residual=mid_block_additional_residual,
+            ).sample
         out = batch_to_frames(output, batch)
         return InflatedOutput(sample=out) if return_dict else (out,)

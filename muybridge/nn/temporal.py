@@ -51,12 +51,14 @@ class Call:
     Attributes:
         frames: F.
         images_only: every frame stands alone: temporal layers pass their input on.
+        one_text: all frames are told the same words.
         conditions: of the plug-in, by name.
         prepared: what the plug-in made of them at the start of the pass.
     """
 
     frames: int
     images_only: bool = False
+    one_text: bool = True
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
     prepared: dict[str, Any] = field(default_factory=dict)
 
@@ -78,6 +80,9 @@ class TemporalPlugin(nn.Module):
 
     def prepare_image(self, image: nn.Module) -> None:
         """Change settings of the picture network that are not parameters, once, when it is built."""
+
+    def enter(self, call: Call | None) -> None:
+        """Set what lies on layers of the picture network for a pass; None sets it back."""
 
     def begin(self, z: Tensor, call: Call) -> None:
         """Look at the noisy input [B, C, F, H, W] and the conditions, before the pass."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -21,16 +21,31 @@ from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.samplers import SamplerState, sampler_named
 from muybridge.diffusion.schedule import alpha_of, sigma_of
-from muybridge.errors import UserError, nearest
+from muybridge.errors import UserError
 from muybridge.models.text.encoder import TextConfig, TextEncoder
 from muybridge.models.weights.opening import cast
 from muybridge.nn.frames import to_uint8
 from muybridge.nn.layout import suit_cpu
 from muybridge.nn.text_conditioning import TextCondition
-from muybridge.pipelines.settings import SamplingConfig
+from muybridge.pipelines.memory import check_fits
+from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 
-#: Values of a video that a network sees whole, and of one that is sampled in windows: what grows with it then is the video itself.
-MAX_VALUES, MAX_VALUES_IN_WINDOWS = 2**25, 2**29
+OnStep = Callable[[SamplerState], None]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def without_gradients(function: F) -> F:
+    """No graph is kept; and a caller's inference mode is left, whose tensors reconstruction guidance cannot go through."""
+    wrapped: F = torch.inference_mode(False)(torch.no_grad()(function))
+    return wrapped
+
+
+class Condition(Protocol):
+    """What a network is told, one row a video: a TextCondition, or a pipeline's own kind."""
+
+    def rows(self, which: slice) -> Any: ...
+
+    def to(self, device: Any) -> Any: ...
 
 
 @dataclass
@@ -38,8 +53,8 @@ class VideoOutput(BaseOutput):
     """Sampled videos.
 
     Attributes:
-        frames: uint8 [B, F, H, W, 3].
-        samples: float [B, C, F, H, W] in [-1, 1], before rounding.
+        frames: uint8 [B, F, H, W, 3]; empty where latents were asked for.
+        samples: float [B, C, F, H, W] in [-1, 1], before rounding; or latents.
     """
 
     frames: np.ndarray
@@ -50,14 +65,28 @@ class VideoPipeline(DiffusionPipeline):
     """Words to video with any network of this project: settings, prompts, guidance, and the run of a sampler.
 
     Subclasses register their parts and config (`text_encoder`, `text_max_length`, `sampling` among it) and say what differs
-    between pixels and latents. The text encoder is loaded at the first prompt and is not part of the saved folder.
+    between pixels and latents. The text encoder is loaded at the first prompt and is not part of the saved folder. Nothing of
+    a run is kept on the pipeline: what a network is told is closed over by the denoiser.
     """
+
+    #: whether its temporal layers can stand behind another picture model than their own
+    takes_picture_model = False
+    #: whether guidance's two branches may share a network call (their conditions are plain rows)
+    joins_branches = False
+    #: whether "" is a prompt (the null caption of Stable Diffusion's layout)
+    allow_empty = False
+    #: whether long videos go through the network in pieces, so that its memory does not follow their length
+    in_windows = False
+    #: whether frames can be told to the network as a condition, and context guidance makes sense
+    takes_known_frames = False
+    #: whether it draws from words alone, as `generate` does
+    draws_from_words = True
 
     def __init__(self) -> None:
         super().__init__()
         self._encoder: TextEncoder | None = None
         self._embedded: dict[str, TextCondition] = {}
-        #: LoRAs merged into the network, as a recipe records them
+        #: LoRAs merged into the network, as a record holds them
         self.loras: list[dict[str, Any]] = []
         #: the picture model that stands in for the one the temporal layers were trained behind
         self.swapped = ""
@@ -65,7 +94,7 @@ class VideoPipeline(DiffusionPipeline):
         self.precision = "fp32"
 
     def use_lora(self, file: str | Path, scale: float = 1.0) -> dict[str, Any]:
-        """Merge an image LoRA into the network; what was merged is recorded in recipes.
+        """Merge an image LoRA into the network; what was merged is recorded with each video.
 
         Raises:
             UserError: a model without a picture network, or a LoRA that does not fit.
@@ -88,57 +117,31 @@ class VideoPipeline(DiffusionPipeline):
                 suit_cpu(part)
         return self
 
-    #: whether its temporal layers can stand behind another picture model than their own
-    takes_picture_model = False
-    #: whether guidance's two branches may share a network call (their conditions are plain rows)
-    joins_branches = False
-    #: whether "" is a prompt (the null caption of Stable Diffusion's layout)
-    allow_empty = False
-    #: whether long videos go through the network in pieces, so that its memory does not follow their length
-    in_windows = False
-    #: whether frames can be told to the network as a condition, and context guidance makes sense
-    takes_known_frames = False
-
     def settings(self, **overrides: Any) -> SamplingConfig:
         """The model's settings with some replaced; None leaves one as it is.
 
         Raises:
-            UserError: an unknown name, or a value out of range.
+            UserError: an unknown name, a value out of range, one that the sampler or this model does not read, or a video that
+                is too large for this machine.
         """
-        known = [f.name for f in fields(SamplingConfig)]
-        for name in overrides:
-            if name not in known:
-                raise UserError(f"unknown sampling setting {name!r}; {nearest(name, known)}")
-        given = {k: v for k, v in overrides.items() if v is not None}
-        made = SamplingConfig(**{**self.config.sampling, **given})
+        made = sampling_settings(self.config.sampling, overrides)
         if made.context_scale != 1 and not self.takes_known_frames:
             raise UserError(f"context_scale {made.context_scale:g}: this model takes no known frames; leave it at 1")
-        most = MAX_VALUES_IN_WINDOWS if self.in_windows else MAX_VALUES
-        if made.num_frames * made.height * made.width * 3 > most:
-            raise UserError(
-                f"{made.num_frames} frames of {made.height}x{made.width} are too large"
-                + (
-                    "; take fewer or smaller frames"
-                    if self.in_windows
-                    else " for one pass; sample fewer or smaller frames and use `extend` for length"
-                )
-            )
+        check_fits(self, made)
         return made
 
-    @torch.inference_mode(
-        False
-    )  # a caller's would make embeddings and levels that reconstruction guidance cannot go through
-    @torch.no_grad()
+    @without_gradients
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,
         seed: int | Sequence[int] = 0,
         *,
+        negative_prompt: str = "",
         batch_size: int = 1,
         known: Known | None = None,
         measurements: Sequence[Measurement] = (),
         guidance: Scale | None = None,
-        on_step: Callable[[SamplerState], None] | None = None,
+        on_step: OnStep | None = None,
         output: str = "pixels",
         **overrides: Any,
     ) -> VideoOutput:
@@ -148,6 +151,7 @@ class VideoPipeline(DiffusionPipeline):
             prompt: a caption or several; None samples without text.
             seed: one seed for each video, or one number: video i then has seed + i. A video depends on its own seed and
                 prompt alone, not on the batch it is in.
+            negative_prompt: what the videos shall not show: the caption of guidance's other branch.
             batch_size: videos a network call; 1 is the same bit for bit whatever else is sampled. Above 1 the order of additions
                 differs, by about 1e-5 at the end of a run; strong reconstruction guidance (w_r = 4 on half of the frames)
                 amplifies that to 1e-2.
@@ -166,47 +170,109 @@ class VideoPipeline(DiffusionPipeline):
         """
         settings = self.settings(**overrides)
         prompts = [prompt] if isinstance(prompt, str) or prompt is None else list(prompt)
-        seeds = [seed + i for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
-        if len(seeds) != len(prompts):
-            raise UserError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed each, or a single one")
+        condition = self.condition(prompts, settings)
+        null = self.null(condition, negative_prompt)
+        return self.draw(
+            condition, null, seeds_of(seed, len(prompts)), settings,
+            batch_size=batch_size, known=known, measurements=measurements, guidance=guidance, on_step=on_step, output=output,
+        )  # fmt: skip
+
+    def draw(
+        self,
+        condition: Any,
+        null: Any,
+        seeds: Sequence[int],
+        settings: SamplingConfig,
+        *,
+        batch_size: int = 1,
+        known: Known | None = None,
+        measurements: Sequence[Measurement] = (),
+        guidance: Scale | None = None,
+        on_step: OnStep | None = None,
+        output: str = "pixels",
+    ) -> VideoOutput:
+        """Sample one video a row of a condition; arguments as for a call.
+
+        Args:
+            condition, null: what the network is told, and what guidance's other branch is told; None without text.
+        """
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, got {batch_size}")
-        condition = self.condition(prompts, settings)
+        if output not in ("pixels", "latents"):
+            raise UserError(f"output: expected pixels or latents, got {output!r}")
+        scale = settings.guidance_scale if guidance is None else guidance
+        known = None if known is None else _moved(known, self.device)
         parts = []
-        for start in range(0, len(prompts), batch_size):
+        for start in range(0, len(seeds), batch_size):
             rows = slice(start, start + batch_size)
-            part_known = known if known is None or known.value.shape[0] == 1 else _rows(known, rows)
-            part = None if condition is None else condition.rows(rows)
-            scale = settings.guidance_scale if guidance is None else guidance
-            parts.append(self._sample(part, seeds[rows], settings, scale, part_known, measurements, on_step))
-        samples = torch.cat(parts)
+            part, other = (None if c is None else c.rows(rows) for c in (condition, null))
+            given = known if known is None or known.value.shape[0] == 1 else _rows(known, rows)
+            denoise = self.denoiser(part, other, settings, scale)
+            noise = Noise(seeds[rows], self.device)
+            parts.append(self._sample(denoise, noise, settings, given, measurements, on_step))
+        return self.finished(torch.cat(parts), output)
+
+    def finished(self, samples: Tensor, output: str = "pixels") -> VideoOutput:
+        """What was sampled, decoded.
+
+        Raises:
+            UserError: it is not finite.
+        """
+        if not bool(torch.isfinite(samples).all()):
+            raise UserError(
+                "sampling ended in values that are not finite; take precision fp32, less guidance, or another sampler "
+                "(a model whose weights are damaged does this too)"
+            )
         if output == "latents":
             return VideoOutput(frames=np.zeros((0, 0, 0, 0, 3), np.uint8), samples=samples)
-        samples = self.to_pixels(samples)
-        return VideoOutput(frames=to_uint8(samples), samples=samples)
+        pixels = self.to_pixels(samples)
+        return VideoOutput(frames=to_uint8(pixels), samples=pixels)
 
-    def denoiser(self, text: TextCondition | None, settings: SamplingConfig, scale: Scale) -> Denoise:
-        """Close network, caption and guidance over into denoise(z, lam) -> x_hat, not yet thresholded."""
-        kind = self.prediction_type
+    def closed(self, condition: Any, **how: Any) -> Denoise:
+        """Close the network and a condition over into denoise(z, lam) -> x_hat, in the network's own precision.
+
+        Args:
+            how: further arguments of `predict`.
+        """
         dtype = next(self.network.parameters()).dtype
+        condition = None if condition is None else condition.to(self.device)
 
-        def branch(condition: TextCondition | None) -> Denoise:
-            def denoise(z: Tensor, lam: Tensor) -> Tensor:
-                return to_x(self.predict(z.to(dtype), lam, condition).to(z.dtype), z, lam, kind)
+        def denoise(z: Tensor, lam: Tensor) -> Tensor:
+            output = self.predict(z.to(dtype), lam, condition, **how).to(z.dtype)
+            return to_x(output, z, lam, self.prediction_type)
 
-            return denoise
+        return denoise
 
-        if text is None:
-            return branch(self.null_text(None))
-        text = text.to(self.device)
-        null = self.null_text(text)
+    def denoiser(self, condition: Any, null: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
+        """The guided denoiser of a condition, not yet thresholded."""
+        if condition is None:
+            return self.closed(null)
         if not settings.guided_throughout:
             scale = within(scale, *self._guided_levels(settings))
-        both = branch(type(text).stack([text, null])) if self.joins_branches else None
-        return classifier_free(branch(text), branch(null), scale, settings.guidance_rescale, kind, both)
+        both = self.closed(type(condition).stack([condition, null])) if self.joins_branches else None
+        branches = self.closed(condition), self.closed(null)
+        return classifier_free(*branches, scale, settings.guidance_rescale, self.prediction_type, both)
+
+    def run(
+        self,
+        denoise: Denoise,
+        z: Tensor,
+        lams: Tensor,
+        settings: SamplingConfig,
+        noise: Noise | None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Walk a sampler from z along levels to the end; the one loop in which all videos are drawn."""
+        denoise = thresholded(denoise, settings.threshold)
+        sampler = sampler_named(settings.sampler)
+        for state in sampler(denoise, z, lams, noise, **settings.sampler_options()):
+            if on_step:
+                on_step(state)
+        result: Tensor = state.z
+        return result
 
     def _guided_levels(self, settings: SamplingConfig) -> tuple[float, float]:
-        """The log-SNR between which guidance acts: of steps whose share of the run lies from guidance_start to before guidance_end."""
+        """The log-SNR between which guidance acts: of steps from guidance_start to before guidance_end, shares of the run."""
         steps = settings.num_inference_steps
         first, behind = (math.ceil(share * steps - 1e-9) for share in (settings.guidance_start, settings.guidance_end))
         lams = self.levels(steps, settings.sampler)
@@ -215,8 +281,8 @@ class VideoPipeline(DiffusionPipeline):
 
     # --- what differs between pixels and latents ------------------------------------------------------------------
 
-    def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> TextCondition | None:
-        """What every network call of a run is told, one row a video."""
+    def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> Any:
+        """What every network call of a run is told, one row a video; None for a model or a call without text."""
         return self._embed(prompts)
 
     def condition_on_video(self, prompt: str | None, video: Tensor, settings: SamplingConfig) -> Any:
@@ -228,17 +294,26 @@ class VideoPipeline(DiffusionPipeline):
         """What the network predicts: "epsilon", "sample" or "v_prediction"."""
         raise NotImplementedError
 
-    def predict(self, z: Tensor, lam: Tensor, text: Any) -> Tensor:
+    def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
         """The network's own output at log-SNR lam [B]."""
         raise NotImplementedError
 
-    def null_text(self, text: Any) -> Any:
-        """The condition of guidance's unconditional branch; for None, that of a call without prompts."""
+    def null(self, condition: Any, negative_prompt: str = "") -> Any:
+        """The condition of guidance's unconditional branch; for None, that of a call without prompts.
+
+        Raises:
+            UserError: a negative prompt for a model that takes none.
+        """
         raise NotImplementedError
 
     def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
         """Log-SNR [steps + 1] from noisy to clean, as this sampler walks; float64 on the CPU."""
         raise NotImplementedError
+
+    @property
+    def multiple(self) -> int:
+        """Sides of its videos, in pixels, are multiples of this."""
+        return 8
 
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
         """[C, F, H, W] of what is sampled."""
@@ -249,41 +324,30 @@ class VideoPipeline(DiffusionPipeline):
         return samples
 
     def to_samples(self, pixels: Tensor) -> Tensor:
-        """[B, 3, F, H, W] in [-1, 1] -> what is sampled."""
-        return pixels
+        """[B, 3, F, H, W] in [-1, 1] -> what is sampled, on the pipeline's device."""
+        return pixels.to(self.device)
 
     # ----------------------------------------------------------------------------------------------------------------
 
     def _sample(
         self,
-        text: TextCondition | None,
-        seeds: Sequence[int],
+        denoise: Denoise,
+        noise: Noise,
         settings: SamplingConfig,
-        scale: Scale,
         known: Known | None,
         measurements: Sequence[Measurement],
-        on_step: Callable[[SamplerState], None] | None,
+        on_step: OnStep | None,
     ) -> Tensor:
-        noise = Noise(seeds, self.device)
         lams = self.levels(settings.num_inference_steps, settings.sampler)
-        denoise = self.denoiser(text, settings, scale)
         if known is not None or measurements:
             denoise = reconstruction_guidance(denoise, known, measurements, noise)
-        denoise = thresholded(denoise, settings.threshold)
         z = noise(self.sample_shape(settings), "start")
         if known is not None:
             start = alpha_of(lams[0]) * known.value + sigma_of(lams[0]) * z
             z = torch.where(known.mask, start.to(z), z)
-        sampler = sampler_named(settings.sampler)
-        accepted = inspect.signature(sampler).parameters
-        options = {n: getattr(settings, n) for n in ("eta", "gamma", "corrector") if n in accepted}
-        for state in sampler(denoise, z, lams, noise, **options):
-            if on_step:
-                on_step(state)
-        if known is None:
-            return state.z
-        # DDIM on a table that keeps a little noise at its end leaves it in what is known, too
-        return torch.where(known.mask, known.value.to(state.z), state.z)
+        out = self.run(denoise, z, lams, settings, noise, on_step)
+        # known entries come back as they were, also where the last level is not quite clean
+        return out if known is None else torch.where(known.mask, known.value.to(out), out)
 
     def _embed(self, prompts: Sequence[str | None]) -> TextCondition | None:
         if self.config.text_encoder is None or all(p is None for p in prompts):
@@ -300,6 +364,29 @@ class VideoPipeline(DiffusionPipeline):
         return TextCondition.stack([self._embedded[c] for c in captions])
 
 
+def seeds_of(seed: int | Sequence[int], count: int) -> list[int]:
+    """A seed for each of `count` videos: those given, or seed, seed + 1, ...
+
+    Raises:
+        UserError: another number of seeds than of videos.
+    """
+    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != count:
+        raise UserError(f"{count} prompts but {len(seeds)} seeds: give one seed each, or a single one")
+    return seeds
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keywords of a call: (fields of SamplingConfig, arguments of `VideoPipeline.draw`)."""
+    drawing = inspect.signature(VideoPipeline.draw).parameters
+    overrides = {name: value for name, value in options.items() if name not in drawing}
+    return overrides, {name: value for name, value in options.items() if name in drawing}
+
+
 def _rows(known: Known, rows: slice) -> Known:
     mask = known.mask if known.mask.shape[0] == 1 else known.mask[rows]
     return Known(known.value[rows], mask, known.weight, known.replace)
+
+
+def _moved(known: Known, device: torch.device) -> Known:
+    return Known(known.value.to(device), known.mask.to(device), known.weight, known.replace)

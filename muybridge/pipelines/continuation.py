@@ -5,7 +5,6 @@ Source: 2204.03458 section 3.1: block-autoregressive extension and temporal inte
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,10 @@ from torch import Tensor
 
 from muybridge.diffusion.conditioning import Known, frame_mask
 from muybridge.diffusion.noise import derive_seed
-from muybridge.diffusion.samplers import SamplerState
 from muybridge.errors import UserError
 from muybridge.nn.frames import from_uint8, to_uint8
-from muybridge.pipelines.base import VideoPipeline
-
-METHODS = ("reconstruction", "replacement")
-#: Fresh noise at every step lets known and new frames agree; VDM samples its extensions this way.
-CONTINUATION_SAMPLER = "ancestral"
+from muybridge.pipelines.base import OnStep, VideoPipeline
+from muybridge.pipelines.methods import CONTINUATION_SAMPLER, METHODS
 
 
 def at_model_size(pipeline: VideoPipeline, frames: np.ndarray) -> np.ndarray:
@@ -41,7 +36,7 @@ def extend_video(
     context_frames: int | None = None,
     method: str = "reconstruction",
     weight: float = 4.0,
-    on_step: Callable[[SamplerState], None] | None = None,
+    on_step: OnStep | None = None,
     **overrides: Any,
 ) -> np.ndarray:
     """Append frames, one block after another, each knowing the last frames before it.
@@ -81,7 +76,7 @@ def extend_video(
             on_step,
             overrides,
         )
-        video = torch.cat([video, out[:, :, context:]], 2)
+        video = torch.cat([video, out[:, :, context:].to(video)], 2)
     new = to_uint8(video)[0, len(frames) : len(frames) + add_frames]
     return np.concatenate([frames, new])
 
@@ -94,7 +89,7 @@ def interpolate_video(
     seed: int = 0,
     method: str = "reconstruction",
     weight: float = 4.0,
-    on_step: Callable[[SamplerState], None] | None = None,
+    on_step: OnStep | None = None,
     **overrides: Any,
 ) -> np.ndarray:
     """Put frames between the given ones, doubling the rate as often as needed.
@@ -129,7 +124,7 @@ def _double(
     seed: int,
     method: str,
     weight: float,
-    on_step: Callable[[SamplerState], None] | None,
+    on_step: OnStep | None,
     overrides: dict[str, Any],
 ) -> np.ndarray:
     block = pipeline.settings(**overrides).num_frames
@@ -155,7 +150,7 @@ def _double(
             overrides,
         )
         between = slice(2 * (start - first), 2 * part.shape[1] - 1)
-        out[:, 2 * start : 2 * (first + part.shape[1]) - 1] = filled[0, :, between]
+        out[:, 2 * start : 2 * (first + part.shape[1]) - 1] = filled[0, :, between].to(out)
         start = first + part.shape[1] - 1
     out[:, ::2] = source
     return to_uint8(out[None])[0]
@@ -169,7 +164,7 @@ def _fill(
     seed: int,
     method: str,
     weight: float,
-    on_step: Callable[[SamplerState], None] | None,
+    on_step: OnStep | None,
     overrides: dict[str, Any],
 ) -> Tensor:
     if method not in METHODS:

@@ -23,7 +23,7 @@ from muybridge.models.weights.compact import read_weights
 from muybridge.models.weights.opening import open_network
 from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.nn.text_conditioning import TextCondition
-from muybridge.pipelines.base import VideoOutput
+from muybridge.pipelines.base import VideoOutput, seeds_of, split_options, without_gradients
 from muybridge.pipelines.latents import LatentPipeline
 from muybridge.pipelines.settings import SamplingConfig
 
@@ -74,7 +74,6 @@ class InflatedPipeline(LatentPipeline):
     ):
         super().__init__(network, vae, scheduler, text_encoder, text_max_length, sampling)
         self.register_to_config(image=image)
-        self._given: dict[str, Tensor] = {}
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32, picture: str = "") -> Self:
@@ -107,44 +106,44 @@ class InflatedPipeline(LatentPipeline):
     def takes_known_frames(self) -> bool:  # type: ignore[override]
         return getattr(self.network.temporal, "context", None) is not None
 
-    @torch.no_grad()
+    @without_gradients
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,
         seed: int | Sequence[int] = 0,
         *,
         given: Mapping[str, Tensor] | None = None,
+        negative_prompt: str = "",
         **options: Any,
     ) -> VideoOutput:
-        """Sample one video a prompt; see TextToVideoPipeline.
+        """Sample one video a prompt; see VideoPipeline.
 
         Args:
             given: conditions of the plug-in, one row a video: "known" and "known_mask" for context frames, scalars.
         """
-        self._given = dict(given or {})
-        try:
-            return super().__call__(prompt, seed, **options)
-        finally:
-            self._given = {}
+        overrides, options = split_options(options)
+        settings = self.settings(**overrides)
+        prompts = [prompt] if isinstance(prompt, str) or prompt is None else list(prompt)
+        condition = self.condition(prompts, settings)
+        condition = replace(condition, tensors={**condition.tensors, **(given or {})})
+        null = self.null(condition, negative_prompt)
+        return self.draw(condition, null, seeds_of(seed, len(prompts)), settings, **options)
 
-    def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> Any:
-        text = self._embed(["" if p is None else p for p in prompts])
-        assert text is not None
-        tensors = {"fps": torch.full((len(prompts),), settings.fps)}
-        return VideoCondition(text, {**tensors, **self._given})
+    def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> VideoCondition:
+        text = super().condition(prompts, settings)
+        return VideoCondition(text, {"fps": torch.full((len(prompts),), settings.fps)})
 
-    def predict(self, z: Tensor, lam: Tensor, text: Any) -> Tensor:
-        index = self.table.index_of(lam).to(z.device, torch.float32)
-        tensors = {k: v.to(z) if v.is_floating_point() else v for k, v in text.tensors.items()}
-        out: Tensor = self.network(z, index, text.text.tokens.to(z), conditions=tensors).sample
+    def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
+        tensors = {k: v.to(z) if v.is_floating_point() else v for k, v in condition.tensors.items()}
+        out: Tensor = self.network(z, self.index_of(lam, z), condition.text.tokens.to(z), conditions=tensors).sample
         return out
 
-    def null_text(self, text: Any) -> Any:
-        return replace(text, text=super().null_text(text.text))
+    def null(self, condition: Any, negative_prompt: str = "") -> Any:
+        return replace(condition, text=super().null(condition.text, negative_prompt))
 
-    def denoiser(self, text: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
-        guided = super().denoiser(text, settings, scale)
-        if settings.context_scale == 1.0 or "known" not in text.tensors:
+    def denoiser(self, condition: Any, null: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
+        guided = super().denoiser(condition, null, settings, scale)
+        if settings.context_scale == 1.0 or "known" not in condition.tensors:
             return guided
-        bare = super().denoiser(text.without_context(), settings, scale)
+        bare = super().denoiser(condition.without_context(), null.without_context(), settings, scale)
         return lambda z, lam: guide(guided(z, lam), bare(z, lam), settings.context_scale)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from muybridge.diffusion.guidance import thresholded
-from muybridge.diffusion.samplers import SamplerState, invert_ddim, sample_ddim
-from muybridge.nn.frames import to_uint8
-from muybridge.pipelines.base import VideoOutput, VideoPipeline
-
-OnStep = Callable[[SamplerState], None]
+from muybridge.diffusion.samplers import invert_ddim
+from muybridge.pipelines.base import OnStep, VideoOutput, VideoPipeline, without_gradients
+from muybridge.pipelines.settings import only_with
 
 
-@torch.no_grad()
+@without_gradients
 def invert(
     pipeline: VideoPipeline, samples: Tensor, iterations: int = 5, on_step: OnStep | None = None, **overrides: Any
 ) -> Tensor:
@@ -27,27 +22,30 @@ def invert(
 
     Args:
         samples: [1, C, F, h, w] in the model's own space.
-        iterations: fixed-point iterations a step; 1 is the usual approximate inversion.
+        iterations: fixed-point iterations a step, at least 1, which is the usual approximate inversion.
     """
     settings = pipeline.settings(num_frames=samples.shape[2], **overrides)
-    denoise = pipeline.denoiser(pipeline.condition([""], settings), settings, 1.0)
+    denoise = pipeline.closed(pipeline.condition([""], settings))
     lams = pipeline.levels(settings.num_inference_steps).flip(0)
-    for state in invert_ddim(denoise, samples, lams, iterations):
+    for state in invert_ddim(denoise, samples.to(pipeline.device), lams, iterations):
         if on_step:
             on_step(state)
     return state.z
 
 
-@torch.no_grad()
+@without_gradients
 def sample_from(
-    pipeline: VideoPipeline, start: Tensor, prompt: str, on_step: OnStep | None = None, **overrides: Any
+    pipeline: VideoPipeline,
+    start: Tensor,
+    prompt: str,
+    negative_prompt: str = "",
+    on_step: OnStep | None = None,
+    **overrides: Any,
 ) -> VideoOutput:
     """DDIM from given noise [1, C, F, h, w] under words."""
-    settings = pipeline.settings(num_frames=start.shape[2], **overrides)
-    denoise = pipeline.denoiser(pipeline.condition([prompt], settings), settings, settings.guidance_scale)
+    given = only_with("ddim", {**overrides, "num_frames": start.shape[2]}, "a video's own noise")
+    settings = pipeline.settings(**given)
+    condition = pipeline.condition([prompt], settings)
+    denoise = pipeline.denoiser(condition, pipeline.null(condition, negative_prompt), settings, settings.guidance_scale)
     lams = pipeline.levels(settings.num_inference_steps)
-    for state in sample_ddim(thresholded(denoise, settings.threshold), start, lams):
-        if on_step:
-            on_step(state)
-    pixels = pipeline.to_pixels(state.z)
-    return VideoOutput(frames=to_uint8(pixels), samples=pixels)
+    return pipeline.finished(pipeline.run(denoise, start.to(pipeline.device), lams, settings, None, on_step))

@@ -5,7 +5,7 @@ One frame is an image model: `LatentPipeline.from_folder` opens any Stable Diffu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,7 +47,47 @@ def predict_frames(
     return batch_to_frames(out, batch)
 
 
-class LatentPipeline(VideoPipeline):
+class LatentSpacePipeline(VideoPipeline):
+    """Base of all that sample in the latent space of a picture autoencoder; subclasses register network and vae.
+
+    Attributes:
+        space: the latent space.
+        table: the noise table of a diffusers scheduler's config.
+    """
+
+    def __init__(self, vae: AutoencoderKL, scheduler: Mapping[str, Any]):
+        super().__init__()
+        self.space = LatentSpace(vae)
+        self.table = DiscreteSchedule.from_config(scheduler)
+
+    @property
+    def prediction_type(self) -> str:
+        return str(self.config.scheduler.get("prediction_type", "epsilon"))
+
+    @property
+    def multiple(self) -> int:
+        network: Any = getattr(self.network, "image", self.network)
+        levels = len(getattr(network.config, "block_out_channels", (0,)))
+        return int(self.space.shrink * 2 ** (levels - 1))
+
+    def index_of(self, lam: Tensor, z: Tensor) -> Tensor:
+        """The table's index of log-SNR lam [B], as a picture U-Net is told it, where z lies."""
+        return self.table.index_of(lam).to(z.device, torch.float32)
+
+    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
+        return self.table.inference_levels(steps, sampler)
+
+    def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
+        return self.space.shape(settings.num_frames, settings.height, settings.width)
+
+    def to_pixels(self, samples: Tensor) -> Tensor:
+        return self.space.decode(samples)
+
+    def to_samples(self, pixels: Tensor) -> Tensor:
+        return self.space.encode(pixels)[0]
+
+
+class LatentPipeline(LatentSpacePipeline):
     """Words to pictures or videos through a latent space.
 
     All tokens of a caption are attended to, padding too, and no caption is the empty caption, as in Stable Diffusion.
@@ -61,8 +101,6 @@ class LatentPipeline(VideoPipeline):
 
     allow_empty = True
     joins_branches = True
-    #: the caption of guidance's other branch: what the video shall not show
-    negative_prompt = ""
 
     def __init__(
         self,
@@ -73,7 +111,7 @@ class LatentPipeline(VideoPipeline):
         text_max_length: int = 16,
         sampling: dict[str, Any] | None = None,
     ):
-        super().__init__()
+        super().__init__(vae, scheduler)
         self.register_modules(network=network, vae=vae)
         self.register_to_config(
             scheduler=dict(scheduler),
@@ -81,35 +119,21 @@ class LatentPipeline(VideoPipeline):
             text_max_length=text_max_length,
             sampling=dict(sampling or {}),
         )
-        self.space = LatentSpace(vae)
-        self.table = DiscreteSchedule.from_config(scheduler)
 
-    @property
-    def prediction_type(self) -> str:
-        return str(self.config.scheduler.get("prediction_type", "epsilon"))
+    def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> Any:
+        return self.words(["" if p is None else p for p in prompts])
 
-    def predict(self, z: Tensor, lam: Tensor, text: TextCondition | None) -> Tensor:
+    def words(self, captions: Sequence[str]) -> TextCondition:
+        """Embedded captions, "" among them."""
+        text = self._embed(captions)
         assert text is not None
-        index = self.table.index_of(lam).to(z.device, torch.float32)
-        return predict_frames(self.network, z, index, text.tokens.to(z))
+        return text
 
-    def null_text(self, text: TextCondition | None) -> TextCondition:
-        empty = self._embed([self.negative_prompt])
-        assert empty is not None
-        rows = 1 if text is None else len(text.pooled)
-        return TextCondition.stack([empty] * rows).to(self.device)
+    def predict(self, z: Tensor, lam: Tensor, condition: TextCondition) -> Tensor:
+        return predict_frames(self.network, z, self.index_of(lam, z), condition.tokens.to(z))
 
-    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
-        return self.table.inference_levels(steps, sampler)
-
-    def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
-        return self.space.shape(settings.num_frames, settings.height, settings.width)
-
-    def to_pixels(self, samples: Tensor) -> Tensor:
-        return self.space.decode(samples)
-
-    def to_samples(self, pixels: Tensor) -> Tensor:
-        return self.space.encode(pixels.to(self.device))[0]
+    def null(self, condition: Any, negative_prompt: str = "") -> Any:
+        return self.words([negative_prompt] * len(condition.pooled))
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
@@ -120,8 +144,12 @@ class LatentPipeline(VideoPipeline):
         network = open_network(UNet2DConditionModel, folder / "unet", dtype)
         scheduler = read_mapping(folder / "scheduler" / "scheduler_config.json")
         ours = settings_of(folder) or _foreign(folder, network, space)
-        settings = {k: v for k, v in scheduler.items() if not k.startswith("_") or k == "_class_name"}
-        return cls(network, space.vae, settings, **ours)
+        return cls(network, space.vae, table_settings(scheduler), **ours)
+
+
+def table_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's config without its version: noise table, prediction type, and the class, which has a spacing of its own."""
+    return {"prediction_type": "epsilon"} | {k: v for k, v in config.items() if k != "_diffusers_version"}
 
 
 def _foreign(folder: Path, network: Any, space: LatentSpace) -> dict[str, Any]:

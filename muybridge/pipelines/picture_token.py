@@ -7,6 +7,7 @@ from torch import Tensor
 
 from muybridge.errors import UserError
 from muybridge.models.text.scorers import ImageTextScorer
+from muybridge.nn.text_conditioning import TextCondition
 
 
 def context_of(scorer: ImageTextScorer, first_frame: Tensor, width: int) -> Tensor:
@@ -20,6 +21,15 @@ def context_of(scorer: ImageTextScorer, first_frame: Tensor, width: int) -> Tens
         raise UserError(
             f"the scorer's embeddings have {embedded.shape[1]} values, the network's attention takes {width}"
         )
-    # unit rows have tiny entries: bring them to unit variance, as token embeddings are
+    return as_token(embedded, width)
+
+
+def as_token(embedded: Tensor, width: int) -> Tensor:
+    """Unit rows [B, D] as tokens [B, 1, width], at unit variance as token embeddings are; narrower ones are filled with zeros."""
     scaled = embedded * embedded.shape[1] ** 0.5
     return torch.nn.functional.pad(scaled, (0, width - scaled.shape[1]))[:, None]
+
+
+def only_token(token: Tensor) -> TextCondition:
+    """A picture's token [B, 1, D] where a network expects a caption."""
+    return TextCondition(token[:, 0], token, torch.ones(token.shape[:2], dtype=torch.bool, device=token.device))

@@ -61,12 +61,16 @@ class TextToVideoPipeline(VideoPipeline):
     def prediction_type(self) -> str:
         return str(self.network.config.prediction_type)
 
-    def predict(self, z: Tensor, lam: Tensor, text: TextCondition | None) -> Tensor:
-        output: Tensor = self.network(z, lam, text=text)
+    def predict(self, z: Tensor, lam: Tensor, condition: TextCondition | None) -> Tensor:
+        output: Tensor = self.network(z, lam.float(), text=condition)
         return output
 
-    def null_text(self, text: TextCondition | None) -> TextCondition | None:
-        return None if text is None else text.null()
+    def null(self, condition: TextCondition | None, negative_prompt: str = "") -> TextCondition | None:
+        if negative_prompt and condition is not None:
+            negative = self._embed([negative_prompt])
+            assert negative is not None
+            return TextCondition.stack([negative] * len(condition.pooled))
+        return None if condition is None else condition.null()
 
     def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
         lams = level_grid(schedule_from_name(self.config.schedule, self.config.schedule_options), steps)

@@ -2,70 +2,117 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
-from muybridge.diffusion.samplers import SAMPLERS
+from muybridge.configuration import Settings, new_names, setting
 from muybridge.errors import UserError, nearest
 
 MAX_STEPS = 1000
+#: Which settings each sampler reads beside the common ones, by its name in diffusion.samplers.SAMPLERS.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "ddim": ("eta",),
+    "ancestral": ("gamma", "corrector_step_size", "resample_steps"),
+    "dpmpp_2m": (),
+    "dpmpp_2m_sde": (),
+    "distilled": (),
+}
+#: Settings that only some samplers read.
+OF_SAMPLERS = tuple(name for names in READ_BY.values() for name in names)
+#: What the sampler's own functions call them.
+ARGUMENTS = {"corrector_step_size": "corrector"}
+THRESHOLDS = ("static", "dynamic", "none")
 
 
 @dataclass(frozen=True)
-class SamplingConfig:
-    """How a video is drawn from a model; a model's own defaults lie in its folder.
+class SamplingConfig(Settings):
+    """How a video is drawn from a model; a model's own defaults lie in its folder."""
 
-    Attributes:
-        num_frames, height, width: of the video.
-        fps: frames a second it is shown at.
-        num_inference_steps: network evaluations (twice that with guidance).
-        sampler: a name of diffusion.samplers.SAMPLERS.
-        guidance_scale: g; 1 is no guidance.
-        guidance_start, guidance_end: shares of the run between which guidance acts; outside, the network is called once a step.
-        guidance_rescale: phi of 2305.08891; 0 is off.
-        context_scale: s of context guidance, f + s (f(known frames) - f), for models that take known frames; 1 is none and calls the
-            network half as often. Source: 2304.08818 eq. 6.
-        eta: stochasticity of DDIM.
-        gamma: variance of the ancestral sampler, 0 lower to 1 upper bound.
-        corrector: Langevin step size of the ancestral sampler, 0 is off.
-        threshold: "static", "dynamic" or "none".
-    """
+    renamed: ClassVar[Mapping[str, str]] = {"corrector": "corrector_step_size"}
 
-    num_frames: int = 16
-    height: int = 64
-    width: int = 64
-    fps: float = 8.0
-    num_inference_steps: int = 32
-    sampler: str = "ddim"
-    guidance_scale: float = 2.0
-    guidance_start: float = 0.0
-    guidance_end: float = 1.0
-    guidance_rescale: float = 0.0
-    context_scale: float = 1.0
-    eta: float = 0.0
-    gamma: float = 0.3
-    corrector: float = 0.0
-    threshold: str = "static"
+    num_frames: int = setting(16, "frames of the video", low=1)
+    height: int = setting(64, "pixels", low=1)
+    width: int = setting(64, "pixels", low=1)
+    fps: float = setting(8.0, "frames a second that the file is shown at", above=0, high=240)
+    num_inference_steps: int = setting(32, "sampling steps", low=1, high=MAX_STEPS, flag="steps")
+    sampler: str = setting("ddim", "how noise becomes a video", choices=tuple(READ_BY))
+    guidance_scale: float = setting(2.0, "1 is off; higher follows the words more", low=0, high=100)
+    guidance_start: float = setting(0.0, "share of the run before which nothing is guided", low=0, below=1)
+    guidance_end: float = setting(
+        1.0, "share of the run from which on nothing is guided: those steps cost less", above=0, high=1
+    )
+    guidance_rescale: float = setting(
+        0.0,
+        "how far the guided estimate's spread is pulled back to the unguided one's (phi of 2305.08891)",
+        low=0,
+        high=1,
+    )
+    context_scale: float = setting(
+        1.0, "higher follows the given frames more; 1 is off and takes half the network calls", low=0, high=100
+    )
+    eta: float = setting(0.0, "noise that ddim adds: 0 none, 1 as much as ancestral sampling", low=0, high=1)
+    gamma: float = setting(0.3, "variance of ancestral steps, from the lower bound (0) to the upper (1)", low=0, high=1)
+    corrector_step_size: float = setting(
+        0.0, "a Langevin step of this size after each ancestral step; 0 is off", low=0, high=1
+    )
+    resample_steps: int = setting(
+        1, "passes of each ancestral step with its noise put back between them (RePaint)", low=1, high=100
+    )
+    threshold: str = setting("static", "how the estimate is clipped (pixels); none for latents", choices=THRESHOLDS)
 
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise UserError(f"unknown sampler {self.sampler!r}; {nearest(self.sampler, SAMPLERS)}")
-        if not 1 <= self.num_inference_steps <= MAX_STEPS:
-            raise UserError(f"steps must be in 1..{MAX_STEPS}, got {self.num_inference_steps}")
-        if min(self.num_frames, self.height, self.width) < 1:
+        super().__post_init__()
+        if not self.guidance_start < self.guidance_end:
             raise UserError(
-                f"a video needs at least 1 frame and 1x1 pixels, got {self.num_frames} frames of {self.height}x{self.width}"
-            )
-        if not 0 < self.fps <= 240:
-            raise UserError(f"fps must be above 0 and at most 240, got {self.fps}")
-        if not 0 <= self.guidance_scale <= 100:
-            raise UserError(f"guidance_scale must be in 0..100, got {self.guidance_scale}")
-        if not 0 <= self.context_scale <= 100:
-            raise UserError(f"context_scale must be in 0..100, got {self.context_scale}")
-        if not 0 <= self.guidance_start < self.guidance_end <= 1:
-            raise UserError(
-                f"guidance acts from a smaller to a larger share of the run within 0..1, got {self.guidance_start} to {self.guidance_end}"
+                "guidance acts from a smaller to a larger share of the run within 0..1, got "
+                f"guidance_start {self.guidance_start:g} to guidance_end {self.guidance_end:g}"
             )
 
     @property
     def guided_throughout(self) -> bool:
         return (self.guidance_start, self.guidance_end) == (0.0, 1.0)
+
+    def sampler_options(self) -> dict[str, Any]:
+        """The arguments of the sampler's function."""
+        return {ARGUMENTS.get(name, name): getattr(self, name) for name in READ_BY[self.sampler]}
+
+
+DEFAULTS = {known.name: known.default for known in fields(SamplingConfig)}
+
+
+def sampling_settings(own: Mapping[str, Any], given: Mapping[str, Any]) -> SamplingConfig:
+    """A model's own settings with some replaced; None leaves one as it is.
+
+    Raises:
+        UserError: an unknown name, a value out of range, or one that the sampler does not read.
+    """
+    own = {name: value for name, value in new_names(SamplingConfig, own).items() if name in DEFAULTS}
+    chosen = {name: value for name, value in new_names(SamplingConfig, given).items() if value is not None}
+    for name in chosen:
+        if name not in DEFAULTS:
+            raise UserError(f"unknown sampling setting {name!r}; {nearest(name, DEFAULTS)}")
+    made = SamplingConfig(**{**own, **chosen})
+    for name in OF_SAMPLERS:
+        if name in chosen and chosen[name] != DEFAULTS[name] and name not in READ_BY[made.sampler]:
+            readers = ", ".join(sampler for sampler, read in READ_BY.items() if name in read)
+            raise UserError(f"{name} {chosen[name]:g}: the sampler {made.sampler} does not read it; {readers} does")
+    return made
+
+
+def recorded_settings(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a video's record, without those that its sampler never read (older records hold them all)."""
+    values = new_names(SamplingConfig, sampling)
+    read = READ_BY.get(str(values.get("sampler")), OF_SAMPLERS)
+    return {name: value for name, value in values.items() if name not in OF_SAMPLERS or name in read}
+
+
+def only_with(sampler: str, given: Mapping[str, Any], what: str, also: Iterable[str] = ()) -> dict[str, Any]:
+    """Settings for something that always walks by one sampler.
+
+    Raises:
+        UserError: another sampler was asked for.
+    """
+    if given.get("sampler") not in (None, sampler, *also):
+        raise UserError(f"sampler {given['sampler']!r}: {what} always samples with {sampler}; leave the sampler out")
+    return {**given, "sampler": sampler}

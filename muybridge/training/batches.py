@@ -18,6 +18,7 @@ from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch
 from muybridge.nn.frames import from_uint8
 from muybridge.nn.text_conditioning import TextCondition
+from muybridge.training.feed import to_device
 
 
 class BatchMaker:
@@ -74,6 +75,7 @@ class BatchMaker:
         return int(self._order(epoch)[position])
 
     def __call__(self, step: int, places: Sequence[int], device: torch.device | str = "cpu") -> TrainingBatch:
+        """The clips at some places of a step's global batch; safe to call from several threads."""
         if self.latents is not None:
             video, captions = self._latents(step, places)
         else:
@@ -81,21 +83,21 @@ class BatchMaker:
         scalars = {}
         if self.latents is not None:
             rows = [self.index_of(step, place) for place in places]
-            scalars = {n: getattr(self.latents, n)[rows].to(device) for n in ("fps", "motion_bucket")}
-        null = None if self.embeddings is None else self.embeddings([NULL_CAPTION]).to(device)
-        return TrainingBatch(
-            video.to(device),
-            self._embed(captions, device),
+            scalars = {n: getattr(self.latents, n)[rows] for n in ("fps", "motion_bucket")}
+        made = TrainingBatch(
+            video,
+            self._embed(captions),
             self.images_per_video,
             places,
             self.total,
             self.seed,
             step,
-            null,
+            None if self.embeddings is None else self.embeddings([NULL_CAPTION]),
             scalars,
-            self._beside(step, places, 1).to(device) if self.pixels == "first" else None,
-            self._beside(step, places).to(device) if self.pixels == "all" else None,
+            self._beside(step, places, 1) if self.pixels == "first" else None,
+            self._beside(step, places) if self.pixels == "all" else None,
         )
+        return to_device(made, device)
 
     def _beside(self, step: int, places: Sequence[int], count: int | None = None) -> Tensor:
         """Pixels of each clip's (first) frames as its latents stand, [B, 3, F or count, H, W]."""
@@ -139,12 +141,12 @@ class BatchMaker:
             captions.append(words)
         return from_uint8(np.stack(rows)), captions
 
-    def _embed(self, captions: list[list[str]], device: torch.device | str) -> TextCondition | None:
+    def _embed(self, captions: list[list[str]]) -> TextCondition | None:
         if self.embeddings is None:
             return None
         flat = self.embeddings([c for row in captions for c in row])
         shape = (len(captions), len(captions[0]))
-        return TextCondition(*(t.unflatten(0, shape) for t in (flat.pooled, flat.tokens, flat.mask))).to(device)
+        return TextCondition(*(t.unflatten(0, shape) for t in (flat.pooled, flat.tokens, flat.mask)))
 
 
 class HeldOutClips:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -21,8 +25,10 @@ from torch.distributed.checkpoint.state_dict import (
 from muybridge.errors import UserError
 from muybridge.files import write_json
 from muybridge.training.ema import EMA
+from muybridge.training.processes import main_decides
 
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
 class CheckpointFolder:
@@ -37,40 +43,99 @@ class CheckpointFolder:
         self.folder, self.keep = folder, keep
 
     def steps(self) -> list[int]:
-        """Steps with a whole checkpoint, ascending."""
+        """Steps with a finished checkpoint, ascending."""
         found = [p for p in self.folder.glob("step-*") if (p / "state.json").is_file()]
-        return sorted(int(p.name.removeprefix("step-")) for p in found)
+        return sorted(int(n) for n in (p.name.removeprefix("step-") for p in found) if n.isdecimal())
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
+    def newest(self, say: Callable[[str], None] = lambda text: None) -> int:
+        """The last step whose checkpoint is as it was written, 0 where there is none yet; damaged ones are told and passed over.
+
+        Raises:
+            UserError: all of them are damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            problem = self.damage(step)
+            if not problem:
+                return step
+            say(f"{self.path(step)} is damaged ({problem}): passed over")
+        if steps:
+            raise UserError(f"{self.folder}: no checkpoint there is whole; remove them to start anew")
+        return 0
+
+    def damage(self, step: int) -> str:
+        """What of a finished checkpoint is not as it was written, in words; "" if nothing."""
+        folder = self.path(step)
+        try:
+            written = json.loads((folder / "state.json").read_text(encoding="utf-8")).get("files", {})
+        except (OSError, ValueError, AttributeError):
+            return "state.json cannot be read"
+        for name in FILES:
+            file, expected = folder / name, written.get(name)
+            if not file.is_file():
+                return f"{name} is missing"
+            if expected is None:  # of a version that wrote no digests
+                continue
+            if file.stat().st_size != expected["bytes"]:
+                return f"{name} has {file.stat().st_size} bytes, not {expected['bytes']}"
+            if _digest(file) != expected["sha256"]:
+                return f"{name} is not what was written"
+        return ""
+
     def save(
         self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA, state: dict[str, Any], main: bool
     ) -> None:
-        """Write the checkpoint after `step` steps. Every process calls it; the main one writes."""
+        """Write the checkpoint after `step` steps. Every process calls it; the main one writes.
+
+        Raises:
+            UserError: weights that are not finite, or a place that cannot be written; the last checkpoint stays.
+        """
         weights: dict[str, Any] = get_model_state_dict(model, options=FULL)
         moments: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FULL)
         averaged = {name: _whole(value) for name, value in ema.shadow.items()}
-        if not main:
-            return
+        main_decides(lambda: self._write(step, weights, moments, averaged, state), main)
+
+    def _write(
+        self,
+        step: int,
+        weights: dict[str, Any],
+        moments: dict[str, Any],
+        averaged: dict[str, Tensor],
+        state: dict[str, Any],
+    ) -> None:
+        last = max(self.steps(), default=0)
+        flat = {f"{n}|{k}": torch.as_tensor(v) for n, values in moments["state"].items() for k, v in values.items()}
+        tables = dict(zip(FILES, (_packed(weights), _packed(averaged), _packed(flat)), strict=True))
+        for table in tables.values():
+            broken = next((n for n, t in table.items() if t.is_floating_point() and not bool(t.isfinite().all())), None)
+            if broken is not None:
+                raise UserError(
+                    f"after step {step} {broken.partition('|')[0]} is not finite; no checkpoint was written, the last whole one "
+                    f"is step {last}. Lower training.learning_rate and run the same command again"
+                )
         target, unfinished = self.path(step), self.folder / f"unfinished-{step:08d}"
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
         try:
-            save_file(_packed(weights), unfinished / "model.safetensors")
-            save_file(_packed(averaged), unfinished / "ema.safetensors")
-            flat = {f"{n}|{k}": torch.as_tensor(v) for n, values in moments["state"].items() for k, v in values.items()}
-            save_file(_packed(flat), unfinished / "optimizer.safetensors")
-            write_json(unfinished / "state.json", {**state, "step": step})
-        except OSError as error:
+            unfinished.mkdir(parents=True)
+            for name, table in tables.items():
+                save_file(table, unfinished / name)
+                _flush(unfinished / name)
+            files = {n: {"bytes": (unfinished / n).stat().st_size, "sha256": _digest(unfinished / n)} for n in FILES}
+            write_json(unfinished / "state.json", {**state, "step": step, "files": files})
+            if target.exists():
+                shutil.rmtree(target)
+            unfinished.rename(target)
+            _flush(self.folder)
+        except (OSError, SafetensorError, UserError) as error:  # safetensors has an error of its own for a full disk
             shutil.rmtree(unfinished, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or error
             raise UserError(
-                f"the checkpoint of step {step} could not be written to {self.folder} ({error.strerror or error}); "
-                f"the last whole one is step {max(self.steps(), default=0)}. Free some space and run the same command again"
+                f"the checkpoint of step {step} could not be written to {self.folder} ({reason}); "
+                f"the last whole one is step {last}. Free some space and run the same command again"
             ) from error
-        if target.exists():
-            shutil.rmtree(target)
-        unfinished.rename(target)
         for old in self.steps()[: -self.keep]:
             shutil.rmtree(self.path(old))
 
@@ -92,6 +157,11 @@ class CheckpointFolder:
             _assign(shadow, averaged[name])
         return dict(json.loads((folder / "state.json").read_text()))
 
+    def weights(self, step: int) -> dict[str, Tensor]:
+        """The network's weights of a step, the averaged ones where there are any."""
+        folder = self.path(step)
+        return load_file(folder / "model.safetensors") | load_file(folder / "ema.safetensors")
+
 
 def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -108,3 +178,19 @@ def _assign(target: Tensor, value: Tensor) -> None:
 
         value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)  # type: ignore[attr-defined]
     target.copy_(value)
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Onto the disk, so that a power cut leaves no name without its bytes."""
+    if path.is_dir() and os.name != "posix":  # elsewhere folders cannot be opened
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from torch import nn
 
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
 from muybridge.files import check_replaceable, whole_folder
+from muybridge.learning.contract import System
 from muybridge.models.weights.compact import pack_file
 from muybridge.models.weights.opening import cast
 from muybridge.training.checkpoint import CheckpointFolder
@@ -32,19 +35,25 @@ def export_run(run: Path, target: Path, half: bool = True, packed: bool = False)
     if not path.is_file():
         raise UserError(f"{run}: no run there (recipe.json is missing)")
     recipe = from_mapping(Recipe, json.loads(path.read_text()), str(path))
-    steps = CheckpointFolder(run / "checkpoints").steps()
-    if not steps:
+    checkpoints = CheckpointFolder(run / "checkpoints")
+    step = checkpoints.newest()
+    if not step:
         raise UserError(f"{run}: no whole checkpoint yet")
     check_replaceable(target, ("*",), "a model", is_model)
     system = make_system(recipe)
     model = system.build()
-    folder = CheckpointFolder(run / "checkpoints").path(steps[-1])
-    weights = load_file(folder / "model.safetensors") | load_file(folder / "ema.safetensors")
-    model.load_state_dict(weights)
+    model.load_state_dict(checkpoints.weights(step))
     if half:
         cast(model, torch.float16)
+    return save_model(system, model, target, recipe.sampling, packed)
+
+
+def save_model(
+    system: System, model: nn.Module, target: Path, sampling: Mapping[str, Any], packed: bool = False
+) -> Path:
+    """Write a system's model folder whole: beside, then renamed."""
     with whole_folder(target, ("*",), "a model", is_model) as unfinished:
-        system.save(model, unfinished, recipe.sampling)
+        system.save(model, unfinished, sampling)
         for path in unfinished.rglob("*.safetensors"):
             path.chmod(0o644)  # safetensors writes for the owner alone
             if packed:

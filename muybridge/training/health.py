@@ -11,6 +11,8 @@ from torch import nn
 from muybridge.errors import UserError
 from muybridge.evaluation.motion import mean_frame_difference
 
+#: Steps in a row that float16 may skip for too large a gradient: its loss scale halves at each.
+OVERFLOWS = 30
 #: Checks in a row without gradient before a layer is called dead.
 PATIENCE = 3
 
@@ -21,20 +23,38 @@ class Health:
     def __init__(self) -> None:
         self._silent: dict[str, int] = {}
         self._told: set[str] = set()
+        self._overflows = 0
 
-    def check_loss(self, loss: float, step: int, checkpoint: int) -> None:
-        """Stop on NaN or infinity, before it reaches a checkpoint."""
-        if not math.isfinite(loss):
-            raise UserError(
-                f"step {step}: the loss is {loss}. Nothing after step {checkpoint} was saved. Usual causes: too large a "
-                "learning rate, half precision without loss scaling, or broken clips; lower training.learning_rate and "
-                "run the same command again"
-            )
+    def check_step(self, loss: float, norm: float, step: int, checkpoint: int, scaled: bool = False) -> None:
+        """Stop on a loss or a gradient that is NaN or infinite, before the optimizer takes it.
+
+        Args:
+            loss, norm: of the step, the same on every process.
+            step: counted from 0.
+            checkpoint: the last step that was saved.
+            scaled: the loss is scaled for float16, where the scaler skips steps of infinite gradient until its scale fits.
+
+        Raises:
+            UserError: one of them is not finite.
+        """
+        infinite = not math.isfinite(norm)
+        self._overflows = self._overflows + 1 if infinite else 0
+        if math.isfinite(loss) and (not infinite or (scaled and self._overflows <= OVERFLOWS)):
+            return
+        what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
+        raise UserError(
+            f"step {step}: {what}. Nothing after step {checkpoint} was saved, and no weight has seen it. Usual causes: too "
+            "large a learning rate, half precision without loss scaling, or broken clips; lower training.learning_rate and "
+            "run the same command again"
+        )
 
     def check_gradients(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> list[str]:
         """Warn of trainable tensors whose gradient has been exactly zero or absent for several checks."""
         for name, parameter in parameters:
-            dead = parameter.grad is None or not bool(parameter.grad.any())
+            gradient = parameter.grad
+            if gradient is not None and hasattr(gradient, "full_tensor"):  # sharded: no process sees all of it
+                gradient = gradient.full_tensor()
+            dead = gradient is None or not bool(gradient.any())
             self._silent[name] = self._silent.get(name, 0) + 1 if dead else 0
         dead_names = [n for n, count in self._silent.items() if count >= PATIENCE and n not in self._told]
         self._told.update(dead_names)

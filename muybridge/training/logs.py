@@ -46,6 +46,12 @@ class RunLog:
         if not self.quiet:
             self.console.print(text, style=style, highlight=False)
 
+    def warn(self, step: int, warnings: list[str]) -> None:
+        """Say and record what looks wrong."""
+        for text in warnings:
+            self.say(f"warning, step {step}: {text}", style="bold yellow")
+            self.write(step, warning=text)
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()

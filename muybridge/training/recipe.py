@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ class TrainingConfig:
         validate_every, validation_clips: steps between held-out losses, and clips in each.
         sample_every, sample_prompts: steps between sample strips (0 for none), and what they show.
         threads: CPU threads (0 leaves torch's choice).
+        workers: threads that make batches while steps compute; results do not depend on them. 0 makes each when it is needed.
+        sharded: spread weights, gradients, optimizer and average over the processes (FSDP2) instead of a copy in each.
         start_from: a model (bundled name or folder; for an autoencoder its part, as "emoji-image/vae") whose weights a new run
             starts from; "" starts fresh.
     """
@@ -64,13 +67,12 @@ class TrainingConfig:
     sample_every: int = 500
     sample_prompts: tuple[str, ...] = ()
     threads: int = 0
+    workers: int = 2
+    sharded: bool = False
     start_from: str = ""
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "log_every")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise UserError(f"training.{name} must be at least 1, got {getattr(self, name)}")
+        self._check_numbers()
         if self.batch_size % self.accumulation:
             raise UserError(
                 f"training.batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}"
@@ -81,10 +83,24 @@ class TrainingConfig:
             raise UserError(f"training.optimizer: unknown {self.optimizer!r}; {nearest(self.optimizer, OPTIMIZERS)}")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise UserError(f"training.precision: unknown {self.precision!r}; Known: fp32, bf16, fp16")
+        if self.sharded and (self.optimizer == "muon" or self.precision == "fp16"):
+            raise UserError("training.sharded: takes optimizer adamw and precision fp32 or bf16")
+
+    def _check_numbers(self) -> None:
+        least = dict.fromkeys(("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints"), 1)
+        least |= dict.fromkeys(("log_every", "validate_every", "validation_clips"), 1)
+        least |= dict.fromkeys(
+            ("warmup_steps", "clip_norm", "weight_decay", "eps", "sample_every", "threads", "workers"), 0
+        )
+        for name, low in least.items():
+            if not low <= getattr(self, name) < math.inf:  # NaN is neither
+                raise UserError(f"training.{name} must be at least {low}, got {getattr(self, name)}")
         if not 0 < self.learning_rate < 1:
             raise UserError(f"training.learning_rate must be in (0, 1), got {self.learning_rate}")
         if not 0 <= self.ema < 1:
             raise UserError(f"training.ema must be in [0, 1), got {self.ema}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"training.betas must be two numbers in [0, 1), got {list(self.betas)}")
 
 
 @dataclass(frozen=True)
@@ -147,7 +163,7 @@ def load_recipe(path: str | Path) -> Recipe:
 def lasting_part(key: str, value: Any) -> Any:
     """What of a recipe's section must not change between resumes: everything but bookkeeping."""
     free = {"steps", "log_every", "validate_every", "validation_clips", "sample_every", "sample_prompts"}
-    free |= {"checkpoint_every", "keep_checkpoints", "threads"}
+    free |= {"checkpoint_every", "keep_checkpoints", "threads", "workers", "sharded"}
     if key == "training" and isinstance(value, dict):
         value = {k: v for k, v in value.items() if k not in free or (k == "steps" and value.get("decay") == "cosine")}
     if key == "sampling":

@@ -63,7 +63,9 @@ def run_data(
     embeddings = None
     if recipe.text is not None:
         with first_with_bar("embedding captions") as tell:
-            embeddings = CaptionEmbeddings(source.captions() + held_out.captions(), recipe.text, cache, tell)
+            embeddings = CaptionEmbeddings(
+                source.captions() + held_out.captions(), recipe.text, cache, tell, accelerator.device
+            )
 
     space = getattr(system, "space", None)
 
@@ -72,7 +74,7 @@ def run_data(
             return None
         space.vae.to(accelerator.device)
         with first_with_bar("encoding clips") as tell:
-            return ClipLatents(clips, space, cache, tell)
+            return ClipLatents(clips, space, cache, tell, config.workers)
 
     latents, unseen = encoded(source), encoded(held_out)
     images = int(getattr(system, "images_per_video", 0))

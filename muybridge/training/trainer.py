@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import math
-import signal
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
-from muybridge.data.video_io import write_strip
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
-from muybridge.files import check_replaceable, write_json
-from muybridge.learning.contract import Losses
+from muybridge.learning.contract import TrainingBatch
 from muybridge.library.parts import load_network_weights
+from muybridge.nn.devices import AUTO
 from muybridge.nn.layout import SLOW_BF16, emulates_bf16, keep_freed_memory, suit_cpu
-from muybridge.training.bands import by_band
-from muybridge.training.checkpoint import CheckpointFolder
+from muybridge.training.checkpoint import FULL, CheckpointFolder
 from muybridge.training.ema import EMA
+from muybridge.training.export import save_model
+from muybridge.training.feed import Feed
 from muybridge.training.health import Health
 from muybridge.training.logs import RunLog
+from muybridge.training.looking import Samples, Validation
 from muybridge.training.optimizers import make_optimizer
-from muybridge.training.recipe import Recipe, lasting_part, make_system
+from muybridge.training.processes import StopRequest, described, from_main, main_decides, make_accelerator, shard
+from muybridge.training.recipe import Recipe, make_system
 from muybridge.training.run_data import run_data
-
-#: Held-out clips a system may show in its previews.
-PREVIEWED = 6
+from muybridge.training.run_folder import claim, locked
 
 
 class Trainer:
@@ -42,27 +42,37 @@ class Trainer:
         recipe: what to train.
         folder: of the run: checkpoints/, log.jsonl, samples/, and model/ at the end.
         cache: for caption embeddings; beside the run unless given.
+        device: "auto" takes the machine's accelerator, else its CPU.
 
     Raises:
         UserError: settings that cannot run, or a folder that holds another recipe's run.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, console: Console | None = None, cache: Path | None = None):
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        console: Console | None = None,
+        cache: Path | None = None,
+        device: str = AUTO,
+    ):
         self.recipe, self.config, self.folder = recipe, recipe.training, folder
         self.console = console or Console()
         self.cache = cache or folder / "cache"
         keep_freed_memory()
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
-        if self.config.precision == "fp16" and not torch.accelerator.is_available():
-            raise UserError("training.precision: fp16 needs a GPU; use fp32 (or bf16 where the CPU has it)")
-        if self.config.precision == "bf16" and not torch.accelerator.is_available() and emulates_bf16():
-            self.console.print(f"warning: {SLOW_BF16}", style="bold yellow")
-        precision = {"fp32": "no"}.get(self.config.precision, self.config.precision)
-        self.accelerator = Accelerator(mixed_precision=precision)
-        self.main = self.accelerator.is_main_process
         self.system = make_system(recipe)
-        self.stopping = False
+        unused = bool(getattr(self.system, "find_unused_parameters", False))
+        self.accelerator = make_accelerator(self.config.precision, device, unused)
+        self.main = self.accelerator.is_main_process
+        if self.config.sharded and self.accelerator.num_processes == 1:
+            raise UserError(
+                "training.sharded: there is one process, so nothing to share the weights with; see docs/training.md"
+            )
+        if self.config.precision == "bf16" and self.accelerator.device.type == "cpu" and emulates_bf16():
+            self.console.print(f"warning: {SLOW_BF16}", style="bold yellow")
+        self.health, self.last_saved, self.stop = Health(), 0, StopRequest()
 
     # --- setting up -------------------------------------------------------------------------------------------------
 
@@ -77,106 +87,138 @@ class Trainer:
         self.share = config.batch_size // shares
         data = run_data(self.recipe, self.system, accelerator, self.cache, self.console, limit)
         self.batches, self.held_out, self.data_motion = data.batches, data.held_out, data.motion
+        self.feed = Feed(self._batch, config.workers, accelerator.device, config.steps * config.accumulation)
+        model = self._build()
+        self.counts = count_parameters(model)
+        model.to(accelerator.device)
+        if config.sharded:
+            shard(model, accelerator)
+        adamw: dict[str, Any] = dict(weight_decay=config.weight_decay, eps=config.eps)
+        betas = (config.betas[0], config.betas[1])
+        optimizer = make_optimizer(config.optimizer, model, lr=config.learning_rate, betas=betas, **adamw)
+        # a sharded network is its own wrapper: only autocast is put around it
+        self.model = accelerator.prepare_model(model, evaluation_mode=config.sharded)
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
+        bare = accelerator.unwrap_model(self.model)
+        self.ema = EMA(((n, p) for n, p in bare.named_parameters() if p.requires_grad), config.ema)
+        self.checkpoints = CheckpointFolder(self.folder / "checkpoints", config.keep_checkpoints)
+        self.validate = Validation(self.system, self.held_out, accelerator, self.share)
+        self.sample = Samples(self.recipe, self.system, self.held_out, accelerator, self.folder / "samples")
 
+    def _build(self) -> nn.Module:
+        """The network with its first weights, what trains of it marked, laid out for where it runs."""
         torch.manual_seed(derive_seed(self.recipe.seed, "init"))
         model = self.system.build()
-        if config.start_from:
-            load_network_weights(model, config.start_from)
-        if config.gradient_checkpointing:
+        if self.config.start_from:
+            load_network_weights(model, self.config.start_from)
+        if self.config.gradient_checkpointing:
             model.enable_gradient_checkpointing()  # type: ignore[operator]
         trainable = {name for name, _ in self.system.trainable(model)}
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trainable)
-        self.counts = count_parameters(model)
-        if self.accelerator.device.type == "cpu":
+        if self.accelerator.device.type == "cpu" and not self.config.sharded:
             suit_cpu(model, only_trainable=True)
-        optimizer = make_optimizer(
-            config.optimizer,
-            model,
-            lr=config.learning_rate,
-            betas=(config.betas[0], config.betas[1]),
-            weight_decay=config.weight_decay,
-            eps=config.eps,
-        )
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        bare = accelerator.unwrap_model(self.model)
-        self.ema = EMA(((n, p) for n, p in bare.named_parameters() if p.requires_grad), config.ema)
-        self.checkpoints = CheckpointFolder(self.folder / "checkpoints", config.keep_checkpoints)
+        return model
 
-    def _claim_folder(self) -> None:
-        """Refuse to continue a run that was started with another recipe."""
-        if not self.main:
-            return
-        path = self.folder / "recipe.json"
-        if not path.exists():  # a new run starts in a folder of its own: nothing that lies there is written over
-            check_replaceable(self.folder, ("cache/*",), "a run")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        mine = self.recipe.as_dict()
-        if path.exists():
-            theirs = json.loads(path.read_text())
-            changed = sorted(k for k in mine if lasting_part(k, mine[k]) != lasting_part(k, theirs.get(k)))
-            if changed and self.checkpoints.steps():
-                raise UserError(
-                    f"{self.folder} holds a run with another recipe (different: {', '.join(changed)}); "
-                    "give another --output, or restore the recipe to go on"
-                )
-        write_json(path, mine)
+    def _batch(self, number: int) -> TrainingBatch:
+        """This process' share of the number'th forward pass of the run."""
+        step, turn = divmod(number, self.config.accumulation)
+        first = (turn * self.accelerator.num_processes + self.accelerator.process_index) * self.share
+        return self.batches(step, range(first, first + self.share))
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def run(self, until: int | None = None) -> Path:
-        """Train to the recipe's last step (or to `until`); returns the folder of the finished model."""
+        """Train to the recipe's last step (or to `until`); returns the folder of the finished model.
+
+        Raises:
+            KeyboardInterrupt: a signal asked for a stop; the step was finished and saved.
+            UserError: what was wrong.
+        """
+        finish = self.config.steps if until is None else until
+        if finish < 1:
+            raise UserError(f"training must go to step 1 at least, got {finish}")
         self.prepare()
-        self._claim_folder()
-        self.accelerator.wait_for_everyone()
-        done = self.checkpoints.steps()
-        start = done[-1] if done else 0
-        if start:
-            self.checkpoints.load(start, self.model, self.optimizer, self.ema)
-        self.log = RunLog(self.folder, start, self.console, quiet=not self.main)
-        self.log.say(f"{self.counts['total']:,} parameters, {self.counts['trainable']:,} of them train")
-        self.log.say(f"going on from step {start}" if start else f"starting in {self.folder}")
-        health, last_saved, finish = Health(), start, until or self.config.steps
-        before = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        with self._own_folder():
+            start = self._resume()
+            self.log = RunLog(self.folder, start, self.console, quiet=not self.main)
+            self.log.say(f"{self.counts['total']:,} parameters, {self.counts['trainable']:,} of them train")
+            self.log.say(described(self.accelerator, self.config.sharded))
+            self.log.say(f"going on from step {start}" if start else f"starting in {self.folder}")
+            try:
+                with StopRequest(self.console.print) as self.stop, self._progress(start, finish) as bar:
+                    for step in range(start, finish):
+                        self._train_and_look(step, finish, bar)
+            finally:
+                self.feed.close()
+                self.log.close()
+            return self.export(self.folder / "model") if finish == self.config.steps else self.folder
+
+    @contextmanager
+    def _own_folder(self) -> Iterator[None]:
+        """Refuse a folder of another run, or one that is in use; the main process holds it within the block."""
+        with ExitStack() as stack:
+
+            def take() -> None:
+                stack.enter_context(locked(self.folder))
+                claim(self.folder, self.recipe, self.checkpoints)
+
+            main_decides(take, self.main)
+            yield
+
+    def _resume(self) -> int:
+        """Load the newest whole checkpoint; returns its step, 0 where there is none."""
+        found = [0]
+        main_decides(lambda: found.append(self.checkpoints.newest(self.console.print)), self.main)
+        self.last_saved = from_main(found[-1])
+        if self.last_saved:
+            self.checkpoints.load(self.last_saved, self.model, self.optimizer, self.ema)
+        return self.last_saved
+
+    @contextmanager
+    def _progress(self, start: int, finish: int) -> Iterator[Progress]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        try:
-            with Progress(
-                *columns, console=self.console, disable=not self.main or not self.console.is_terminal
-            ) as progress:
-                task = progress.add_task(self.recipe.name, total=finish, completed=start)
-                for step in range(start, finish):
-                    began = time.perf_counter()
-                    loss, norm = self.step(step)
-                    health.check_loss(loss, step, last_saved)
-                    reached = step + 1
-                    progress.update(task, completed=reached, description=f"loss {loss:.4f}")
-                    if reached % self.config.log_every == 0:
-                        seconds = time.perf_counter() - began
-                        self.log.write(reached, loss=loss, gradient_norm=norm, seconds_per_step=seconds)
-                    if reached % (10 * self.config.log_every) == 0:
-                        named = ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
-                        self._warn(health.check_gradients(named), reached)
-                    self.optimizer.zero_grad()
-                    if reached % self.config.validate_every == 0 or reached == finish:
-                        self._validate(reached)
-                    if self.config.sample_every and (reached % self.config.sample_every == 0 or reached == finish):
-                        self._warn(health.check_motion(self._sample(reached), self.data_motion), reached)
-                    if reached % self.config.checkpoint_every == 0 or reached == finish or self.stopping:
-                        self.checkpoints.save(
-                            reached, self.model, self.optimizer, self.ema, {"recipe": self.recipe.name}, self.main
-                        )
-                        last_saved = reached
-                    if self.stopping:
-                        self.log.say(f"stopped at step {reached}; run the same command again to go on")
-                        raise KeyboardInterrupt
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self.log.close()
-        return self.export(self.folder / "model") if finish == self.config.steps else self.folder
+        shown = self.main and self.console.is_terminal
+        with Progress(*columns, console=self.console, disable=not shown) as bar:
+            bar.add_task(self.recipe.name, total=finish, completed=start)
+            yield bar
+
+    def _train_and_look(self, step: int, finish: int, bar: Progress) -> None:
+        """One step, and what is due after it."""
+        config, reached = self.config, step + 1
+        began = time.perf_counter()
+        loss, norm = self.step(step)
+        bar.update(bar.task_ids[0], completed=reached, description=f"loss {loss:.4f}")
+        if reached % config.log_every == 0:
+            seconds = time.perf_counter() - began
+            self.log.write(reached, loss=loss, gradient_norm=norm, seconds_per_step=seconds)
+        if reached % (10 * config.log_every) == 0:
+            named = ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
+            self.log.warn(reached, self.health.check_gradients(named))
+        self.optimizer.zero_grad()
+        last = reached == finish
+        if reached % config.validate_every == 0 or last:
+            with self.ema.applied():
+                self.validate(self.model, reached, self.log)
+        if config.sample_every and (reached % config.sample_every == 0 or last):
+            with self.ema.applied():
+                frames = self.sample(self.model, reached)
+            self.log.warn(reached, self.health.check_motion(frames, self.data_motion))
+        if reached % config.checkpoint_every == 0 or last or self.stop.agreed:
+            state = {"recipe": self.recipe.name}
+            self.checkpoints.save(reached, self.model, self.optimizer, self.ema, state, self.main)
+            self.last_saved = reached
+        if self.stop.agreed:
+            self.accelerator.wait_for_everyone()  # a launcher ends the others when the first is gone
+            self.log.say(f"stopped at step {reached}; run the same command again to go on")
+            raise KeyboardInterrupt
 
     def step(self, step: int) -> tuple[float, float]:
-        """One optimizer step on the global batch of `step`; returns its loss and gradient norm. Gradients stay."""
+        """One optimizer step on the global batch of `step`; returns its loss and gradient norm. Gradients stay.
+
+        Raises:
+            UserError: a loss or gradient that is not finite; the weights have not seen it.
+        """
         config, accelerator = self.config, self.accelerator
         torch.manual_seed(derive_seed(self.recipe.seed, "dropout", step, accelerator.process_index))
         for group in self.optimizer.param_groups:
@@ -184,17 +226,22 @@ class Trainer:
         self.model.train()
         total = torch.zeros((), device=accelerator.device)
         for turn in range(config.accumulation):
-            first = (turn * accelerator.num_processes + accelerator.process_index) * self.share
-            batch = self.batches(step, range(first, first + self.share), accelerator.device)
+            batch = self.feed(step * config.accumulation + turn)
             with accelerator.autocast():
                 loss = self.system.losses(self.model, batch).weighted.mean() / config.accumulation
             accelerator.backward(loss)
             total += loss.detach()
-        norm = accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm or math.inf)
+        size = accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm or math.inf)
+        norm = float(size.full_tensor() if hasattr(size, "full_tensor") else size)
+        # one reduction tells every process the loss, and whether any of them was asked to stop
+        told = accelerator.reduce(torch.stack([total, torch.full_like(total, float(self.stop.asked))]), "mean")
+        mean, asked = told.tolist()
+        self.stop.agreed = asked > 0
+        self.health.check_step(mean, norm, step, self.last_saved, scaled=accelerator.scaler is not None)
         self.optimizer.step()
-        self.ema.update(step)
-        mean = accelerator.reduce(total, "mean")
-        return float(mean), float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        if not self.optimizer.step_was_skipped:
+            self.ema.update(step)
+        return mean, norm
 
     def learning_rate(self, step: int) -> float:
         config = self.config
@@ -205,56 +252,16 @@ class Trainer:
             rate *= min(1.0, 5 * (1 - step / config.steps))
         return rate
 
-    # --- looking at it ----------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _validate(self, step: int) -> None:
-        """Held-out error of the averaged weights, whole and by log-SNR band."""
-        self.model.eval()
-        parts: list[Losses] = []
-        with self.ema.applied():
-            for batch in self.held_out(self.share, self.accelerator):
-                parts.append(self.system.losses(self.model, batch))
-        gathered = [self.accelerator.gather(torch.cat([getattr(p, n) for p in parts])) for n in ("error", "log_snr")]
-        error, lam = gathered[0], gathered[1]
-        values = by_band(error, lam)
-        self.log.write(step, **values)
-        told = "  ".join(
-            f"{k.removeprefix('validation_error_')} {v:.4f}" for k, v in values.items() if k[-5:] != "error"
-        )
-        self.log.say(f"step {step}: held-out error {values['validation_error']:.4f}   by band: {told}")
-
-    @torch.no_grad()
-    def _sample(self, step: int) -> np.ndarray:
-        """Save what the system shows of itself as a strip."""
-        self.model.eval()
-        bare = self.accelerator.unwrap_model(self.model)
-        clips = self.held_out.first(PREVIEWED, self.accelerator.device).video
-        with self.ema.applied():
-            frames = self.system.preview(bare, list(self.config.sample_prompts), self.recipe.sampling, clips)
-        if self.main:
-            folder = self.folder / "samples"
-            folder.mkdir(exist_ok=True)
-            write_strip(frames, folder / f"step-{step:08d}.png")
-        return frames
-
-    def _warn(self, warnings: list[str], step: int) -> None:
-        for text in warnings:
-            self.log.say(f"warning, step {step}: {text}", style="bold yellow")
-            self.log.write(step, warning=text)
-
-    def _ask_to_stop(self, *_: object) -> None:
-        if self.stopping:
-            raise KeyboardInterrupt
-        self.stopping = True
-        self.console.print("finishing this step and saving a checkpoint; once more to stop at once")
-
     def export(self, target: Path) -> Path:
-        """Save the averaged weights as a model folder."""
+        """Save the averaged weights as a model folder, whole or not at all."""
         bare = self.accelerator.unwrap_model(self.model)
         with self.ema.applied():
-            if self.main:
-                self.system.save(bare, target, self.recipe.sampling)
+            if self.config.sharded:  # gathered into a network of its own
+                weights: dict[str, Any] = get_model_state_dict(bare, options=FULL)
+                if self.main:
+                    bare = self.system.build()
+                    bare.load_state_dict(weights)
+            main_decides(lambda: save_model(self.system, bare, target, self.recipe.sampling), self.main)
         return target
 
 

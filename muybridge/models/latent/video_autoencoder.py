@@ -24,6 +24,7 @@ from muybridge.models.weights.compact import read_weights
 from muybridge.models.weights.opening import cast
 from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
+from muybridge.nn.passes import PassesCalls
 from muybridge.nn.temporal import Call, Mix, Site, SiteHook, TemporalPlugin, TemporalResBlock, spatial_sites
 
 
@@ -58,7 +59,7 @@ class DecoderLayers(TemporalPlugin):
         return mixed.transpose(1, 2).flatten(0, 1)
 
 
-class VideoAutoencoder(ModelMixin, ConfigMixin):
+class VideoAutoencoder(PassesCalls, ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Encodes frames one by one, decodes them together.
 
     Args:
@@ -73,7 +74,6 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         self.image = AutoencoderKL(**{k: v for k, v in image_config.items() if not k.startswith("_")})
         sites = DecoderLayers.choose(list(spatial_sites(self.image)))
         self.temporal = DecoderLayers(sites, int(image_config.get("norm_num_groups", 32)))
-        self.call: Call | None = None
         for site in sites:
             self.image.get_submodule(site.path).register_forward_hook(SiteHook(self, site), with_kwargs=True)
 
@@ -86,7 +86,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         return made
 
     def enable_gradient_checkpointing(self) -> None:
-        self.image.enable_gradient_checkpointing()
+        self.image.enable_gradient_checkpointing(self.checkpointed)
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """The decoder, spatial and temporal; the encoder is frozen, and so is everything that shapes latents."""
@@ -98,11 +98,8 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
 
     def decode(self, latents: Tensor) -> Tensor:
         """[B, C, F, h, w], unscaled -> [B, 3, F, H, W]; all frames see each other."""
-        self.call = Call(latents.shape[2])
-        try:
+        with self.passing(Call(latents.shape[2])):
             pictures = self.image.decode(frames_to_batch(latents)).sample
-        finally:
-            self.call = None
         out: Tensor = self.temporal.time_conv_out(batch_to_frames(pictures, len(latents)))
         return out
 

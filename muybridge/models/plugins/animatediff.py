@@ -68,7 +68,7 @@ class MotionModules(TemporalPlugin):
         ]
 
     def begin(self, z: Tensor, call: Call) -> None:
-        if not call.images_only and call.frames > self.max_frames:
+        if call.frames > self.max_frames and not call.images_only:
             raise UserError(f"these motion modules take at most {self.max_frames} frames at once, got {call.frames}")
 
     def follow(self, key: str, x: Tensor, call: Call, time: Tensor | None, text: Tensor | None) -> Tensor:

@@ -52,10 +52,11 @@ class TuneAVideoLayers(TemporalPlugin):
         # not registered as modules of the plug-in: they belong to the picture network
         object.__setattr__(self, "norms", pooled_norms(image) if self.pooled else [])
 
-    def begin(self, z: Tensor, call: Call) -> None:
-        self.attention.keys = None if call.images_only else key_frames("first_previous", call.frames)
+    def enter(self, call: Call | None) -> None:
+        frames = 1 if call is None or call.images_only else call.frames
+        self.attention.keys = None if frames == 1 else key_frames("first_previous", frames)
         for norm in self.norms:
-            norm.frames = 1 if call.images_only else call.frames
+            norm.frames = frames
 
     def follow(self, key: str, x: Tensor, call: Call, time: Tensor | None, text: Tensor | None) -> Tensor:
         places = x.unflatten(0, (-1, call.frames)).transpose(1, 2)  # [B, N, F, C]

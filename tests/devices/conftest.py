@@ -1,0 +1,48 @@
+"""Tiny random models as a user would have them, and the pretend accelerator as the device that accelerate finds."""
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from diffusers import AutoencoderKL
+
+from muybridge.models.text.scorers import DualEncoder
+from muybridge.opening.training import build_system
+from muybridge.parts.image_ldm import ImageLDM
+from tests.conftest import randomise
+from tests.devices import pretend
+from tests.tiny_models import SAMPLING, TEXT, UNET, VAE
+
+
+@pytest.fixture
+def device():
+    with pretend.present() as found:
+        yield found
+
+
+@pytest.fixture
+def no_float64():
+    with pretend.present(float64=False) as found:
+        yield found
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """accelerate keeps device and precision for a whole process: forgotten before and after."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory):
+    """A folder with an autoencoder, a picture model, a scorer, and an image-to-video model."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    randomise(AutoencoderKL(**VAE), 0.02).save_pretrained(folder / "vae")
+    picture = ImageLDM({"autoencoder": str(folder / "vae"), **UNET}, {}, TEXT)
+    picture.save(randomise(picture.build(), 0.05), folder / "picture", SAMPLING)
+    DualEncoder(hidden=16, width=8).save_pretrained(folder / "scorer")
+    model = {"image": str(folder / "picture"), "scorer": str(folder / "scorer")}
+    alive = build_system("stable_video", model, {}, {}, None)
+    alive.save(randomise(alive.build(), 0.02), folder / "alive", {**SAMPLING, "num_frames": 8, "fps": 8.0})
+    return folder

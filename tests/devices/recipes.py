@@ -1,0 +1,65 @@
+"""A short recipe of every system, for tests of devices and processes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from muybridge.models.text.encoder import TextConfig
+from muybridge.training.recipe import Recipe, TrainingConfig
+from tests.conftest import TINY_MODEL, TINY_VAE
+from tests.tiny_models import SAMPLING, UNET
+
+TEXT = TextConfig(max_length=12)
+WORLD = {"source": "world", "height": 16, "width": 16, "num_clips": 8, "backgrounds": ["dark"], "pans": ["none"]}
+TRANSFORMER = {
+    "type": "transformer", "in_channels": 3, "out_channels": 3, "layers": 2, "width": 48, "heads": 4,
+    "patch_size": [1, 2, 2], "text_pooled_dim": 384, "text_token_dim": 384,
+}  # fmt: skip
+
+#: name -> system, frames of a clip, words, the sections `model`, `diffusion`, `objective`. MODELS stands for the folder of tiny models.
+SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "vdm_joint": ("vdm", 4, True, TINY_MODEL, {"images_per_video": 2}, {}),
+    "vdm_transformer": ("vdm", 4, True, TRANSFORMER, {}, {}),
+    "vdm_transformer_joint": ("vdm", 4, True, TRANSFORMER, {"images_per_video": 1}, {}),
+    "image_ldm": ("image_ldm", 1, True, {"autoencoder": "MODELS/vae", **UNET}, {}, {}),
+    "autoencoder": ("autoencoder", 1, False, TINY_VAE, {}, {"critic_start": 0}),
+    "temporal_decoder": ("autoencoder", 4, False, {"temporal_decoder_of": "MODELS/vae"}, {}, {"motion": 1.0, "critic_frames": 3, "critic_start": 0}),
+    "video_ldm_clip": ("video_ldm", 8, True, {"image": "MODELS/picture"}, {"task": "clip"}, {}),
+    "video_ldm_prediction": ("video_ldm", 8, True, {"image": "MODELS/picture"}, {"task": "prediction"}, {}),
+    "video_ldm_interpolation": ("video_ldm", 8, True, {"image": "MODELS/picture"}, {"task": "interpolation", "strides": [1]}, {}),
+    "stable_video": ("stable_video", 8, False, {"image": "MODELS/picture", "scorer": "MODELS/scorer"}, {}, {}),
+    "camera_lora": ("camera_lora", 8, False, {"base": "MODELS/alive", "rank": 2, "layers": "all"}, {}, {}),
+    "tune_a_video": ("tune_a_video", 4, True, {"image": "MODELS/picture"}, {}, {}),
+    "gen1": ("gen1", 4, False, {"image": "MODELS/picture", "scorer": "MODELS/scorer"}, {}, {}),
+    "control_net": ("control_net", 1, True, {"image": "MODELS/picture", "structure": "edges"}, {}, {}),
+    "content_prior": ("content_prior", 1, True, {"scorer": "MODELS/scorer", "width": 8, "hidden": 16}, {}, {}),
+    "image_text": ("image_text", 1, True, {"hidden": 16, "width": 8}, {}, {}),
+    "depth": ("depth", 2, False, {"channels": [8, 8, 8, 8, 8]}, {}, {}),
+    "interpolator": ("interpolator", 3, False, {"width": 16}, {}, {}),
+}  # fmt: skip
+#: Those that have nothing to show while they train.
+BLIND = ("content_prior", "image_text")
+
+
+def recipe_of(name: str, models: Path, **training: Any) -> Recipe:
+    """The recipe of one of SYSTEMS, of two steps unless told otherwise."""
+    system, frames, words, model, diffusion, objective = SYSTEMS[name]
+    settled = {k: v.replace("MODELS", str(models)) if isinstance(v, str) else v for k, v in model.items()}
+    settings = dict(
+        steps=2, batch_size=4, learning_rate=1e-3, warmup_steps=1, checkpoint_every=1, log_every=1, validate_every=2,
+        validation_clips=4, sample_every=0 if name in BLIND else 2, ema=0.5, threads=1,
+    )  # fmt: skip
+    return Recipe(
+        name=name,
+        system=system,
+        seed=3,
+        model=settled,
+        diffusion=diffusion,
+        objective=objective,
+        text=TEXT if words else None,
+        data={**WORLD, "num_frames": frames, **({"height": 32, "width": 32} if system == "autoencoder" else {})},
+        training=replace(TrainingConfig(), **{**settings, **training}),
+        sampling={**SAMPLING, "num_frames": frames, "num_inference_steps": 2},
+    )
