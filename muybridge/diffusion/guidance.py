@@ -172,7 +172,7 @@ def scale_on_grid(lams: Tensor, weights: Sequence[float]) -> Callable[[Tensor], 
     return scale
 
 
-def within(scale: Scale, low: float, high: float) -> Callable[[Tensor], Tensor]:
+def guidance_interval(scale: Scale, low: float, high: float) -> Callable[[Tensor], Tensor]:
     """A scale from log-SNR `low` to `high`, both included, and 1 outside: there guidance costs no second pass of the
     network.
 
@@ -229,7 +229,7 @@ def dynamic_threshold(x: Tensor, quantile: float = 0.995, limit: float = math.in
     return torch.minimum(torch.maximum(x, -s), s) / s
 
 
-def thresholded(denoise: Denoise, mode: str = "static", quantile: float = 0.995) -> Denoise:
+def with_threshold(denoise: Denoise, mode: str = "static", quantile: float = 0.995) -> Denoise:
     """Clip x_hat to [-1, 1]: "static", "dynamic" (by quantile) or "none" (latents). Goes outermost."""
     if mode == "none":
         return denoise

@@ -88,7 +88,7 @@ def sample_ancestral(
     lams: Tensor,
     noise: Noise,
     gamma: float = 0.0,
-    corrector: float = 0.0,
+    corrector_step_size: float = 0.0,
     resample_steps: int = 1,
 ) -> Iterator[SamplerState]:
     """The ancestral sampler of VDM, optionally with Langevin correction and RePaint's resampling.
@@ -97,7 +97,7 @@ def sample_ancestral(
 
     Args:
         gamma: γ, 0 lower, 1 upper variance bound; VDM uses 0.1 (UCF), 0.3 (text), 0 (BAIR, Kinetics).
-        corrector: step size δ of one Langevin step after each ancestral step (VDM: 0.1; 0 = off). Doubles the calls.
+        corrector_step_size: δ of one Langevin step after each ancestral step (VDM: 0.1; 0 = off). Doubles the calls.
         resample_steps: U of RePaint: passes of (denoise, step, add the noise back) a level, 1 = plain.
 
     Source: 2204.03458 eqs. 4 and 5; resampling 2201.09865 algorithm 1.
@@ -113,8 +113,8 @@ def sample_ancestral(
             z = posterior_mean(z, x, lam_t, lam_s) + expand(std, z) * noise.like(z, "sampler", draw)
             if turn < passes - 1:
                 z = renoise(z, lam_s, lam_t, noise.like(z, "resample", draw))
-        if corrector > 0 and not bool(clean.all()):
-            z = langevin_step(denoise, z, lam_s, noise.like(z, "corrector", i), corrector)
+        if corrector_step_size > 0 and not bool(clean.all()):
+            z = langevin_step(denoise, z, lam_s, noise.like(z, "corrector", i), corrector_step_size)
         yield SamplerState(i, z, x, lam_s)
 
 

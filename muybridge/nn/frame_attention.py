@@ -7,8 +7,6 @@ whose tokens are its keys and values. Sources: 2303.13439 eq. 8 ("first"), 2212.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -126,7 +124,7 @@ def _attended(attn: Attention, query: Tensor, key: Tensor, value: Tensor, hidden
     return scaled
 
 
-def put_on(network: nn.Module, attention: FrameAttention | SharedText) -> dict[str, Any]:
+def set_frame_attention(network: nn.Module, attention: FrameAttention | SharedText) -> dict[str, Any]:
     """Give every self- or cross-attention layer (attn1, attn2) of a U-Net or ControlNet this processor.
 
     Returns:
@@ -137,13 +135,3 @@ def put_on(network: nn.Module, attention: FrameAttention | SharedText) -> dict[s
     own = {name: attention if name.endswith(ending) else old for name, old in former.items()}
     network.set_attn_processor(own)  # type: ignore[operator]
     return former
-
-
-@contextmanager
-def looking(attention: FrameAttention, keys: Tensor | None) -> Iterator[None]:
-    """Use a key table within a block of code."""
-    former, attention.keys = attention.keys, keys
-    try:
-        yield
-    finally:
-        attention.keys = former

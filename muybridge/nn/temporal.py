@@ -130,7 +130,7 @@ class SiteHook:
         return (new, *output[1:]) if isinstance(output, tuple) else type(output)(sample=new)
 
 
-class Mix(nn.Module):
+class AlphaBlender(nn.Module):
     """alpha spatial + (1 - alpha) temporal with alpha = sigmoid(a); alpha is 1 for frames that stand alone.
 
     Written as z + (1 - alpha)(z' - z), so that alpha = 1 gives z exactly. Source: 2304.08818 section 3.1.

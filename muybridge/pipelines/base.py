@@ -16,7 +16,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from muybridge.diffusion.conditioning import Known, Measurement, reconstruction_guidance
-from muybridge.diffusion.guidance import Scale, classifier_free, thresholded, within
+from muybridge.diffusion.guidance import Scale, classifier_free, guidance_interval, with_threshold
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.samplers import SamplerState, sampler_named
@@ -248,7 +248,7 @@ class VideoPipeline(DiffusionPipeline):
         if condition is None:
             return self.closed(null)
         if not settings.guided_throughout:
-            scale = within(scale, *self._guided_levels(settings))
+            scale = guidance_interval(scale, *self._guided_levels(settings))
         both = self.closed(type(condition).stack([condition, null])) if self.joins_branches else None
         branches = self.closed(condition), self.closed(null)
         return classifier_free(*branches, scale, settings.guidance_rescale, self.prediction_type, both)
@@ -263,7 +263,7 @@ class VideoPipeline(DiffusionPipeline):
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Walk a sampler from z along levels to the end; the one loop in which all videos are drawn."""
-        denoise = thresholded(denoise, settings.threshold)
+        denoise = with_threshold(denoise, settings.threshold)
         sampler = sampler_named(settings.sampler)
         for state in sampler(denoise, z, lams, noise, **settings.sampler_options()):
             if on_step:

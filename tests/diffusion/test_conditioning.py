@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from muybridge.diffusion.conditioning import Known, Measurement, frame_mask, reconstruction_guidance
-from muybridge.diffusion.guidance import thresholded
+from muybridge.diffusion.guidance import with_threshold
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.oracle import gaussian_denoiser
 from muybridge.diffusion.samplers import sample_ancestral, sample_ddim
@@ -86,7 +86,7 @@ def test_f14_known_frames_come_back_exactly(replace, weight):
     for sampler in (sample_ancestral, sample_ddim):
         lams = level_grid(CosineSchedule(), 8)
         lams[-1] = torch.inf
-        out = last(sampler(thresholded(denoise), noise(shape(1)[1:], "start"), lams, noise))
+        out = last(sampler(with_threshold(denoise), noise(shape(1)[1:], "start"), lams, noise))
         assert torch.equal(out[:, :, [0, 3, 7]], value[:, :, [0, 3, 7]])
 
 
@@ -179,7 +179,7 @@ class D1:
         for i in range(256):
             draws = Draws((1, FRAMES, 1, 1), 4, inputs=2)
             guided = reconstruction_guidance(denoise, Known(draws.block(1), self.mask, weight), noise=draws)
-            *_, last = sample_ancestral(guided, draws.block(0), lams[i : i + 2], draws, corrector=corrector)
+            *_, last = sample_ancestral(guided, draws.block(0), lams[i : i + 2], draws, corrector_step_size=corrector)
             step = torch.cat([affine(last.z if i < 255 else last.x)[1], torch.cat([none, eye, *[none] * 4], 1)])
             state = step @ torch.block_diag(state, *[eye] * 4) @ step.T
         joint = state.clone()

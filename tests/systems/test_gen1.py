@@ -72,6 +72,15 @@ def test_structure_levels_destroy_more_and_more():
     assert (
         all(a >= b - 1e-4 for a, b in zip(variation, variation[1:], strict=False)) and variation[4] < variation[0] / 4
     )
+    taps, coarse = torch.tensor([1.0, 4, 6, 4, 1]) / 16, structure
+    for level in (1, 2, 3):  # blurred, then 2 x 2 means, as often as the level says
+        padded = torch.nn.functional.pad(coarse, (2, 2, 2, 2), mode="replicate")
+        side = coarse.shape[-1]
+        rows = sum(t * padded[..., k : k + side, :] for k, t in enumerate(taps))
+        blurred = sum(t * rows[..., k : k + side] for k, t in enumerate(taps))
+        coarse = torch.nn.functional.avg_pool2d(blurred, 2)
+        enlarged = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bilinear")
+        torch.testing.assert_close(coarsened(structure, level), enlarged)
     flat = torch.full((1, 1, 32, 32), 0.3)
     order = torch.tensor([2, 0, 1])
     for level in range(LEVELS):

@@ -17,8 +17,8 @@ from muybridge.models.plugins.tune_a_video import TuneAVideoLayers
 from muybridge.nn.factorised import zero_init
 from muybridge.nn.frames import frames_to_batch
 from muybridge.nn.temporal import (
+    AlphaBlender,
     Call,
-    Mix,
     Site,
     TemporalPlugin,
     TemporalResBlock,
@@ -138,7 +138,7 @@ class VideoLDMLayers(TemporalPlugin):
         self.attentions = nn.ModuleDict(
             {s.key: TemporalTransformerBlock(s.channels, s.heads, width, zero) for s in attended}
         )
-        self.mixes = nn.ModuleDict({s.key: Mix(mix) for s in sites})
+        self.mixes = nn.ModuleDict({s.key: AlphaBlender(mix) for s in sites})
         self.scalars = ScalarConditions(scalars, time, scalar_channels) if scalars else None
         if self.scalars is not None and not scalars_everywhere and zero:
             zero_init(self.scalars.add_embedding.linear_2)
