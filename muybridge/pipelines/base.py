@@ -154,7 +154,7 @@ class VideoPipeline(DiffusionPipeline):
             negative_prompt: what the videos shall not show: the caption of guidance's other branch.
             batch_size: videos a network call; 1 is the same bit for bit whatever else is sampled. Above 1 the order of additions
                 differs, by about 1e-5 at the end of a run; strong reconstruction guidance (w_r = 4 on half of the frames)
-                amplifies that to 1e-2.
+                amplifies that to some 1e-2 (.07 seen in 8 steps).
             known: frames (or any entries) that are given; see diffusion.conditioning.
             measurements: further views that are known, such as a low-resolution video.
             guidance: a scale that varies over the run or over frames; replaces guidance_scale.
