@@ -143,7 +143,8 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
         patch = tuple(self.config.patch_size)
         grid = self._grid(sample, patch)
         check_condition(condition, self.config.condition_channels, "transformer")
-        x = self.patch_in(patchify(sample, patch))  # [B, N, D]
+        # sizes of 2 latent videos of 8 frames of 32x32 at the default width: z [2, 4, 8, 32, 32]
+        x = self.patch_in(patchify(sample, patch))  # [B, N, D] [2, 8 16 16 = 2048, 384]
         if self.condition_in is not None and condition is not None:
             x = x + self.condition_in(patchify(condition, patch))
         angles = None
@@ -160,7 +161,9 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
             mask = one_per_patch(one_per_patch(mask, patch[0], 1, "a mask"), patch[0], 2, "a mask")
         if captions is not None:
             captions = one_per_patch(captions, patch[0], 0, "captions")
-        vector = self._vector(lam, text, captions, class_labels, grid[1] * grid[2])
+        vector = self._vector(
+            lam, text, captions, class_labels, grid[1] * grid[2]
+        )  # [2, 1, 384], or [2, 2048, 384] by frame
         words = self._words(text, captions, len(x), grid[1] * grid[2])
         x = self._through_blocks(x, vector, grid[0], angles, mask, words)
         shift, scale = self.modulation_out(silu(vector)).chunk(2, -1)

@@ -211,15 +211,17 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         self._check(sample, condition)
         x = sample if condition is None else torch.cat([sample, condition], 1)
         patch = self.config.patch_size
-        h = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [B F, C, H, W]
-        h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)
+        # sizes of 2 videos of 16 frames of 64x64 in the default network: z [2, 3, 16, 64, 64]
+        h = x.transpose(1, 2).flatten(0, 1)  # [B F, C, H, W] [32, 3, 64, 64]
+        h = h.contiguous(memory_format=torch.channels_last)
+        h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)  # [32, 128, 64, 64]
         lam = level_for_embedding(log_snr, sample)
-        embedding = silu(self._embed(lam, text, frame_to_caption, frames, temporal_mask))  # [B, F or 1, E]
+        embedding = silu(self._embed(lam, text, frame_to_caption, frames, temporal_mask))  # [B, F or 1, E] [2, 1, 1024]
         words = None
         if text is not None and self.config.text_token_dim and self.config.joint_resolutions:
             words = Words.of(text, frame_to_caption)
-        h = self._down_and_up(h, embedding, batch, temporal_mask, words)
-        h = self.conv_out(silu(self.norm_out(h)))
+        h = self._down_and_up(h, embedding, batch, temporal_mask, words)  # [32, 128, 64, 64]
+        h = self.conv_out(silu(self.norm_out(h)))  # [32, 3, 64, 64]
         h = pixel_shuffle(h, patch) if patch > 1 else h
         return h.reshape(batch, frames, -1, height, width).transpose(1, 2)
 
