@@ -161,9 +161,7 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
             mask = one_per_patch(one_per_patch(mask, patch[0], 1, "a mask"), patch[0], 2, "a mask")
         if captions is not None:
             captions = one_per_patch(captions, patch[0], 0, "captions")
-        vector = self._vector(
-            lam, text, captions, class_labels, grid[1] * grid[2]
-        )  # [2, 1, 384], or [2, 2048, 384] by frame
+        vector = self._vector(lam, text, captions, class_labels, grid[1] * grid[2])  # [2, 1 or 2048, 384]
         words = self._words(text, captions, len(x), grid[1] * grid[2])
         x = self._through_blocks(x, vector, grid[0], angles, mask, words)
         shift, scale = self.modulation_out(silu(vector)).chunk(2, -1)
