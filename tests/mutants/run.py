@@ -44,9 +44,10 @@ def copy_of_the_package(folder: Path) -> Path:
     shutil.copytree(ROOT / "muybridge", folder / "muybridge", ignore=shutil.ignore_patterns("zoo", "__pycache__"))
     (folder / "muybridge" / "zoo").symlink_to(ROOT / "muybridge" / "zoo")
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("recipes", "benchmarks", "docs", "README.md", "pyproject.toml"):
-        if (ROOT / name).exists():
-            (folder / name).symlink_to(ROOT / name)
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy2(ROOT / name, folder / name)
+    for name in ("recipes", "benchmarks", "docs"):
+        (folder / name).symlink_to(ROOT / name)
     return folder
 
 
