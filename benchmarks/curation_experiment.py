@@ -79,7 +79,7 @@ def make_raw(film: Path, folder: Path) -> dict[str, int]:
 
 def reference_clips(film: Path) -> list[np.ndarray]:
     """Pieces of the other half's shots, told apart by TransNetV2 (our own cuts made the curated set), as training sees clips."""
-    from muybridge.data.packs import fit_frames
+    from muybridge.nn.frames import fit_frames
 
     frames, times = film_frames(film, MEASURED)
     watcher = TransNetWatcher()

@@ -18,6 +18,11 @@ from muybridge.errors import UserError
 ZOO = Path(__file__).parent / "zoo"
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: MUYBRIDGE_CACHE, or ~/.cache/muybridge."""
+    return Path(os.environ.get("MUYBRIDGE_CACHE", "~/.cache/muybridge")).expanduser()
+
+
 def strange_files(folder: Path, known: Collection[str]) -> list[str]:
     """What lies in a folder, at any depth, beside files whose relative path fits one of the patterns; broken links too.
 

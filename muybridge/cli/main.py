@@ -5,30 +5,26 @@ from __future__ import annotations
 import typer
 
 from muybridge.cli import (
-    continue_commands,
     curate_commands,
     data_commands,
-    edit_commands,
+    making_commands,
     model_commands,
-    picture_commands,
     sample_commands,
     train_commands,
-    zero_commands,
+    tune_command,
 )
 
 app = typer.Typer(
     name="muybridge",
     help="Video diffusion models from the same few parts: sample, extend, train, measure.",
-    epilog='Start with:  muybridge generate "fox, fluent style" -o fox.mp4',
+    epilog='Start with:  muybridge generate "unicorn, fluent style" -o unicorn.mp4',
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 sample_commands.register(app)
-continue_commands.register(app)
-picture_commands.register(app)
-zero_commands.register(app)
-edit_commands.register(app)
+making_commands.register(app)
+tune_command.register(app)
 train_commands.register(app)
 app.add_typer(model_commands.app, name="models")
 app.add_typer(data_commands.app, name="data")

@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.data.folder import cache_folder
 from muybridge.data.npm import fetch_archive, read_member, read_members
 from muybridge.data.packs import STORE_FILES, PackedClip, PackedSource, build_pack, is_store
 from muybridge.errors import UserError, nearest
-from muybridge.files import check_replaceable
+from muybridge.files import cache_folder, check_replaceable
 
 ANIMATIONS = tuple(f"@lobehub/fluent-emoji-anim-{i}@1.0.0" for i in (1, 2, 3, 4))
 STILLS_3D = "@lobehub/fluent-emoji-3d@1.1.0"

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -24,9 +23,11 @@ from typing import Any
 import numpy as np
 
 from muybridge.data.clips import Clip
-from muybridge.data.packs import PackedClip, PackedSource, build_pack, fit_frames, settings_of
+from muybridge.data.packs import PackedClip, PackedSource, build_pack, settings_of
 from muybridge.data.video_io import read_video
 from muybridge.errors import UserError
+from muybridge.files import cache_folder
+from muybridge.nn.frames import fit_frames
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif", ".webp"}
 PICTURES = {".png", ".jpg", ".jpeg"}
@@ -78,10 +79,6 @@ class FolderSource(PackedSource):
     def __init__(self, config: FolderConfig):
         store = build_folder(config)
         super().__init__(store, config.split, 0 if config.buckets else config.num_frames, loops=False)
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("MUYBRIDGE_CACHE", "~/.cache/muybridge")).expanduser()
 
 
 def build_folder(config: FolderConfig) -> Path:

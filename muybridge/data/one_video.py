@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muybridge.data.clips import Clip
-from muybridge.data.packs import fit_frames
 from muybridge.data.video_io import read_video
 from muybridge.errors import UserError
+from muybridge.nn.frames import fit_frames
 
 
 @dataclass(frozen=True)

@@ -210,21 +210,6 @@ class PackedSource:
         return [self.caption_of(i) for i in range(len(self))]
 
 
-def fit_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize so that the target is covered, then crop the centre. uint8 [F, H, W, C] -> [F, height, width, C]."""
-    from PIL import Image
-
-    old_height, old_width = frames.shape[1:3]
-    scale = max(height / old_height, width / old_width)
-    size = (max(width, round(old_width * scale)), max(height, round(old_height * scale)))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    out = []
-    for frame in frames:
-        picture = Image.fromarray(frame).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)
-        out.append(np.asarray(picture.crop((left, top, left + width, top + height))))
-    return np.stack(out)
-
-
 def report_lines(store: Path) -> Iterator[dict[str, str]]:
     """What a store's build dropped or trimmed."""
     for line in (store / "report.jsonl").read_text(encoding="utf-8").splitlines():

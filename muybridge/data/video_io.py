@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,12 @@ def write_video(frames: np.ndarray, path: str | Path, fps: float = 8.0, recipe: 
         with whole_file(Path(f"{path}.json")) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     return path
+
+
+def as_written(frames: np.ndarray, ending: str, fps: float) -> np.ndarray:
+    """What comes back of frames that are written and read again: the cost of the encoding."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_video(write_video(frames, Path(folder) / f"x{ending}", fps)).frames
 
 
 def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ DEFAULT_MODEL = "emoji-video"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 #: A LoRA's file name, as diffusers has it.
 LORA = "pytorch_lora_weights.safetensors"
+#: Noise in which a tuned video was found, beside the model that was tuned on it.
+INVERSION = "inversion.safetensors"
 #: Folder classes of diffusers that are image models here.
 IMAGE_MODELS = ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline")
 #: Parts of a Stable Diffusion folder that are networks of diffusers; the others are a scheduler and text encoders.
@@ -67,6 +70,20 @@ def find_part(name: str) -> Path:
     raise UserError(
         f"{name!r}: no part of a model there (a folder with config.json). Bundled models: {', '.join(bundled_models())}"
     )
+
+
+def split_lora(text: str) -> tuple[str, float]:
+    """ "FILE" or "FILE:SCALE" -> file and scale.
+
+    Raises:
+        UserError: a scale that no LoRA is meant for.
+    """
+    path, _, last = text.rpartition(":")
+    if not path or re.fullmatch(r"-?\d*\.?\d+", last) is None:
+        return text, 1.0
+    if abs(float(last)) > 100:
+        raise UserError(f"--lora {text}: a scale is a number from -100 to 100")
+    return path, float(last)
 
 
 def find_lora(name: str) -> Path:

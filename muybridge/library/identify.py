@@ -34,7 +34,10 @@ CLASSES = {
         "models.latent.video_autoencoder.load_stable_video_autoencoder",
     ),
     "ControlNetModel": ("ControlNet", "its residuals go into an inflated U-Net of the same widths"),
-    "MotionAdapter": ("AnimateDiff motion adapter", "loads as the plug-in motion_modules"),
+    "MotionAdapter": (
+        "AnimateDiff motion adapter",
+        "weights of the plug-in motion_modules: models.plugins.animatediff.read_motion_file",
+    ),
     "TextToVideoPipeline": ("muybridge text-to-video model", "generate --model"),
     "InflatedPipeline": ("muybridge video model on a picture model", "generate --model"),
     "ImageToVideoPipeline": ("muybridge image-to-video model", "animate --model"),
@@ -188,7 +191,10 @@ def _file(shapes: Shapes, path: Path) -> Identity:
     if some("motion_modules"):
         middle = some("mid_block.motion_modules")
         table = next((s for n, s in shapes.items() if "pos_encoder" in n or "pos_embed" in n), None)
-        found = Identity("AnimateDiff motion module file", "loads as the plug-in motion_modules")
+        found = Identity(
+            "AnimateDiff motion module file",
+            "weights of the plug-in motion_modules: models.plugins.animatediff.read_motion_file",
+        )
         found.needs.append("a Stable Diffusion 1.5 picture model")
         frames = f", at most {table[1]} frames" if table and len(table) > 1 else ""
         found.notes.append(

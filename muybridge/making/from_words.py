@@ -1,206 +1,155 @@
-"""Making a video with everything needed to make it again, and making it again."""
+"""Videos from words, or from a picture: generate, animate, zero, edit."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
-import numpy as np
-
-from muybridge import __version__
-from muybridge.diffusion.samplers import SamplerState
+from muybridge.configuration import setting
 from muybridge.errors import UserError
-from muybridge.library.catalogue import find_model, model_hash
-from muybridge.nn.frames import from_uint8, to_uint8
-from muybridge.pipelines.base import VideoPipeline
-from muybridge.pipelines.continuation import CONTINUATION_SAMPLER, at_model_size, extend_video, interpolate_video
-from muybridge.pipelines.inflated import InflatedPipeline
-from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
-from muybridge.systems.video_ldm.long_video import interpolate_latents
+from muybridge.library.catalogue import INVERSION, find_model
+from muybridge.making.base import Made, Making, Run, read_source
+from muybridge.pipelines.settings import SamplingConfig
+from muybridge.systems.text2video_zero.settings import ZeroConfig
 
-Made = tuple[np.ndarray, dict[str, Any]]
-
-
-def frames_hash(frames: np.ndarray) -> str:
-    """SHA-256 of the frames before encoding."""
-    return hashlib.sha256(repr(frames.shape).encode() + np.ascontiguousarray(frames).tobytes()).hexdigest()
+EVERY = tuple(known.name for known in fields(SamplingConfig))
+#: What systems that always walk by DDIM read.
+WITH_DDIM = (
+    "num_inference_steps", "guidance_scale", "guidance_start", "guidance_end", "guidance_rescale", "eta", "fps",
+)  # fmt: skip
+SIZE = ("num_frames", "height", "width")
 
 
-def make_videos(
-    pipeline: VideoPipeline,
-    model: str,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    settings: dict[str, Any],
-    batch_size: int = 1,
-    on_step: Callable[[SamplerState], None] | None = None,
-) -> list[Made]:
-    """Sample prompts; returns each video with its recipe."""
-    frames = pipeline(list(prompts), seed=list(seeds), batch_size=batch_size, on_step=on_step, **settings).frames
-    base = recipe_base(pipeline, model, "generate", settings)
-    return [
-        (video, {**base, "prompt": prompt, "seed": seed, "frames_sha256": frames_hash(video)})
-        for video, prompt, seed in zip(frames, prompts, seeds, strict=True)
-    ]
+@dataclass(frozen=True, kw_only=True)
+class Generate(Making):
+    """Make a video from words."""
+
+    command: ClassVar[str] = "generate"
+    reads: ClassVar[Sequence[str]] = tuple(name for name in EVERY if name != "context_scale")
+
+    prompt: str = setting(..., "what the video shows")
+    negative_prompt: str = setting("", "what the video shall not show")
+
+    def make(self, run: Run) -> Made:
+        return self.make_batch([self], run, [run.seed])[0]
+
+    @staticmethod
+    def make_batch(batch: Sequence[Generate], run: Run, seeds: Sequence[int]) -> list[Made]:
+        """Several prompts in one call; `run.seed` is not read."""
+        if not run.pipeline.draws_from_words:
+            raise UserError(f"{run.model} does not draw from words alone; give it to the command that it was made for")
+        settings = run.pipeline.settings(**run.settings)
+        drawn = run.pipeline(
+            [making.prompt for making in batch], list(seeds), negative_prompt=batch[0].negative_prompt,
+            batch_size=len(batch), on_step=run.on_step, **run.settings,
+        ).frames  # fmt: skip
+        rows = zip(batch, drawn, seeds, strict=True)
+        return [making.made(_seeded(run, seed), frames, settings) for making, frames, seed in rows]
 
 
-def continue_video(
-    pipeline: VideoPipeline,
-    model: str,
-    command: str,
-    source: str,
-    frames: np.ndarray,
-    prompt: str | None,
-    seed: int,
-    options: dict[str, Any],
-    settings: dict[str, Any],
-    on_step: Callable[[SamplerState], None] | None = None,
-) -> Made:
-    """Extend or interpolate a video; its recipe names the source by path and by hash."""
-    settings = {"sampler": CONTINUATION_SAMPLER, **settings}
-    functions: dict[str, Callable[..., np.ndarray]] = {"extend": extend_video, "interpolate": interpolate_video}
-    out = functions[command](pipeline, frames, prompt, seed=seed, on_step=on_step, **options, **settings)
-    recipe = recipe_base(pipeline, model, command, settings) | {
-        "prompt": prompt,
-        "seed": seed,
-        "options": options,
-        "source": source,
-        "source_sha256": frames_hash(frames),
-        "frames_sha256": frames_hash(out),
-    }
-    return out, recipe
+def _seeded(run: Run, seed: int) -> Run:
+    return Run(run.pipeline, run.model, seed, run.settings)
 
 
-def bring_to_life(
-    pipeline: Any,
-    model: str,
-    source: str,
-    picture: np.ndarray,
-    seed: int,
-    options: dict[str, Any],
-    settings: dict[str, Any],
-    on_step: Callable[[SamplerState], None] | None = None,
-) -> Made:
-    """A video of a picture, uint8 [H, W, 3] of the model's size.
+@dataclass(frozen=True, kw_only=True)
+class Animate(Making):
+    """Bring a picture to life. It is resized to cover the model's size and cropped in the middle; transparency lies on white."""
 
-    Raises:
-        UserError: a model of another kind.
-    """
-    if not isinstance(pipeline, ImageToVideoPipeline):
-        raise UserError(f"{model} makes videos from words, not from a picture")
-    pictures = from_uint8(picture[None])[None, :, 0]
-    frames = pipeline(pictures, seed=seed, on_step=on_step, **options, **settings).frames[0]
-    return frames, _with_source(pipeline, model, "animate", settings, source, picture[None], seed, options, frames)
+    command: ClassVar[str] = "animate"
+    default_model: ClassVar[str] = "emoji-animate"
+    source_kind: ClassVar[str] = "picture"
+    reads: ClassVar[Sequence[str]] = tuple(name for name in EVERY if name not in ("context_scale", "threshold"))
 
+    motion: float = setting(
+        127.0, "0: as still as the stillest training clips; 255: as lively as the liveliest", low=0, high=255
+    )
+    noise: float = setting(
+        0.02, "noise put on the picture that the network sees; more lets it change more", low=0, high=10
+    )
+    first_guidance: float = setting(
+        1.0, "guidance of the first frame; it grows linearly to the guidance scale at the last", low=0, high=100
+    )
 
-def put_between(
-    pipeline: Any,
-    model: str,
-    source: str,
-    frames: np.ndarray,
-    prompt: str,
-    seed: int,
-    rounds: int,
-    settings: dict[str, Any],
-    on_step: Callable[[SamplerState], None] | None = None,
-) -> Made:
-    """Learned frames between frames, uint8 [F, H, W, 3]: F become 4F - 3, once or twice; the given ones come back."""
-    if not isinstance(pipeline, InflatedPipeline):
-        raise UserError(f"{model} was not trained to put frames between others; `interpolate` works with any model")
-    latents = pipeline.space.encode(from_uint8(frames)[None])[0]
-    for regime in range(rounds):
-        latents = interpolate_latents(pipeline, latents, prompt, seed, regime, on_step=on_step, **settings)
-    made = to_uint8(pipeline.to_pixels(latents))[0]
-    made[:: 4**rounds] = frames
-    options = {"rounds": rounds, "prompt": prompt}
-    return made, _with_source(pipeline, model, "upsample-fps", settings, source, frames, seed, options, made)
+    def make(self, run: Run) -> Made:
+        from muybridge.nn.frames import fit_frames, from_uint8
+        from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
+
+        if not isinstance(run.pipeline, ImageToVideoPipeline):
+            raise UserError(f"{run.model} makes videos from words, not from a picture")
+        settings = run.pipeline.settings(**run.settings)
+        picture = run.checked(fit_frames(read_source(run, 1).frames[:1], settings.height, settings.width))
+        told = {"motion_bucket": self.motion, "noise_augmentation": self.noise, "first_guidance": self.first_guidance}
+        pictures = from_uint8(picture)[None, :, 0]
+        frames = run.pipeline(pictures, run.seed, on_step=run.on_step, **told, **run.settings).frames[0]
+        return self.made(run, frames, settings, source=picture)
 
 
-def _with_source(
-    pipeline: VideoPipeline,
-    model: str,
-    command: str,
-    settings: dict[str, Any],
-    source: str,
-    given: np.ndarray,
-    seed: int,
-    options: dict[str, Any],
-    made: np.ndarray,
-) -> dict[str, Any]:
-    return recipe_base(pipeline, model, command, settings) | {
-        "seed": seed,
-        "options": options,
-        "source": source,
-        "source_sha256": frames_hash(given),
-        "frames_sha256": frames_hash(made),
-    }
+@dataclass(frozen=True, kw_only=True)
+class Zero(ZeroConfig, Making):
+    """Make a video from words with an image model, without training (Text2Video-Zero)."""
+
+    command: ClassVar[str] = "zero"
+    default_model: ClassVar[str] = "emoji-image"
+    zero_shot: ClassVar[bool] = True
+    reads: ClassVar[Sequence[str]] = (*SIZE, *WITH_DDIM)
+    defaults: ClassVar[Mapping[str, Any]] = {"num_frames": 8, "fps": 4.0}
+
+    prompt: str = setting(..., "what the video shows")
+    negative_prompt: str = setting("", "what the video shall not show")
+
+    def total_steps(self, run: Run) -> int:
+        from muybridge.systems.text2video_zero.sampling import network_steps
+
+        settings = run.pipeline.settings(**run.settings)
+        return network_steps(self, settings.num_frames, settings.num_inference_steps)
+
+    def make(self, run: Run) -> Made:
+        from muybridge.models.vision.structure import estimator_named
+        from muybridge.systems.text2video_zero.sampling import text_to_video_zero
+
+        settings = run.pipeline.settings(**{**run.settings, "sampler": "ddim"})
+        masks = estimator_named("foreground") if self.background else None
+        frames = text_to_video_zero(
+            run.pipeline, self.prompt, run.seed, self, masks=masks, negative_prompt=self.negative_prompt,
+            on_step=run.on_step, **run.settings,
+        ).frames[0]  # fmt: skip
+        return self.made(run, frames, settings)
 
 
-def recipe_base(pipeline: VideoPipeline, model: str, command: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a recipe says of version, command, model and settings."""
-    base: dict[str, Any] = {
-        "muybridge": __version__,
-        "command": command,
-        "model": model,
-        "model_hash": model_hash(find_model(model)),
-        "sampling": asdict(pipeline.settings(**settings)),
-    }
-    if pipeline.loras:
-        base["lora"] = pipeline.loras
-    if pipeline.precision != "fp32":
-        base["precision"] = pipeline.precision
-    if pipeline.swapped:
-        base |= {"picture": pipeline.swapped, "picture_hash": model_hash(find_model(pipeline.swapped))}
-    return base
+@dataclass(frozen=True, kw_only=True)
+class Edit(Making):
+    """Show something else in a video that a model was tuned on (Tune-A-Video)."""
 
+    command: ClassVar[str] = "edit"
+    reads: ClassVar[Sequence[str]] = WITH_DDIM
 
-def check_model(recipe: dict[str, Any], name: str) -> None:
-    """Refuse a model that is not the one a recipe was made with.
+    prompt: str = setting(..., "what the video shall show now")
+    negative_prompt: str = setting("", "what the video shall not show")
+    inverted: bool = setting(True, "start from the video's own noise; without it the motion is lost")
 
-    Raises:
-        UserError: another hash.
-    """
-    if model_hash(find_model(name)) != recipe["model_hash"]:
-        raise UserError(f"{name} is not the model this video was made with (its hash was {recipe['model_hash']})")
+    def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:
+        if not (find_model(model) / INVERSION).is_file():
+            raise UserError(
+                f"{model}: not tuned on a video; make such a model with `muybridge tune VIDEO --caption ...`"
+            )
+        return super().check(model, settings)
 
+    def make(self, run: Run) -> Made:
+        from muybridge.pipelines.inversion import sample_from
+        from muybridge.systems.tune_a_video.inversion import read_inversion
 
-def replay(
-    recipe: dict[str, Any],
-    pipeline: VideoPipeline,
-    read: Callable[[str], np.ndarray],
-    model: str | None = None,
-    on_step: Callable[[SamplerState], None] | None = None,
-) -> np.ndarray:
-    """Make the video of a recipe again; uint8 [F, H, W, 3].
-
-    Args:
-        read: opens the source: a video, or the picture that was animated, at the model's size.
-        model: use this model instead of the one named.
-
-    Raises:
-        UserError: the model or the source is not the one the recipe was made with.
-    """
-    name = model or recipe["model"]
-    check_model(recipe, name)
-    swapped = recipe.get("picture", "")
-    if swapped and model_hash(find_model(swapped)) != recipe["picture_hash"]:
-        raise UserError(f"{swapped} is not the picture model this video was made with")
-    for entry in recipe.get("lora", []):
-        if pipeline.use_lora(entry["file"], entry["scale"])["sha256"] != entry["sha256"]:
-            raise UserError(f"{entry['file']} has changed since this video was made with it")
-    if recipe["command"] == "generate":
-        made = pipeline(recipe["prompt"], seed=recipe["seed"], on_step=on_step, **recipe["sampling"])
-        return made.frames[0]
-    source, settings = at_model_size(pipeline, read(recipe["source"])), recipe["sampling"]
-    if frames_hash(source) != recipe["source_sha256"]:
-        raise UserError(f"{recipe['source']} has changed since this video was made from it")
-    origin, seed, options = recipe["source"], recipe["seed"], recipe["options"]
-    if recipe["command"] == "animate":
-        return bring_to_life(pipeline, name, origin, source[0], seed, options, settings, on_step)[0]
-    if recipe["command"] == "upsample-fps":
-        steps, prompt = {"num_inference_steps": settings["num_inference_steps"]}, options["prompt"]
-        return put_between(pipeline, name, origin, source, prompt, seed, options["rounds"], steps, on_step)[0]
-    arguments = (recipe["prompt"], recipe["seed"], recipe["options"], settings, on_step)
-    return continue_video(pipeline, name, recipe["command"], recipe["source"], source, *arguments)[0]
+        self.check(run.model, {})
+        settings = run.pipeline.settings(**run.settings)
+        options = {"negative_prompt": self.negative_prompt, "on_step": run.on_step, **run.settings}
+        if self.inverted:
+            noise, steps = read_inversion(find_model(run.model))
+            if steps not in (None, settings.num_inference_steps):
+                raise UserError(
+                    f"--steps {settings.num_inference_steps}: the video's noise was found in {steps} steps and lies at their "
+                    f"first level; leave --steps out, or tune again with --steps {settings.num_inference_steps}"
+                )
+            drawn = sample_from(run.pipeline, noise, self.prompt, **options)
+        else:
+            drawn = run.pipeline(self.prompt, run.seed, **options)
+        return self.made(run, drawn.frames[0], settings)

@@ -16,7 +16,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-MODES = ("own", "first", "first_previous", "full")
+from muybridge.nn.frame_attention_modes import MODES
 
 
 def key_frames(mode: str, frames: int) -> Tensor | None:

@@ -26,3 +26,23 @@ def to_uint8(samples: Tensor) -> np.ndarray:
 def from_uint8(frames: np.ndarray) -> Tensor:
     """uint8 [..., F, H, W, C] -> float [..., C, F, H, W] in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -4))).float() / 127.5 - 1
+
+
+def fit_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize so that the target is covered, then crop the centre. uint8 [F, H, W, C] -> [F, height, width, C]."""
+    from PIL import Image
+
+    old_height, old_width = frames.shape[1:3]
+    scale = max(height / old_height, width / old_width)
+    size = (max(width, round(old_width * scale)), max(height, round(old_height * scale)))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    out = []
+    for frame in frames:
+        picture = Image.fromarray(frame).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)
+        out.append(np.asarray(picture.crop((left, top, left + width, top + height))))
+    return np.stack(out)
+
+
+def enlarge(frames: np.ndarray, factor: int) -> np.ndarray:
+    """Repeat pixels, uint8 [F, H, W, 3] -> [F, factor H, factor W, 3]."""
+    return frames if factor == 1 else frames.repeat(factor, 1).repeat(factor, 2)

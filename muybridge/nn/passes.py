@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from muybridge.nn.temporal import Call, TemporalPlugin
@@ -16,7 +15,7 @@ from muybridge.nn.temporal import Call, TemporalPlugin
 _ONE_AT_A_TIME = threading.RLock()
 
 
-class PassesCalls(nn.Module):
+class PassesCalls:
     """A network whose layers' hooks read `call`: a picture network with a temporal plug-in.
 
     Outside a pass there is no call, and the picture network is an ordinary one.

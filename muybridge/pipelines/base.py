@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,13 @@ from muybridge.pipelines.memory import check_fits
 from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 
 OnStep = Callable[[SamplerState], None]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def without_gradients(function: F) -> F:
+    """No graph is kept; and a caller's inference mode is left, whose tensors reconstruction guidance cannot go through."""
+    wrapped: F = torch.inference_mode(False)(torch.no_grad()(function))
+    return wrapped
 
 
 class Condition(Protocol):
@@ -123,7 +130,7 @@ class VideoPipeline(DiffusionPipeline):
         check_fits(self, made)
         return made
 
-    @torch.no_grad()
+    @without_gradients
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,
@@ -145,8 +152,9 @@ class VideoPipeline(DiffusionPipeline):
             seed: one seed for each video, or one number: video i then has seed + i. A video depends on its own seed and
                 prompt alone, not on the batch it is in.
             negative_prompt: what the videos shall not show: the caption of guidance's other branch.
-            batch_size: videos a network call. Above 1 results agree but for rounding (about 1e-5; reconstruction guidance
-                amplifies it, to 2e-2 at a weight of 4); 1 is the same bit for bit.
+            batch_size: videos a network call; 1 is the same bit for bit whatever else is sampled. Above 1 the order of additions
+                differs, by about 1e-5 at the end of a run; strong reconstruction guidance (w_r = 4 on half of the frames)
+                amplifies that to 1e-2.
             known: frames (or any entries) that are given; see diffusion.conditioning.
             measurements: further views that are known, such as a low-resolution video.
             guidance: a scale that varies over the run or over frames; replaces guidance_scale.
@@ -267,7 +275,7 @@ class VideoPipeline(DiffusionPipeline):
         """The log-SNR between which guidance acts: of steps from guidance_start to before guidance_end, shares of the run."""
         steps = settings.num_inference_steps
         first, behind = (math.ceil(share * steps - 1e-9) for share in (settings.guidance_start, settings.guidance_end))
-        lams = self.levels(steps)
+        lams = self.levels(steps, settings.sampler)
         low = -math.inf if first == 0 else float(lams[first])
         return low, math.inf if behind == steps else float(lams[behind - 1])
 
@@ -298,9 +306,14 @@ class VideoPipeline(DiffusionPipeline):
         """
         raise NotImplementedError
 
-    def levels(self, steps: int) -> Tensor:
-        """Log-SNR [steps + 1] from noisy to clean."""
+    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
+        """Log-SNR [steps + 1] from noisy to clean, as this sampler walks; float64 on the CPU."""
         raise NotImplementedError
+
+    @property
+    def multiple(self) -> int:
+        """Sides of its videos, in pixels, are multiples of this."""
+        return 8
 
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
         """[C, F, H, W] of what is sampled."""
@@ -325,7 +338,7 @@ class VideoPipeline(DiffusionPipeline):
         measurements: Sequence[Measurement],
         on_step: OnStep | None,
     ) -> Tensor:
-        lams = self.levels(settings.num_inference_steps)
+        lams = self.levels(settings.num_inference_steps, settings.sampler)
         if known is not None or measurements:
             denoise = reconstruction_guidance(denoise, known, measurements, noise)
         z = noise(self.sample_shape(settings), "start")

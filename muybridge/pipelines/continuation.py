@@ -16,10 +16,7 @@ from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
 from muybridge.nn.frames import from_uint8, to_uint8
 from muybridge.pipelines.base import OnStep, VideoPipeline
-
-METHODS = ("reconstruction", "replacement")
-#: Fresh noise at every step lets known and new frames agree; VDM samples its extensions this way.
-CONTINUATION_SAMPLER = "ancestral"
+from muybridge.pipelines.methods import CONTINUATION_SAMPLER, METHODS
 
 
 def at_model_size(pipeline: VideoPipeline, frames: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from muybridge.models.weights.compact import read_weights
 from muybridge.models.weights.opening import open_network
 from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.nn.text_conditioning import TextCondition
-from muybridge.pipelines.base import VideoOutput, seeds_of, split_options
+from muybridge.pipelines.base import VideoOutput, seeds_of, split_options, without_gradients
 from muybridge.pipelines.latents import LatentPipeline
 from muybridge.pipelines.settings import SamplingConfig
 
@@ -106,7 +106,7 @@ class InflatedPipeline(LatentPipeline):
     def takes_known_frames(self) -> bool:  # type: ignore[override]
         return getattr(self.network.temporal, "context", None) is not None
 
-    @torch.no_grad()
+    @without_gradients
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,

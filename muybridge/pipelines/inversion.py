@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from muybridge.diffusion.samplers import invert_ddim
-from muybridge.pipelines.base import OnStep, VideoOutput, VideoPipeline
+from muybridge.pipelines.base import OnStep, VideoOutput, VideoPipeline, without_gradients
 from muybridge.pipelines.settings import only_with
 
 
-@torch.no_grad()
+@without_gradients
 def invert(
     pipeline: VideoPipeline, samples: Tensor, iterations: int = 5, on_step: OnStep | None = None, **overrides: Any
 ) -> Tensor:
@@ -34,7 +33,7 @@ def invert(
     return state.z
 
 
-@torch.no_grad()
+@without_gradients
 def sample_from(
     pipeline: VideoPipeline,
     start: Tensor,

@@ -64,12 +64,18 @@ class LatentSpacePipeline(VideoPipeline):
     def prediction_type(self) -> str:
         return str(self.config.scheduler.get("prediction_type", "epsilon"))
 
+    @property
+    def multiple(self) -> int:
+        network: Any = getattr(self.network, "image", self.network)
+        levels = len(getattr(network.config, "block_out_channels", (0,)))
+        return int(self.space.shrink * 2 ** (levels - 1))
+
     def index_of(self, lam: Tensor, z: Tensor) -> Tensor:
         """The table's index of log-SNR lam [B], as a picture U-Net is told it, where z lies."""
         return self.table.index_of(lam).to(z.device, torch.float32)
 
-    def levels(self, steps: int) -> Tensor:
-        return self.table.inference_levels(steps)
+    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
+        return self.table.inference_levels(steps, sampler)
 
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
         return self.space.shape(settings.num_frames, settings.height, settings.width)
@@ -138,8 +144,12 @@ class LatentPipeline(LatentSpacePipeline):
         network = open_network(UNet2DConditionModel, folder / "unet", dtype)
         scheduler = read_mapping(folder / "scheduler" / "scheduler_config.json")
         ours = settings_of(folder) or _foreign(folder, network, space)
-        settings = {k: v for k, v in scheduler.items() if not k.startswith("_")}
-        return cls(network, space.vae, settings, **ours)
+        return cls(network, space.vae, table_settings(scheduler), **ours)
+
+
+def table_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's config without its version: noise table, prediction type, and the class, which has a spacing of its own."""
+    return {"prediction_type": "epsilon"} | {k: v for k, v in config.items() if k != "_diffusers_version"}
 
 
 def _foreign(folder: Path, network: Any, space: LatentSpace) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class TextToVideoPipeline(VideoPipeline):
             return TextCondition.stack([negative] * len(condition.pooled))
         return None if condition is None else condition.null()
 
-    def levels(self, steps: int) -> Tensor:
+    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
         lams = level_grid(schedule_from_name(self.config.schedule, self.config.schedule_options), steps)
         lams[-1] = torch.inf  # the last step lands on x_hat
         return lams

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.process import diffuse
 from muybridge.errors import UserError
 from muybridge.nn.frames import to_uint8
-from muybridge.pipelines.base import OnStep, VideoOutput, VideoPipeline
+from muybridge.pipelines.base import OnStep, VideoOutput, VideoPipeline, without_gradients
 
 
 def steps_of(strength: float, steps: int) -> int:
@@ -25,7 +24,7 @@ def steps_of(strength: float, steps: int) -> int:
     return round(strength * steps)
 
 
-@torch.no_grad()
+@without_gradients
 def redraw(
     pipeline: VideoPipeline,
     video: Tensor,
@@ -51,7 +50,7 @@ def redraw(
     sampled = steps_of(strength, steps)
     if sampled == 0:
         return VideoOutput(frames=to_uint8(video), samples=video)
-    lams = pipeline.levels(steps)[steps - sampled :]
+    lams = pipeline.levels(steps, settings.sampler)[steps - sampled :]
     noise = Noise([seed], pipeline.device)
     x = pipeline.to_samples(video)
     z = diffuse(x, noise(x.shape[1:], "start").to(x), lams[0])

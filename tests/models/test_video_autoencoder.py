@@ -82,8 +82,23 @@ def test_critic_sees_patches_of_time():
     x[:, :, 2] += 1
     moved = (critic(x) - base).abs().amax((0, 1, 3, 4)) > 1e-6
     assert moved[2] and moved[1] and moved[3]
+    far = PatchCritic(
+        width=8, layers=1, frames=3
+    )  # no norm: only the kernels look at other frames, two of them one to each side
+    base, x[:, :, 4] = far(x), x[:, :, 4] + 1
+    assert [bool(m) for m in (far(x) - base).abs().amax((0, 1, 3, 4)) > 1e-6] == [False, False, True, True, True]
     with pytest.raises(ValueError, match="odd"):
         PatchCritic(frames=2)
+
+
+def test_statistics_of_a_critic_of_single_frames_run_over_the_clip():
+    """What its docstring says: to judge frames one by one, give them one by one."""
+    critic = PatchCritic(width=8, layers=2, frames=1)
+    x = torch.randn(1, 3, 4, 32, 32)
+    base, alone = critic(x), critic(x[:, :, :1])
+    x[:, :, 3] *= 3
+    assert float((critic(x) - base)[:, :, 0].abs().max()) > 1e-3
+    assert torch.equal(critic(x[:, :, :1]), alone)
 
 
 def test_one_backward_trains_both_sides_and_mixes_neither():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from muybridge.diffusion.conditioning import Known
 from muybridge.errors import UserError
 from muybridge.models.text.encoder import TextEncoder
 from muybridge.opening.sampling import load_pipeline
@@ -39,6 +40,26 @@ def test_diffusers_samples_the_same_picture(picture_model, scale):
     ).images
     got = pipeline(PROMPT, seed=5, guidance_scale=scale).samples[:, :, 0]
     assert torch.allclose(got.clamp(-1, 1) / 2 + 0.5, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "dpmpp_2m_sde", "ancestral"])
+def test_f14_known_entries_come_back_exactly_on_stable_diffusions_table(picture_model, sampler):
+    """Its config keeps the noise of the table's first level at the end of a run."""
+    file = picture_model / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text()) | {
+        "rescale_betas_zero_snr": False,
+        "set_alpha_to_one": False,
+        "timestep_spacing": "leading",
+    }
+    file.write_text(json.dumps(config))
+    pipeline = load_pipeline(str(picture_model))
+    assert float(pipeline.levels(3, "ddim")[-1]) < 8
+    value, mask = torch.randn(1, 4, 1, 8, 8), torch.zeros(1, 1, 1, 8, 8, dtype=torch.bool)
+    mask[..., :4] = True
+    sizes = {"num_frames": 1, "num_inference_steps": 3, "sampler": sampler, "output": "latents"}
+    for weight in (0.0, 1.0):
+        out = pipeline(PROMPT, known=Known(value, mask, weight), **sizes).samples
+        assert torch.equal(out[..., :4], value[..., :4])
 
 
 def test_same_seed_same_picture_whatever_the_batch(picture_model):

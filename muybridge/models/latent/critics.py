@@ -17,7 +17,8 @@ class PatchCritic(nn.Module):
     Args:
         channels: of the input.
         width: channels of the first layer; doubled at each of the `layers` halvings of space.
-        frames: the kernel's extent in time; 1 judges each frame alone.
+        frames: the kernel's extent in time, odd. With 1 no kernel looks at another frame, but the group norms' statistics still run over
+            all frames of a clip: give single frames to judge each by itself.
     """
 
     def __init__(self, channels: int = 3, width: int = 32, layers: int = 3, frames: int = 1):

@@ -59,7 +59,7 @@ class DecoderLayers(TemporalPlugin):
         return mixed.transpose(1, 2).flatten(0, 1)
 
 
-class VideoAutoencoder(PassesCalls, ModelMixin, ConfigMixin):
+class VideoAutoencoder(PassesCalls, ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Encodes frames one by one, decodes them together.
 
     Args:

@@ -53,10 +53,10 @@ class TuneAVideoLayers(TemporalPlugin):
         object.__setattr__(self, "norms", pooled_norms(image) if self.pooled else [])
 
     def enter(self, call: Call | None) -> None:
-        alone = call is None or call.images_only
-        self.attention.keys = None if alone else key_frames("first_previous", call.frames)
+        frames = 1 if call is None or call.images_only else call.frames
+        self.attention.keys = None if frames == 1 else key_frames("first_previous", frames)
         for norm in self.norms:
-            norm.frames = 1 if alone else call.frames
+            norm.frames = frames
 
     def follow(self, key: str, x: Tensor, call: Call, time: Tensor | None, text: Tensor | None) -> Tensor:
         places = x.unflatten(0, (-1, call.frames)).transpose(1, 2)  # [B, N, F, C]

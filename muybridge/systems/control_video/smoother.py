@@ -6,9 +6,6 @@ from torch import Tensor
 
 from muybridge.models.vision.frame_interpolation import Interpolator
 
-#: Steps of the run at which the official code smooths, as shares: 30 and 31 of 50.
-SMOOTH_AT = 0.6
-
 
 def smoothing_steps(share: float | None, steps: int) -> tuple[int, ...]:
     """The two neighbouring step indices that are smoothed, counted from the noisiest; none for None or a single step."""

@@ -23,7 +23,7 @@ from muybridge.models.text.scorers import ImageTextScorer, open_scorer
 from muybridge.models.vision.structure_level import LEVELS, coarsened, level_channels
 from muybridge.models.weights.opening import open_network
 from muybridge.nn.text_conditioning import TextCondition
-from muybridge.pipelines.base import VideoOutput, split_options
+from muybridge.pipelines.base import VideoOutput, split_options, without_gradients
 from muybridge.pipelines.latents import LatentSpacePipeline
 from muybridge.pipelines.picture_token import as_token, context_of, only_token
 from muybridge.pipelines.settings import SamplingConfig
@@ -110,7 +110,7 @@ class Gen1Pipeline(LatentSpacePipeline):
             network, vae, settings["scheduler"], scorer, prior, settings["sampling"], settings.get("structure", "depth")
         )
 
-    @torch.no_grad()
+    @without_gradients
     def __call__(  # type: ignore[override]
         self,
         structure: Tensor,

@@ -20,7 +20,7 @@ from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.text.scorers import ImageTextScorer, open_scorer
 from muybridge.models.weights.opening import open_network
-from muybridge.pipelines.base import VideoOutput, seeds_of, split_options
+from muybridge.pipelines.base import VideoOutput, seeds_of, split_options, without_gradients
 from muybridge.pipelines.inflated import VideoCondition
 from muybridge.pipelines.latents import LatentSpacePipeline
 from muybridge.pipelines.picture_token import context_of, only_token
@@ -61,7 +61,7 @@ class ImageToVideoPipeline(LatentSpacePipeline):
         vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
         return cls(network, vae, open_scorer(find_part(settings["scorer"])), settings["sampling"])
 
-    @torch.no_grad()
+    @without_gradients
     def __call__(  # type: ignore[override]
         self,
         pictures: Tensor,
@@ -143,5 +143,5 @@ class ImageToVideoPipeline(LatentSpacePipeline):
         dropped = only_token(torch.zeros_like(condition.text.tokens))
         return VideoCondition(dropped, {**condition.tensors, "picture": torch.zeros_like(condition.tensors["picture"])})
 
-    def levels(self, steps: int) -> Tensor:
+    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
         return karras_levels(steps, SIGMA_MIN, SIGMA_MAX, RHO)

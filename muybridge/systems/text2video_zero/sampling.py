@@ -8,71 +8,29 @@ noise instead. `instruct.py` edits a given video by an InstructPix2Pix network i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from muybridge.configuration import Settings, setting
 from muybridge.diffusion.motion_field import REFERENCE_SIZE, move
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise
 from muybridge.diffusion.process import renoise
 from muybridge.errors import UserError
 from muybridge.models.vision.control import Control
-from muybridge.nn.frame_attention import MODES
-from muybridge.pipelines.base import OnStep, VideoOutput
+from muybridge.pipelines.base import OnStep, VideoOutput, without_gradients
 from muybridge.pipelines.settings import SamplingConfig, only_with
 from muybridge.pipelines.zero_shot import View, ZeroShotPipeline
 from muybridge.systems.text2video_zero.background import Masks, with_one_background
+from muybridge.systems.text2video_zero.settings import ZeroConfig
 
 #: A view of the network -> its guided denoiser.
 Seeing = Callable[[View], Denoise]
 
 
-@dataclass(frozen=True)
-class ZeroConfig(Settings):
-    """What makes frames move and keeps them together."""
-
-    where: ClassVar[str] = ""
-
-    motion: tuple[float, float] = setting(
-        (12.0, 12.0),
-        "(x, y) a frame, pixels of a 512-pixel frame; positive moves the picture left and up (lambda delta)",
-    )
-    motion_field: bool = setting(True, "start frames from the first one's latent, moved; else each from its own noise")
-    moved_at: float = setting(0.1, "share of the run after which frame 1 is moved: T', step 5 of 50", low=0, below=1)
-    joined_at: float = setting(0.04, "share of the run to which it is noised back: T, step 2 of 50", low=0, below=1)
-    attention: str = setting("first", "whose tokens frames attend to", choices=MODES)
-    chunk: int = setting(
-        7, "frames of one network call beside the first; results do not depend on it beyond rounding", low=1
-    )
-    background: float = setting(
-        0.0, "how much of the moved first background replaces each frame's; 0 is off, the paper has 0.6", low=0, high=1
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.joined_at > self.moved_at:
-            raise UserError(
-                f"joined_at and moved_at are shares of the run with joined_at first, got {self.joined_at}, {self.moved_at}"
-            )
-
-    def check_chunk(self, frames: int) -> None:
-        """Refuse chunks in which frames would not find those that they look at.
-
-        Raises:
-            UserError: says which chunk is needed.
-        """
-        if self.attention in ("first_previous", "full") and self.chunk < frames - 1:
-            raise UserError(
-                f"attention {self.attention!r} looks at other frames than the first: give a chunk of all frames ({frames - 1})"
-            )
-
-
-@torch.no_grad()
+@without_gradients
 def text_to_video_zero(
     pipeline: ZeroShotPipeline,
     prompt: str,
@@ -115,7 +73,7 @@ def text_to_video_zero(
         z, start = _moved_start(pipeline, seeing(View()), lams, noise, config, settings, on_step)
     samples = sample_in_chunks(pipeline, seeing, z, lams[start:], config, settings, on_step, noise)
     if config.background and masks is not None:
-        z = with_one_background(pipeline, z, samples, masks, config.motion, config.background)
+        z = with_one_background(pipeline, z, samples, masks, config.delta, config.background)
         samples = sample_in_chunks(pipeline, seeing, z, lams[start:], config, settings, on_step, noise)
     return pipeline.finished(samples)
 
@@ -167,7 +125,7 @@ def _moved_start(
         pipeline.run(denoise, first, lams[: moved + 1], settings, noise, keep)
     rows = [states[joined]]
     for k in range(1, frames):
-        shifted = move(states[moved], (k * config.motion[0], k * config.motion[1]), REFERENCE_SIZE)
+        shifted = move(states[moved], (k * config.delta[0], k * config.delta[1]), REFERENCE_SIZE)
         if moved > joined:
             shifted = renoise(shifted, lams[moved], lams[joined], noise(shifted.shape[1:], "renoise", k))
         rows.append(shifted)

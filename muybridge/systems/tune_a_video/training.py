@@ -23,30 +23,6 @@ from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.text.encoder import TextConfig
 from muybridge.pipelines.inflated import InflatedPipeline
 
-#: The paper's tuning: AdamW, one video a step, constant rate.
-TUNING: dict[str, Any] = {
-    "batch_size": 1,
-    "optimizer": "adamw",
-    "betas": (0.9, 0.999),
-    "weight_decay": 1e-2,
-    "warmup_steps": 0,
-    "decay": "constant",
-    "clip_norm": 1.0,
-    "ema": 0.0,
-    "checkpoint_every": 50,
-    "validate_every": 100,
-    "validation_clips": 1,
-    "sample_every": 0,
-}
-
-
-def tuning_data(
-    video: Path, caption: str, num_frames: int, first: int, stride: int, size: Mapping[str, int]
-) -> dict[str, Any]:
-    """The data section of a tuning's recipe."""
-    frames = {"num_frames": num_frames, "first": first, "stride": stride}
-    return {"source": "one_video", "path": str(video), "caption": caption, **frames, **size}
-
 
 @dataclass(frozen=True)
 class TuneAVideoConfig(LatentDiffusionConfig):

@@ -106,7 +106,9 @@ class VDM:
         if batch.num_images:
             frames = x.shape[2] - batch.num_images
             extra["temporal_mask"] = joint_mask(frames, batch.num_images, x.device)
-            extra["frame_to_caption"] = torch.tensor([0] * frames + list(range(1, batch.num_images + 1)))
+            extra["frame_to_caption"] = torch.tensor(
+                [0] * frames + list(range(1, batch.num_images + 1)), device=x.device
+            )
         kind = self.prediction_type
         prediction = model(z, lam, text=_with_dropped(batch, dropped), **extra)
         error = mse_per_sample(prediction, target_of(x, eps, lam, kind))

@@ -1,0 +1,203 @@
+"""Commands made from dataclasses: every option is a field of what it makes, of the sampling settings, or of `Common` below."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from muybridge.cli.console import command, steps_bar
+from muybridge.configuration import Settings, setting, setting_of
+from muybridge.errors import UserError, nearest
+from muybridge.making.base import Making, Run
+from muybridge.nn.devices import AUTO, PRECISIONS
+from muybridge.pipelines.settings import SamplingConfig
+
+ENDINGS = ("mp4", "gif", "webp", "npy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common(Settings):
+    """What every command that makes a video takes beside its own options."""
+
+    model: str = setting("", "a bundled model, or the folder of a saved one")
+    seed: int = setting(0, "one number, one video: the same seed gives the same frames")
+    device: str = setting(AUTO, "auto (the accelerator, if there is one), cpu, cuda, cuda:1, mps")
+    precision: str = setting(
+        "fp32", "bf16 and fp16 (GPUs) halve the memory of weights; bf16 is faster where it is built in",
+        choices=tuple(PRECISIONS),
+    )  # fmt: skip
+    lora: tuple[str, ...] = setting((), "a LoRA: FILE or a bundled one, with :SCALE or without; may be repeated")
+    upscale: int = setting(1, "enlarge the written frames by a whole factor, without smoothing", low=1, high=64)
+
+    def check(self, paths: Sequence[Path]) -> None:
+        """Refuse what cannot be written or applied, before anything heavy is loaded.
+
+        Raises:
+            UserError: an unknown ending, a place that cannot be written, or a LoRA that is not there.
+        """
+        from muybridge.files import check_writable
+        from muybridge.library.catalogue import find_lora, split_lora
+
+        for path in paths:
+            ending = path.suffix.lower().removeprefix(".")
+            if ending not in ENDINGS:
+                what = path.suffix or "a file without ending"
+                raise UserError(f"{path}: cannot write {what}; {nearest(ending, ENDINGS)}")
+        check_writable(paths[0])
+        for text in self.lora:
+            find_lora(split_lora(text)[0])
+
+    def loaded(self, making: Making, model: str, picture: str = "") -> Any:
+        """The opened pipeline, its LoRAs merged."""
+        from muybridge.library.catalogue import find_lora, split_lora
+        from muybridge.making.base import open_pipeline
+
+        pipeline = open_pipeline(making, model, self.device, self.precision, picture)
+        for text in self.lora:
+            name, scale = split_lora(text)
+            pipeline.use_lora(find_lora(name), scale)
+        return pipeline
+
+
+def option(known: dataclasses.Field[Any], hint: Any, default: Any = ...) -> inspect.Parameter:
+    """A command-line option made from a dataclass field."""
+    about = setting_of(known)
+    own: Any = known.default if default is ... else default
+    if own is dataclasses.MISSING:
+        own = inspect.Parameter.empty
+    limits = ", ".join(str(c) for c in about.choices if c != "") if about.choices else about.range_text()
+    text = about.help[:1].upper() + about.help[1:] + (f" ({limits})" if limits else "") + "."
+    annotation = _typed(hint)
+    if typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is Ellipsis:
+        own = list(own) if own else []
+    flag = "--" + (about.flag or known.name.replace("_", "-"))
+    flags = [f"{flag}/--no-{flag.removeprefix('--')}"] if annotation is bool else [flag]
+    return inspect.Parameter(
+        known.name, inspect.Parameter.KEYWORD_ONLY, default=own,
+        annotation=Annotated[annotation, typer.Option(*flags, help=text)],
+    )  # fmt: skip
+
+
+def argument(name: str, kind: Any, help: str, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """A positional argument."""
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, typer.Argument(help=help)]
+    )
+
+
+def _typed(hint: Any) -> Any:
+    """A field's type as typer takes it: lists for tuples of any length, and None left to the default."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        inner = next(h for h in typing.get_args(hint) if h is not type(None))
+        return inner | None
+    if typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is Ellipsis:
+        return list[typing.get_args(hint)[0]]  # type: ignore[misc]
+    return hint
+
+
+def options_of(cls: type, leave_out: Sequence[str] = (), only: Sequence[str] | None = None) -> list[inspect.Parameter]:
+    """An option for each field of a dataclass that is not an argument."""
+    hints = typing.get_type_hints(cls)
+    fields = [f for f in dataclasses.fields(cls) if f.name not in leave_out and (only is None or f.name in only)]
+    return [option(f, hints[f.name]) for f in fields]
+
+
+def sampling_options(reads: Sequence[str]) -> list[inspect.Parameter]:
+    """An option for each sampling setting that a command reads; None leaves the model's own."""
+    hints = typing.get_type_hints(SamplingConfig)
+    return [option(f, hints[f.name] | None, None) for f in dataclasses.fields(SamplingConfig) if f.name in reads]
+
+
+def values_of(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """What of a command's values are fields of a dataclass; lists become tuples."""
+    names = {f.name for f in dataclasses.fields(cls)}
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items() if n in names}
+
+
+def with_signature(function: Callable[..., Any], parameters: Sequence[inspect.Parameter], help: str) -> Any:
+    """A command with these parameters, each once."""
+    unique = {p.name: p for p in reversed(parameters)}
+    ordered = [unique[name] for name in dict.fromkeys(p.name for p in parameters)]
+    made = command(function)
+    made.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    made.__annotations__ = {p.name: p.annotation for p in ordered}
+    made.__doc__ = help
+    return made
+
+
+def add_command(
+    app: typer.Typer,
+    cls: type[Making],
+    arguments: Sequence[inspect.Parameter],
+    output: str,
+    example: str,
+    model: Callable[[Path, str], str] | None = None,
+) -> None:
+    """Add a command that makes one video.
+
+    Args:
+        arguments: positional ones; of those that are not fields of `cls`, the first is its source.
+        output: default name of the file.
+        example: shown in the help.
+        model: from the source's path and the option's value to the model's name; the option's value by default.
+    """
+    fields = {f.name for f in dataclasses.fields(cls)}
+    sources = [a.name for a in arguments if a.name not in fields]
+
+    def run(output: Path, **values: Any) -> None:
+        common = Common(**values_of(Common, values))
+        making = cls(**values_of(cls, values))
+        settings = {name: values[name] for name in cls.reads if name in values and name not in fields}
+        settings = {name: cls.defaults.get(name) if value is None else value for name, value in settings.items()}
+        path = Path(values[sources[0]]) if sources else Path()
+        name = model(path, common.model) if model else common.model or cls.default_model
+        _make(making, common, name, path if cls.source_kind else None, settings, output)
+
+    own = options_of(cls, [a.name for a in arguments])
+    taken = {p.name for p in own} | {a.name for a in arguments}
+    sampled = [p for p in sampling_options(cls.reads) if p.name not in taken]
+    named = [p for p in options_of(Common) if p.name not in taken]
+    where = inspect.Parameter(
+        "output", inspect.Parameter.KEYWORD_ONLY, default=Path(output),
+        annotation=Annotated[Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp or .npy.")],
+    )  # fmt: skip
+    text = f"{inspect.getdoc(cls)}\n\n[bold]{example}[/bold]"
+    app.command(cls.command)(with_signature(run, [*arguments, where, *own, *sampled, *named], text))
+
+
+def _make(
+    making: Making, common: Common, model: str, source: Path | None, settings: dict[str, Any], output: Path
+) -> None:
+    making.check(model, settings)
+    if source is not None and not source.is_file():
+        raise UserError(f"no {making.source_kind} at {source}")
+    common.check([output])
+    pipeline = common.loaded(making, model)
+
+    from muybridge.data.video_io import read_video
+    from muybridge.files import cache_folder
+
+    run = Run(pipeline, model, common.seed, settings, read=read_video, cache=cache_folder() / "structure")
+    run.source = str(source.resolve()) if source is not None else ""
+    with steps_bar("sampling", making.total_steps(run)) as advance:
+        run.on_step = advance
+        made = making.make(run)
+    write_made(made, output, common.upscale)
+    count, height, width = made.frames.shape[:3]
+    typer.echo(f"{output}: {count} frames of {width}x{height} at {made.fps:g} fps")
+
+
+def write_made(made: Any, path: Path, upscale: int) -> None:
+    """Write a video with its record."""
+    from muybridge.data.video_io import write_video
+    from muybridge.nn.frames import enlarge
+
+    write_video(enlarge(made.frames, upscale), path, made.fps, {**made.record, "upscale": upscale})

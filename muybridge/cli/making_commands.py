@@ -1,0 +1,78 @@
+"""The commands that make one video: extend, interpolate, animate, upsample-fps, zero, control, instruct, edit, restyle."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import typer
+
+from muybridge.cli.made import add_command, argument
+from muybridge.errors import UserError
+from muybridge.making.continued import Extend, Interpolate, UpsampleFps
+from muybridge.making.edited import Control, Instruct, Restyle
+from muybridge.making.from_words import Animate, Edit, Zero
+
+
+def register(app: typer.Typer) -> None:
+    video = argument("video", Path, "The video.")
+    prompt = argument("prompt", str, "What the video shows.")
+    add_command(
+        app, Extend, [video], "extended.mp4",
+        'muybridge extend star.mp4 --prompt "a blue star moving up" --add-frames 12 -o longer.mp4', maker_of,
+    )  # fmt: skip
+    add_command(
+        app, Interpolate, [video], "interpolated.mp4",
+        'muybridge interpolate star.mp4 --prompt "a blue star moving up" --factor 2 -o smooth.mp4', maker_of,
+    )  # fmt: skip
+    picture = argument("image", Path, "A picture (.png, .jpg, .webp), or a video: its first frame.")
+    add_command(app, Animate, [picture], "alive.mp4", "muybridge animate dog.png -o dog.mp4 --motion 180")
+    add_command(app, UpsampleFps, [video], "smooth.mp4", "muybridge upsample-fps dog.mp4 -o smooth.mp4")
+    add_command(
+        app, Zero, [prompt], "zero.mp4",
+        'muybridge zero "unicorn, fluent style" -o zero.mp4 --model ~/models/stable-diffusion-v1-5',
+    )  # fmt: skip
+    add_command(
+        app, Control, [video, prompt], "controlled.mp4",
+        'muybridge control dog.mp4 "tiger, fluent style" --control depth -o tiger.mp4',
+    )  # fmt: skip
+    instruction = argument("instruction", str, "What to change, as in 'make it snow'.")
+    add_command(
+        app, Instruct, [video, instruction], "instructed.mp4",
+        'muybridge instruct walk.mp4 "make it snow" --model ~/models/instruct-pix2pix', given,
+    )  # fmt: skip
+    tuned = argument("folder", Path, "The folder that `muybridge tune` wrote.")
+    add_command(
+        app, Edit, [tuned, prompt], "edited.mp4", 'muybridge edit runs/tune-dog/model "cat, fluent style" -o cat.mp4',
+        lambda folder, named: str(folder),
+    )  # fmt: skip
+    add_command(
+        app, Restyle, [video], "restyled.mp4",
+        'muybridge restyle dog.mp4 --content "robot, fluent style" --structure-level 1 -o robot.mp4',
+    )  # fmt: skip
+
+
+def maker_of(video: Path, named: str) -> str:
+    """The model that was named, or the one that made the video from words, if it is still there."""
+    from muybridge.data.video_io import read_recipe
+    from muybridge.library.catalogue import find_model
+
+    if named or not video.is_file():
+        return named or Extend.default_model
+    record = read_recipe(video)
+    if record.get("command") in ("generate", "extend", "interpolate"):
+        with contextlib.suppress(UserError):
+            find_model(str(record.get("model")))
+            return str(record["model"])
+    return Extend.default_model
+
+
+def given(video: Path, named: str) -> str:
+    """The model that was named; none is bundled.
+
+    Raises:
+        UserError: none was named.
+    """
+    if not named:
+        raise UserError("--model: give an InstructPix2Pix folder; none is bundled")
+    return named

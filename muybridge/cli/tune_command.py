@@ -1,0 +1,133 @@
+"""tune: an image model on one video, so that `edit` changes what that video shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from muybridge.cli.console import steps_bar
+from muybridge.cli.made import argument, options_of, values_of, with_signature
+from muybridge.configuration import Settings, setting
+from muybridge.errors import UserError
+from muybridge.nn.devices import AUTO, PRECISIONS
+from muybridge.systems.tune_a_video.settings import TUNING, tuning_data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning(Settings):
+    """What `tune` is told."""
+
+    caption: str = setting(..., "what the video shows, in the words of the image model")
+    folder: str = setting("", "of the run; runs/tune-NAME by default. The tuned model lies in FOLDER/model")
+    model: str = setting("emoji-image", "an image model: bundled, or a Stable Diffusion folder")
+    num_frames: int = setting(24, "frames at most; memory grows with it", low=1, high=1000)
+    first: int = setting(0, "the first frame taken", low=0)
+    stride: int = setting(1, "every which frame is taken", low=1)
+    height: int | None = setting(None, "pixels; the image model's own by default", low=8)
+    width: int | None = setting(None, "pixels", low=8)
+    train_steps: int = setting(300, "optimizer steps; too many bring back the source", low=1)
+    learning_rate: float = setting(3e-5, "3e-5 in the paper, for large models", above=0, below=1)
+    iterations: int = setting(5, "of each inversion step; 1 is approximate", low=1, high=100)
+    steps: int = setting(50, "sampling steps of the inversion, and of every edit", low=1, high=1000)
+    seed: int = setting(0, "of the run")
+    device: str = setting(AUTO, "auto (the accelerator, if there is one), cpu, cuda, cuda:1, mps")
+    precision: str = setting(
+        "fp32", "of the training step; bf16 and fp16 (GPUs) halve its memory", choices=tuple(PRECISIONS)
+    )
+    gradient_checkpointing: bool = setting(
+        True, "compute activations again in the backward pass: a third slower, at 512 pixels a seventh of the memory"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.caption.strip():
+            raise UserError('--caption: say what the video shows, as in --caption "dog face, fluent style"')
+
+
+HELP = """Tune an image model on one video (Tune-A-Video); then `edit` it with new words. The same command goes on.
+
+[bold]muybridge tune dog.mp4 --caption "dog face, fluent style"[/bold]
+[bold]muybridge edit runs/tune-dog/model "cat, fluent style"[/bold]
+"""
+
+
+def register(app: typer.Typer) -> None:
+    video = argument("video", Path, "The video to tune on.")
+    app.command("tune")(with_signature(tune, [video, *options_of(Tuning)], HELP))
+
+
+def tune(video: Path, **values: Any) -> None:
+    told = Tuning(**values_of(Tuning, values))
+    folder = Path(told.folder) if told.folder else Path("runs") / f"tune-{video.stem}"
+    if not video.is_file():
+        raise UserError(f"no video at {video}")
+    from muybridge.library.catalogue import find_model
+
+    find_model(told.model)
+    from muybridge.nn.devices import device_named
+    from muybridge.training.trainer import Trainer
+
+    device_named(told.device)
+    recipe = recipe_of(told, folder, video)
+    Trainer(recipe, folder).run()
+    _invert(folder / "model", recipe.data, told)
+    typer.echo(f'{folder / "model"}: edit it with  muybridge edit {folder / "model"} "..."')
+
+
+def recipe_of(told: Tuning, folder: Path, video: Path) -> Any:
+    """The training recipe of a tuning."""
+    from muybridge.opening.sampling import load_pipeline
+    from muybridge.training.recipe import Recipe, TextConfig, TrainingConfig
+
+    picture: Any = load_pipeline(told.model, "cpu")
+    if "unet" not in dir(picture.network) and not hasattr(picture.network, "down_blocks"):
+        raise UserError(
+            f"{told.model}: not an image model; give a bundled one (emoji-image) or a Stable Diffusion folder"
+        )
+    own = picture.settings()
+    size = {"height": told.height or own.height, "width": told.width or own.width}
+    model = Path(told.model).expanduser()
+    image = str(model.resolve()) if model.is_dir() else told.model
+    training = {
+        "steps": told.train_steps, "learning_rate": told.learning_rate, "precision": told.precision,
+        "gradient_checkpointing": told.gradient_checkpointing, **TUNING,
+    }  # fmt: skip
+    return Recipe(
+        name=folder.name,
+        system="tune_a_video",
+        seed=told.seed,
+        model={"image": image},
+        text=TextConfig(picture.config.text_encoder, picture.config.text_max_length),
+        data=tuning_data(video.resolve(), told.caption, told.num_frames, told.first, told.stride, size),
+        training=TrainingConfig(**training),
+        sampling={
+            **picture.config.sampling, **size, "num_frames": told.num_frames, "num_inference_steps": told.steps,
+            "sampler": "ddim",
+        },
+    )  # fmt: skip
+
+
+def _invert(model: Path, data: dict[str, Any], told: Tuning) -> None:
+    """Find and keep the noise that the tuned model turns into the video."""
+    from muybridge.data.registry import make_source
+    from muybridge.library.catalogue import INVERSION
+    from muybridge.library.index import settings_of, write_settings
+    from muybridge.nn.frames import from_uint8
+    from muybridge.opening.sampling import load_pipeline
+    from muybridge.pipelines.inversion import invert
+    from muybridge.systems.tune_a_video.inversion import save_inversion
+
+    if (model / INVERSION).is_file():
+        return
+    clip = make_source(data).clip(0)
+    values = settings_of(model)
+    values["sampling"] |= {"num_frames": len(clip.frames), "fps": clip.fps}
+    write_settings(model, values)
+    pipeline = load_pipeline(str(model), told.device, precision=told.precision)
+    samples = pipeline.to_samples(from_uint8(clip.frames)[None])
+    steps = pipeline.settings().num_inference_steps
+    with steps_bar("inverting", steps) as advance:
+        save_inversion(invert(pipeline, samples, told.iterations, advance), steps, model)

@@ -1,0 +1,158 @@
+"""A video to be made: a frozen dataclass a command, whose fields are its options; what is recorded is what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from muybridge.configuration import Settings
+from muybridge.errors import UserError
+from muybridge.library.catalogue import DEFAULT_MODEL, find_model, sampling_of
+from muybridge.making.record import frames_hash, record_of
+from muybridge.pipelines.settings import SamplingConfig, sampling_settings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Frames = np.ndarray
+
+
+class Clip(Protocol):
+    """Frames that were read, uint8 [F, H, W, 3], at a rate."""
+
+    @property
+    def frames(self) -> Any: ...
+
+    @property
+    def fps(self) -> float: ...
+
+
+#: Reads a video or a picture: (path, at most so many frames or None).
+Read = Callable[[str, int | None], Clip]
+#: Makes of a video what is drawn next time from the cache; None keeps nothing.
+Cache = Path | None
+
+
+@dataclass
+class Run:
+    """One run of a command.
+
+    Attributes:
+        pipeline: the opened model.
+        model: its name or folder.
+        seed: of the video.
+        settings: the sampling settings that were given, not the model's own.
+        source: path of the video or picture that it starts from.
+        read: opens videos and pictures.
+        cache: a folder for structure found in videos.
+        on_step: told each step.
+        source_sha256: of the frames that it must start from; "" takes any.
+    """
+
+    pipeline: Any
+    model: str
+    seed: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+    read: Read | None = None
+    cache: Cache = None
+    on_step: Callable[[Any], None] | None = None
+    source_sha256: str = ""
+
+    def checked(self, frames: Any) -> Any:
+        """The frames that a run starts from, if they are the ones that it must start from.
+
+        Raises:
+            UserError: others.
+        """
+        if self.source_sha256 and frames_hash(frames) != self.source_sha256:
+            raise UserError(f"{self.source} has changed since this video was made from it")
+        return frames
+
+
+@dataclass(frozen=True)
+class Made:
+    """A video that was made: frames uint8 [F, H, W, 3], its rate, and its record."""
+
+    frames: Any
+    fps: float
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Making(Settings):
+    """Base of what makes a video; a subclass holds a command's options.
+
+    Attributes:
+        command: its name on the command line and in records.
+        default_model: the model that it uses unless another is named.
+        source_kind: "video", "picture", or "" for none.
+        reads: the sampling settings that it takes; others are refused.
+        zero_shot: whether an image model is opened for videos.
+        defaults: sampling settings in place of the model's own, where none are given.
+    """
+
+    command: ClassVar[str] = ""
+    default_model: ClassVar[str] = DEFAULT_MODEL
+    source_kind: ClassVar[str] = ""
+    reads: ClassVar[Sequence[str]] = ()
+    zero_shot: ClassVar[bool] = False
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:
+        """Everything that can be checked without opening the model; returns the settings that will run.
+
+        Raises:
+            UserError: an unknown model, or settings that it, its sampler or this command does not read.
+        """
+        for name, value in settings.items():
+            if value is not None and name not in self.reads:
+                raise UserError(f"{self.command} does not take {name}; it takes {', '.join(self.reads)}")
+        return sampling_settings(sampling_of(find_model(model)), settings)
+
+    def total_steps(self, run: Run) -> int:
+        """Sampling steps that a run reports, for a progress bar."""
+        steps: int = run.pipeline.settings(**run.settings).num_inference_steps
+        return steps
+
+    def make(self, run: Run) -> Made:
+        """Make the video with its record.
+
+        Raises:
+            UserError: a model of another kind, a source that cannot be used, or settings that cannot be sampled.
+        """
+        raise NotImplementedError
+
+    def made(
+        self, run: Run, frames: Any, settings: SamplingConfig, fps: float | None = None, source: Any = None
+    ) -> Made:
+        """A finished video with its record.
+
+        Args:
+            fps: of the file; the settings' by default.
+            source: the frames that were read, whose hash is recorded.
+        """
+        record = record_of(self, run, settings) | {"frames_sha256": frames_hash(frames)}
+        if source is not None:
+            record |= {"source": run.source, "source_sha256": frames_hash(source)}
+        return Made(frames, settings.fps if fps is None else fps, record)
+
+
+def open_pipeline(making: Making, model: str, device: str, precision: str, picture: str = "") -> Any:
+    """The pipeline that a command works with.
+
+    Raises:
+        UserError: a model that cannot be opened, or of another kind.
+    """
+    from muybridge.opening.sampling import load_pipeline
+
+    return load_pipeline(model, device, picture, precision, zero_shot=making.zero_shot)
+
+
+def read_source(run: Run, max_frames: int | None = None) -> Clip:
+    """The frames that a run starts from; of "FILE#16" the first 16."""
+    assert run.read is not None
+    path, _, most = run.source.partition("#")
+    return run.read(path, int(most) if most else max_frames)

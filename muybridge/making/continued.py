@@ -1,0 +1,159 @@
+"""Videos that go on, or get frames between their frames: extend, interpolate, upsample-fps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from muybridge.configuration import setting
+from muybridge.errors import UserError
+from muybridge.making.base import Made, Making, Run, read_source
+from muybridge.making.from_words import EVERY
+from muybridge.pipelines.methods import CONTINUATION_SAMPLER, METHODS
+
+#: An extension is refused above so many frames: hours of sampling are not begun by a slip of the finger.
+MOST_FRAMES = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation(Making):
+    """What extension and interpolation share: any model fills a block of which some frames are known."""
+
+    source_kind: ClassVar[str] = "video"
+    default_model: ClassVar[str] = "world-vdm"
+    reads: ClassVar[Sequence[str]] = tuple(n for n in EVERY if n not in ("fps", "height", "width", "context_scale"))
+
+    prompt: str | None = setting(None, "what the video shows")
+    method: str = setting("reconstruction", "guidance towards the known frames, or plain replacement", choices=METHODS)
+    weight: float = setting(4.0, "w_r of reconstruction guidance", low=0, high=1000)
+
+    def check(self, model: str, settings: dict[str, Any]) -> Any:
+        return super().check(model, {"sampler": CONTINUATION_SAMPLER, **_given(settings)})
+
+    def blocks(self, frames: int, block: int) -> int:
+        """How many blocks are sampled for a video of so many frames."""
+        raise NotImplementedError
+
+    def filled(self, run: Run, frames: Any, options: dict[str, Any]) -> Any:
+        """The new video, uint8 [F, H, W, 3]."""
+        raise NotImplementedError
+
+    def factor_of_rate(self) -> int:
+        """How many times the source's rate the result has."""
+        return 1
+
+    def total_steps(self, run: Run) -> int:
+        from muybridge.pipelines.continuation import at_model_size
+
+        settings = run.pipeline.settings(**self._settings(run))
+        frames = at_model_size(run.pipeline, read_source(run).frames)
+        return settings.num_inference_steps * self.blocks(len(frames), settings.num_frames)
+
+    def make(self, run: Run) -> Made:
+        from muybridge.pipelines.continuation import at_model_size
+
+        if not run.pipeline.draws_from_words:
+            raise UserError(f"{run.model} does not draw from words alone, so it cannot fill in frames")
+        clip = read_source(run)
+        frames = run.checked(at_model_size(run.pipeline, clip.frames))
+        settings = run.pipeline.settings(**self._settings(run))
+        shared = {"method": self.method, "weight": self.weight, "on_step": run.on_step, "seed": run.seed}
+        out = self.filled(run, frames, {**shared, **self._settings(run)})
+        return self.made(run, out, settings, clip.fps * self.factor_of_rate(), frames)
+
+    def _settings(self, run: Run) -> dict[str, Any]:
+        return {"sampler": CONTINUATION_SAMPLER, **_given(run.settings)}
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extend(Continuation):
+    """Make a video longer with any model, block by block, each knowing the frames before it."""
+
+    command: ClassVar[str] = "extend"
+
+    add_frames: int = setting(8, "frames to append", low=1, high=MOST_FRAMES)
+    context_frames: int | None = setting(None, "last frames that each block knows; half a block by default", low=1)
+
+    def blocks(self, frames: int, block: int) -> int:
+        context = min(self.context_frames or block // 2, frames)
+        return -(-self.add_frames // max(1, block - context))
+
+    def filled(self, run: Run, frames: Any, options: dict[str, Any]) -> Any:
+        from muybridge.pipelines.continuation import extend_video
+
+        return extend_video(
+            run.pipeline, frames, self.prompt, self.add_frames, context_frames=self.context_frames, **options
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpolate(Continuation):
+    """Put frames between the frames of a video with any model."""
+
+    command: ClassVar[str] = "interpolate"
+
+    factor: int = setting(2, "how many times the frame rate", choices=(2, 4, 8, 16, 32))
+
+    def blocks(self, frames: int, block: int) -> int:
+        total, keys = 0, (block + 1) // 2
+        for doubling in range(self.factor.bit_length() - 1):
+            known = (frames - 1) * 2**doubling + 1
+            total += max(1, -(-(known - 1) // max(1, keys - 1)))
+        return total
+
+    def factor_of_rate(self) -> int:
+        return self.factor
+
+    def filled(self, run: Run, frames: Any, options: dict[str, Any]) -> Any:
+        from muybridge.pipelines.continuation import interpolate_video
+
+        return interpolate_video(run.pipeline, frames, self.prompt, self.factor, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsampleFps(Making):
+    """Put three learned frames between each two: T frames become 4T - 3, at four times the rate.
+
+    The given frames come back as they were. For any model without training for this, see `interpolate`.
+    """
+
+    command: ClassVar[str] = "upsample-fps"
+    default_model: ClassVar[str] = "emoji-between"
+    source_kind: ClassVar[str] = "video"
+    reads: ClassVar[Sequence[str]] = ("num_inference_steps", "context_scale", "guidance_scale", "sampler")
+
+    prompt: str = setting("", "what the video shows")
+    rounds: int = setting(1, "1: T frames become 4T - 3; 2: once more", choices=(1, 2))
+
+    def total_steps(self, run: Run) -> int:
+        count = len(read_source(run).frames)
+        windows = sum(-(-(count - 1) * 4**turn // 4) for turn in range(self.rounds))
+        return super().total_steps(run) * windows
+
+    def make(self, run: Run) -> Made:
+        from muybridge.nn.frames import fit_frames, from_uint8, to_uint8
+        from muybridge.pipelines.continuation import at_model_size
+        from muybridge.pipelines.inflated import InflatedPipeline
+        from muybridge.systems.video_ldm.long_video import interpolate_latents
+
+        if not isinstance(run.pipeline, InflatedPipeline) or not run.pipeline.takes_known_frames:
+            raise UserError(
+                f"{run.model} was not trained to put frames between others; `interpolate` works with any model"
+            )
+        clip, settings = read_source(run), run.pipeline.settings(**run.settings)
+        frames = run.checked(at_model_size(run.pipeline, clip.frames))
+        own = (settings.height, settings.width)
+        given = frames if frames.shape[1:3] == own else fit_frames(frames, *own)
+        latents = run.pipeline.to_samples(from_uint8(given)[None])
+        for regime in range(self.rounds):
+            latents = interpolate_latents(
+                run.pipeline, latents, self.prompt, run.seed, regime, on_step=run.on_step, **run.settings
+            )
+        made = to_uint8(run.pipeline.to_pixels(latents))[0]
+        made[:: 4**self.rounds] = given
+        return self.made(run, made, settings, clip.fps * 4**self.rounds, frames)

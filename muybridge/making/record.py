@@ -1,0 +1,135 @@
+"""What is stored in a video so that it can be made again: everything that its frames depend on, by name, value and hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from muybridge import __version__
+from muybridge.errors import UserError
+from muybridge.library.catalogue import find_model, model_hash
+from muybridge.pipelines.settings import SamplingConfig, recorded_settings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from muybridge.making.base import Making, Run
+
+#: Form of the records that are written; 1 is what came before "form" was there.
+FORM = 2
+
+
+def frames_hash(frames: np.ndarray) -> str:
+    """SHA-256 of the frames before encoding."""
+    import numpy as np
+
+    return hashlib.sha256(repr(frames.shape).encode() + np.ascontiguousarray(frames).tobytes()).hexdigest()
+
+
+def record_of(making: Making, run: Run, settings: SamplingConfig) -> dict[str, Any]:
+    """Version, command with its options, model by hash, and the settings that ran."""
+    pipeline = run.pipeline
+    record: dict[str, Any] = {
+        "muybridge": __version__,
+        "form": FORM,
+        "command": making.command,
+        "options": plain(asdict(making)),
+        "model": run.model,
+        "model_hash": model_hash(find_model(run.model)),
+        "seed": run.seed,
+        "sampling": asdict(settings),
+        "given": plain(run.settings),
+    }
+    if pipeline.loras:
+        record["lora"] = pipeline.loras
+    if pipeline.precision != "fp32":
+        record["precision"] = pipeline.precision
+    if pipeline.swapped:
+        record |= {"picture": pipeline.swapped, "picture_hash": model_hash(find_model(pipeline.swapped))}
+    return record
+
+
+def plain(value: Any) -> Any:
+    """Lists for tuples, as JSON gives them back."""
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def check_record(record: Mapping[str, Any], where: str) -> None:
+    """Refuse what is no record, before anything is opened.
+
+    Raises:
+        UserError: a part is missing or of another kind.
+    """
+    if "frames_sha256" not in record:
+        raise UserError(f"{where}: no record of muybridge is stored in it")
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "command": str, "model": str, "model_hash": str, "seed": int, "sampling": dict, "frames_sha256": str,
+    }  # fmt: skip
+    kinds |= {"options": dict} if record.get("form") == FORM else {}
+    for name, kind in kinds.items():
+        if not isinstance(record.get(name), kind):
+            raise UserError(f"{where}: its record is damaged: {name} is {record.get(name)!r}")
+    for name, kind in {"source": str, "lora": list, "precision": str, "picture": str, "upscale": int}.items():
+        if name in record and not isinstance(record[name], kind):
+            raise UserError(f"{where}: its record is damaged: {name} is {record[name]!r}")
+    if not 1 <= record.get("upscale", 1) <= 64:
+        raise UserError(f"{where}: its record is damaged: upscale is {record['upscale']}")
+
+
+def todays(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record in today's form: those of form 1 kept prompt, options and settings in other places, under other names."""
+    if record.get("form") == FORM:
+        return dict(record)
+    command = record["command"]
+    old = dict(record.get("options", {}))
+    given = dict(record.get("given_settings", record["sampling"]))
+    options = {**old, **({"prompt": record["prompt"]} if "prompt" in record else {})}
+    options.pop("config", None)
+    if "negative" in options:
+        options["negative_prompt"] = options.pop("negative")
+    if command == "zero":  # the paper's sign: where content comes from
+        options["motion"] = [-x for x in old["motion"]]
+    if command == "animate":
+        options = {"motion": old["motion_bucket"], "noise": old["noise_augmentation"]}
+    if command == "upsample-fps":
+        given = {"num_inference_steps": given["num_inference_steps"]}
+    if command == "control":
+        options = {"prompt": record["prompt"], "negative_prompt": old.get("negative", ""), **_old_control(old)}
+        options["own_size"] = True
+    if command == "instruct":
+        options["own_size"] = True
+        options["instruction"] = options.pop("prompt")
+    if command == "restyle":
+        options["own_size"] = True
+        options["content"] = old.get("picture") or options.pop("prompt")
+        options = {k: v for k, v in options.items() if k not in ("picture", "prompt")}
+        if "level" in options:
+            options["structure_level"] = options.pop("level")
+        if "strength" in old:  # what the sampler reads was recorded, but not read
+            given = {k: v for k, v in given.items() if k not in ("eta", "gamma", "corrector")}
+            given |= {"gamma": 0.0} if record["sampling"].get("sampler") == "ancestral" else {}
+    return {**record, "form": FORM, "options": options, "given": recorded_settings({"sampler": None, **given})}
+
+
+def _old_control(old: Mapping[str, Any]) -> dict[str, Any]:
+    config = dict(old["config"])
+    kept = {"control": [f"{c['structure']}:{c['scale']}" for c in old["controls"]], "method": old["method"]}
+    kept["control_net"] = [c["net"] for c in old["controls"]]
+    return kept if old["method"] == "zero" else {**kept, **config}
+
+
+def check_same_model(record: Mapping[str, Any], name: str) -> None:
+    """Refuse a model that is not the one a video was made with.
+
+    Raises:
+        UserError: another hash.
+    """
+    if model_hash(find_model(name)) != record["model_hash"]:
+        raise UserError(f"{name} is not the model this video was made with (its hash was {record['model_hash']})")
+    swapped = record.get("picture", "")
+    if swapped and model_hash(find_model(swapped)) != record.get("picture_hash"):
+        raise UserError(f"{swapped} is not the picture model this video was made with")

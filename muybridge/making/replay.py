@@ -1,0 +1,68 @@
+"""Making a video again from the record stored in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from muybridge.configuration import from_mapping
+from muybridge.errors import UserError, nearest
+from muybridge.making.base import Cache, Made, Making, Read, Run, open_pipeline
+from muybridge.making.continued import Extend, Interpolate, UpsampleFps
+from muybridge.making.edited import Control, Instruct, Restyle
+from muybridge.making.from_words import Animate, Edit, Generate, Zero
+from muybridge.making.record import check_record, check_same_model, todays
+
+MAKINGS: dict[str, type[Making]] = {
+    cls.command: cls
+    for cls in (Generate, Extend, Interpolate, Animate, UpsampleFps, Zero, Control, Instruct, Edit, Restyle)
+}
+
+
+def making_of(record: dict[str, Any], where: str) -> Making:
+    """The command of a record with its options.
+
+    Raises:
+        UserError: an unknown command or option, or a value out of range.
+    """
+    if record["command"] not in MAKINGS:
+        raise UserError(
+            f"{where}: its record names the command {record['command']!r}; {nearest(record['command'], MAKINGS)}"
+        )
+    return from_mapping(MAKINGS[record["command"]], record["options"], f"{where}: its record's options")
+
+
+def replay(
+    record: dict[str, Any],
+    read: Read,
+    where: str = "record",
+    model: str = "",
+    device: str = "auto",
+    cache: Cache = None,
+    watching: Callable[[int], Callable[[Any], None]] | None = None,
+) -> Made:
+    """Make the video of a record again.
+
+    Args:
+        record: as `making.record.record_of` wrote it, or in the form of older versions.
+        where: the file it was read from, for messages.
+        model: use this model in place of the one named, if it moved.
+        watching: told the number of steps, gives what is told each step.
+
+    Raises:
+        UserError: a damaged record, or a model, a LoRA or a source that is not the one the video was made with.
+    """
+    check_record(record, where)
+    record = todays(record)
+    making, name = making_of(record, where), model or record["model"]
+    check_same_model(record, name)
+    precision = record.get("precision", "fp32")
+    pipeline = open_pipeline(making, name, device, precision, record.get("picture", ""))
+    for entry in record.get("lora", []):
+        if pipeline.use_lora(entry["file"], entry["scale"])["sha256"] != entry["sha256"]:
+            raise UserError(f"{entry['file']} has changed since this video was made with it")
+    run = Run(pipeline, name, record["seed"], record["given"], record.get("source", ""), read, cache)
+    run.source_sha256 = record.get("source_sha256", "")
+    if watching is not None:
+        run.on_step = watching(making.total_steps(run))
+    return making.make(run)

@@ -1,0 +1,3 @@
+"""Names of what structure is; light, so that options are made from them."""
+
+STRUCTURES = ("edges", "soft_edges", "depth", "foreground", "pose")

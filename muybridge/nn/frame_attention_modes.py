@@ -1,0 +1,3 @@
+"""Whose tokens a frame may attend to, by name; light, so that options can be made from it."""
+
+MODES = ("own", "first", "first_previous", "full")

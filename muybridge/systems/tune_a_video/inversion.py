@@ -1,0 +1,25 @@
+"""The noise that a tuned model turns into its video, kept beside the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from muybridge.files import whole_file
+from muybridge.library.catalogue import INVERSION
+
+
+def save_inversion(noise: Tensor, steps: int, folder: Path) -> None:
+    """Keep noise [1, C, F, h, w] that was found in so many steps."""
+    with whole_file(folder / INVERSION) as unfinished:
+        save_file({"noise": noise.cpu().contiguous()}, unfinished, {"steps": str(steps)})
+
+
+def read_inversion(folder: Path) -> tuple[Tensor, int | None]:
+    """The noise and its number of steps; None where an older version did not keep it."""
+    with safe_open(folder / INVERSION, "pt") as file:
+        steps = (file.metadata() or {}).get("steps")
+        return file.get_tensor("noise"), None if steps is None else int(steps)
