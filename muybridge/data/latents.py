@@ -66,7 +66,9 @@ class ClipLatents:
         self, source: ClipSource, space: LatentSpace, progress: Callable[[int, int], None] | None, workers: int
     ) -> None:
         device = next(space.vae.parameters()).device
-        means, stds, rates, motions = [], [], [], []
+        means: list[Tensor] = []
+        stds: list[Tensor] = []
+        rates, motions = [], []
 
         def decoded(index: int) -> tuple[Tensor, float, float]:
             clip = source.clip(index)

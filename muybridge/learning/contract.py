@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+from muybridge.errors import UserError
+from muybridge.models.text.encoder import TextConfig
 from muybridge.nn.text_conditioning import TextCondition
 
 
@@ -60,24 +62,42 @@ class Losses:
     log_snr: Tensor
 
 
-class System(Protocol):
-    """One published system: a network, what of it trains, a loss."""
+class System:
+    """One system or part: a network, what of it trains, a loss. Subclasses are built from a recipe's sections.
 
-    name: str
-    #: the recipe's section with its settings beside `model`: "diffusion" or "objective"
-    section: str
+    Attributes:
+        name: in a recipe's `system`.
+        section: of the recipe, with its settings beside `model`: "diffusion" or "objective".
+        wants_first_frame, wants_pixels: the trainer hands over pixels of the first frame, or of all, beside the latents.
+        images_per_video: stills of other clips appended to each clip.
+        find_unused_parameters: some steps leave trained layers without gradients, and several processes must know it.
+        space: the latent space that clips are encoded into; None trains on pixels.
+    """
+
+    name: str = ""
+    section: str = "diffusion"
+    wants_first_frame: bool = False
+    wants_pixels: bool = False
+    images_per_video: int = 0
+    find_unused_parameters: bool = False
+    space: Any = None
+
+    def __init__(self, model: Mapping[str, Any], settings: Mapping[str, Any] | None, text: TextConfig | None):
+        raise NotImplementedError
 
     def build(self) -> nn.Module:
         """The network, freshly initialised."""
-        ...
+        raise NotImplementedError
 
-    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
-        """The named parameters that train; the rest is frozen."""
-        ...
+    def trainable(self, model: Any) -> Sequence[tuple[str, nn.Parameter]]:
+        """The named parameters that train; the rest is frozen. All of them unless a system says otherwise."""
+        return list(model.named_parameters())
 
-    def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses: ...
+    def losses(self, model: Any, batch: TrainingBatch) -> Losses:
+        """What is minimised, and the plain error, for each sample."""
+        raise NotImplementedError
 
-    def preview(self, model: nn.Module, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
+    def preview(self, model: Any, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
         """Something to look at during training, uint8 [B, F, H, W, 3].
 
         Args:
@@ -85,8 +105,8 @@ class System(Protocol):
             sampling: the recipe's sampling settings.
             clips: a few held-out clips [B, C, F, H, W], as in a training batch.
         """
-        ...
+        raise UserError(f"training.sample_every: {self.name} has nothing to show; set it to 0")
 
-    def save(self, model: nn.Module, folder: Path, sampling: Mapping[str, Any]) -> None:
-        """Write the model folder that sampling starts from."""
-        ...
+    def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
+        """Write the model folder that sampling starts from: by default the network, as diffusers keeps it."""
+        model.save_pretrained(str(folder))

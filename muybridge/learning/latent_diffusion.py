@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from muybridge.configuration import from_mapping
+from muybridge.configuration import Settings, from_mapping, setting
 from muybridge.diffusion.losses import WEIGHTINGS, mse_per_sample, weight_on
-from muybridge.diffusion.noise import generator_for
 from muybridge.diffusion.prediction import target_of
 from muybridge.diffusion.process import diffuse
-from muybridge.diffusion.schedule import stratified_times
 from muybridge.diffusion.tables import DiscreteSchedule
 from muybridge.errors import UserError, nearest
-from muybridge.learning.contract import Losses, TrainingBatch
+from muybridge.learning.contract import Losses, System, TrainingBatch
+from muybridge.learning.draws import Draws
 from muybridge.library.catalogue import find_part
+from muybridge.library.parts import scheduler_of
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.text.encoder import TextConfig
 
@@ -37,90 +37,126 @@ SCHEDULER: dict[str, Any] = {
     "set_alpha_to_one": True,
     "steps_offset": 0,
 }
+#: The weighting under which a network of a prediction type learns the plain error of its own output.
+PLAIN = {"epsilon": "snr", "v_prediction": "snr+1", "sample": "constant"}
 
 
 @dataclass(frozen=True)
-class LatentDiffusionConfig:
-    """Diffusion settings.
+class LatentDiffusionConfig(Settings):
+    """Diffusion settings."""
 
-    Attributes:
-        scheduler: changes to SCHEDULER, in the words of a diffusers scheduler's config.
-        weighting: loss weighting; "snr" is the eps loss, "snr+1" the v loss, whatever the network predicts.
-        null_probability: how often a caption is replaced by the empty one.
-    """
+    where: ClassVar[str] = "diffusion"
 
-    scheduler: dict[str, Any] = field(default_factory=dict)
-    weighting: str = "snr+1"
-    null_probability: float = 0.1
+    scheduler: dict[str, Any] = setting(
+        {},
+        "changes to the noise table, in the words of a diffusers scheduler's config; behind a picture model they must be its own",
+    )
+    weighting: str = setting(
+        "plain", "of the loss: plain is the error of what the network predicts; snr is the eps loss, snr+1 the v loss, whatever it predicts",
+        choices=("plain", *WEIGHTINGS),
+    )  # fmt: skip
+    null_probability: float = setting(0.1, "how often a caption is replaced by the empty one", low=0, below=1)
 
     def __post_init__(self) -> None:
-        if self.weighting not in WEIGHTINGS:
-            raise UserError(f"diffusion.weighting: unknown {self.weighting!r}; {nearest(self.weighting, WEIGHTINGS)}")
-        if not 0 <= self.null_probability < 1:
-            raise UserError(f"diffusion.null_probability must be in [0, 1), got {self.null_probability}")
+        super().__post_init__()
         for key in self.scheduler:
             if key not in SCHEDULER:
                 raise UserError(f"diffusion.scheduler: unknown key {key!r}; {nearest(key, SCHEDULER)}")
 
 
-class LatentDiffusion:
+@dataclass(frozen=True)
+class PictureModelSection(Settings):
+    """A recipe's `model` section of systems behind a picture model."""
+
+    where: ClassVar[str] = "model"
+
+    image: str = setting(..., "the picture model that it stands behind: a bundled one, or a Stable Diffusion folder")
+    autoencoder: str = setting("", "its latent space; the picture model's own by default")
+
+    @property
+    def latent_space(self) -> str:
+        return self.autoencoder or f"{self.image}/vae"
+
+
+def table_behind(image: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The noise table and prediction type of the picture model that a system stands behind: its layers know no other.
+
+    Args:
+        wanted: what a recipe says of it.
+
+    Raises:
+        UserError: the recipe contradicts the picture model.
+    """
+    own = scheduler_of(image)
+    for key, value in wanted.items():
+        if own.get(key, SCHEDULER[key] if key == "num_train_timesteps" else None) != value:
+            raise UserError(
+                f"diffusion.scheduler: {key} is {value!r} here, but {image} was trained with {own.get(key)!r}; "
+                "leave it out, it is taken from the picture model"
+            )
+    return own
+
+
+class LatentDiffusion(System):
     """Base of the latent systems: subclasses build the network and say what of it trains.
 
     Args:
-        model: {"autoencoder": a bundled part ("emoji-image/vae") or a folder, ...the network's own settings}.
+        autoencoder: a bundled part ("emoji-image/vae") or a folder.
         diffusion: fields of `config_class`.
         text: which encoder the captions come from.
+        scheduler: the noise table in full; by default SCHEDULER with the recipe's changes.
     """
 
     section = "diffusion"
     config_class: type[LatentDiffusionConfig] = LatentDiffusionConfig
 
-    def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        settings = dict(model)
-        if "autoencoder" not in settings:
-            raise UserError("model.autoencoder: name the latent space: a bundled part (emoji-image/vae) or a folder")
+    def __init__(
+        self,
+        autoencoder: str,
+        diffusion: Mapping[str, Any] | None,
+        text: TextConfig | None,
+        image: str = "",
+    ):
         if text is None:
             raise UserError("text: a latent model is told a caption; add `text: {encoder: all-MiniLM-L6-v2}`")
-        self.autoencoder = str(settings.pop("autoencoder"))
-        self.model_config = settings
+        self.autoencoder, self.text = autoencoder, text
         self.config = from_mapping(self.config_class, diffusion, "diffusion")
-        self.scheduler = {**SCHEDULER, **self.config.scheduler}
+        changes = self.config.scheduler
+        self.scheduler = table_behind(image, changes) if image else {**SCHEDULER, **changes}
         self.table = DiscreteSchedule.from_config(self.scheduler)
-        self.text = text
 
     @cached_property
-    def space(self) -> LatentSpace:
+    def space(self) -> LatentSpace:  # type: ignore[override]
         return LatentSpace.open(find_part(self.autoencoder))
 
-    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
-        return list(model.named_parameters())
+    @property
+    def prediction_type(self) -> str:
+        return str(self.scheduler["prediction_type"])
+
+    @property
+    def weighting(self) -> str:
+        return PLAIN[self.prediction_type] if self.config.weighting == "plain" else self.config.weighting
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
         """E_t,eps w(lam) | target - prediction |^2 on latents (2112.10752 eq. 2)."""
-        x = batch.video
-        times, eps, dropped = self._draw(x, batch)
-        index = (times * len(self.table.table)).long()
-        lam = self.table.table.to(index.device)[index]
+        x, draws = batch.video, Draws(batch)
+        times, eps = draws.times(), draws.normal(x.shape[1:]).to(x)
+        dropped = (draws.shares() < self.config.null_probability).to(x.device)
+        index = (times * len(self.table.table)).long()  # [B] of 0 .. T - 1
+        lam = self.table.table[index]
         z = diffuse(x, eps, lam)
-        prediction = self.predict(model, z, index, _tokens(batch, dropped), batch)
-        kind = str(self.scheduler["prediction_type"])
-        error = mse_per_sample(prediction, target_of(x, eps, lam, kind))
-        return Losses(error * weight_on(kind, lam, self.config.weighting).to(error), error.detach(), lam.float())
+        prediction = self.predict(model, z, index.to(x.device), _tokens(batch, dropped), batch)
+        return self.weighed(prediction, x, eps, lam)
+
+    def weighed(self, prediction: Tensor, x: Tensor, eps: Tensor, lam: Tensor) -> Losses:
+        """The losses of a prediction."""
+        error = mse_per_sample(prediction, target_of(x, eps, lam, self.prediction_type))
+        weight = weight_on(self.prediction_type, lam, self.weighting).to(error)
+        return Losses(error * weight, error.detach(), lam.to(x.device, torch.float32))
 
     def predict(self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch) -> Tensor:
         """The network's output for noisy latents z [B, C, F, h, w]."""
         raise NotImplementedError
-
-    def _draw(self, x: Tensor, batch: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Times, noise and dropped captions, each sample's own: the same however the batch is split."""
-        times, noises, drops = [], [], []
-        for place in batch.places:
-            generator = generator_for(batch.seed, "train", batch.step, place)
-            uniform = torch.rand(1, generator=generator, dtype=torch.float64)
-            times.append(stratified_times(uniform, place, batch.total))
-            noises.append(torch.randn(x.shape[1:], generator=generator))
-            drops.append(torch.rand((), generator=generator) < self.config.null_probability)
-        return torch.cat(times).to(x.device), torch.stack(noises).to(x), torch.stack(drops).to(x.device)
 
     def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> Any:
         """What samples from the network."""
@@ -128,7 +164,7 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def preview(self, model: nn.Module, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
-        """The prompts, or the held-out clips' latents decoded when there are none, with fixed seeds."""
+        """The prompts with fixed seeds, or one video of the empty caption when there are none."""
         frames: np.ndarray = self.pipeline(model, sampling)(prompts or "", seed=0).frames
         return frames
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +28,12 @@ def load_picture_unet(image: str) -> UNet2DConditionModel:
 def scheduler_of(image: str) -> dict[str, Any]:
     """The noise table and prediction type of an image model, in the words of a diffusers scheduler's config."""
     values = read_mapping(find_model(image) / "scheduler" / "scheduler_config.json")
-    return {"prediction_type": "epsilon"} | {k: v for k, v in values.items() if not k.startswith("_")}
+    return table_settings(values)
+
+
+def table_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's config without its version: noise table, prediction type, and the class, which has a spacing of its own."""
+    return {"prediction_type": "epsilon"} | {k: v for k, v in config.items() if k != "_diffusers_version"}
 
 
 def load_network_weights(network: nn.Module, name: str) -> None:

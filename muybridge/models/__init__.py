@@ -23,12 +23,21 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
     """Build {"type": name, ...arguments}; a misspelt argument is an error that names the nearest one."""
     settings = dict(config)
     module, name = NETWORKS[settings.pop("type")]
-    cls = getattr(importlib.import_module(module), name)
-    known = [p for p in inspect.signature(cls.__init__).parameters if p != "self"]
+    made: nn.Module = built(getattr(importlib.import_module(module), name), settings)
+    return made
+
+
+def built(cls: type, settings: Mapping[str, Any]) -> Any:
+    """A network of these arguments.
+
+    Raises:
+        UserError: an argument that its class does not have (the nearest one is named), or that it refuses.
+    """
+    known = [p for p in inspect.signature(cls.__init__).parameters if p != "self"]  # type: ignore[misc]
     for key in settings:
         if key not in known:
             raise UserError(f"model: unknown key {key!r}; {nearest(key, known)}")
     try:
         return cls(**settings)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ZeroDivisionError, RuntimeError, IndexError) as error:
         raise UserError(f"model: {error}") from error

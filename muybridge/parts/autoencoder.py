@@ -11,18 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from muybridge.configuration import from_mapping
+from muybridge.configuration import Settings, from_mapping, setting
 from muybridge.diffusion.noise import generator_for
 from muybridge.errors import UserError
-from muybridge.learning.contract import Losses, TrainingBatch
+from muybridge.learning.contract import Losses, System, TrainingBatch
 from muybridge.library.catalogue import find_part
+from muybridge.models import built
 from muybridge.models.latent.autoencoder import AutoencoderWithCritic
 from muybridge.models.latent.critics import PatchCritic
 from muybridge.models.latent.perceptual import PerceptualDistance, perceptual_distance
@@ -33,28 +34,26 @@ from muybridge.nn.frames import batch_to_frames, frames_to_batch, to_uint8
 
 
 @dataclass(frozen=True)
-class AutoencoderObjective:
-    """Weights of the losses.
+class AutoencoderObjective(Settings):
+    """Weights of the losses, against 1 for the mean absolute error."""
 
-    Attributes:
-        perceptual: of the perceptual distance, against 1 for the mean absolute error.
-        motion: of the mean absolute error of frame differences, which is what flicker is; for a decoder with time. Our choice: the
-            paper names reconstruction and critic alone.
-        kl: of the KL, mean over latent values.
-        adversarial: of the critic's opinion, from step `critic_start` on; the critic itself learns from step 0.
-        critic_width, critic_frames: channels of its first layer, and its kernel's extent in time (1 judges pictures).
-    """
+    where: ClassVar[str] = "objective"
 
-    perceptual: float = 0.5
-    motion: float = 0.0
-    kl: float = 1e-4
-    adversarial: float = 0.02
-    critic_start: int = 500
-    critic_width: int = 32
-    critic_frames: int = 1
+    perceptual: float = setting(0.5, "of the perceptual distance", low=0)
+    motion: float = setting(
+        0.0, "of the mean absolute error of frame differences, which is what flicker is; for a decoder with time. Our choice: the "
+        "paper names reconstruction and critic alone", low=0,
+    )  # fmt: skip
+    kl: float = setting(1e-4, "of the KL, mean over latent values", low=0)
+    adversarial: float = setting(
+        0.02, "of the critic's opinion, from step critic_start on; the critic itself learns from step 0", low=0
+    )
+    critic_start: int = setting(500, "step from which the critic's opinion counts", low=0)
+    critic_width: int = setting(32, "channels of the critic's first layer", low=1, high=1024)
+    critic_frames: int = setting(1, "its kernel's extent in time (1 judges pictures)", low=1, high=15)
 
 
-class Autoencoder:
+class Autoencoder(System):
     """The system: pictures in, pictures out.
 
     Args:
@@ -86,10 +85,7 @@ class Autoencoder:
         if self.picture:
             space = LatentSpace.open(find_part(self.picture))
             return AutoencoderWithCritic(VideoAutoencoder.from_image_model(space.vae), critic)
-        try:
-            return AutoencoderWithCritic(AutoencoderKL(**self.model_config), critic)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"model: {error}") from error
+        return AutoencoderWithCritic(built(AutoencoderKL, self.model_config), critic)
 
     def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
         if not self.picture:

@@ -6,24 +6,23 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from muybridge.diffusion.noise import generator_for
 from muybridge.diffusion.process import diffuse
-from muybridge.diffusion.schedule import stratified_times
 from muybridge.errors import UserError
-from muybridge.learning.contract import Losses, TrainingBatch
+from muybridge.learning.contract import Losses, System, TrainingBatch
+from muybridge.learning.draws import Draws
 from muybridge.library.catalogue import find_part
+from muybridge.models import built
 from muybridge.models.text.encoder import TextConfig
 from muybridge.models.text.prior import SCHEDULE, ContentPrior
 from muybridge.models.text.scorers import SmallScorer, open_scorer
 from muybridge.models.vision.picture_features import FeatureSpace
 
 
-class ContentPriorTraining:
+class ContentPriorTraining(System):
     """The system: captions and the features of their pictures, both in a scorer's space.
 
     Args:
@@ -53,13 +52,8 @@ class ContentPriorTraining:
         return found
 
     def build(self) -> nn.Module:
-        try:
-            return ContentPrior(**self.model_config)
-        except TypeError as error:
-            raise UserError(f"model: {error}") from error
-
-    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
-        return list(model.named_parameters())
+        made: nn.Module = built(ContentPrior, self.model_config)
+        return made
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
         assert batch.text is not None
@@ -67,20 +61,10 @@ class ContentPriorTraining:
         with torch.no_grad():
             pictures, words, _ = network(batch.video[:, :, 0, 0, 0], batch.text.pooled[:, 0])
         x = pictures * pictures.shape[1] ** 0.5
-        times, noises = [], []
-        for place in batch.places:
-            generator = generator_for(batch.seed, "train", batch.step, place)
-            times.append(stratified_times(torch.rand(1, generator=generator, dtype=torch.float64), place, batch.total))
-            noises.append(torch.randn(x.shape[1:], generator=generator))
-        lam = SCHEDULE(torch.cat(times)).to(x.device)
-        error = (model(diffuse(x, torch.stack(noises).to(x), lam), lam, words) - x).square().mean(1)
-        return Losses(error, error.detach(), lam.float())
-
-    def preview(self, model: nn.Module, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
-        raise UserError("training.sample_every: a prior draws nothing; set it to 0")
-
-    def save(self, model: Any, folder: Any, sampling: Mapping[str, Any]) -> None:
-        model.save_pretrained(str(folder))
+        draws = Draws(batch)
+        lam, noise = SCHEDULE(draws.times()), draws.normal(x.shape[1:]).to(x)
+        error = (model(diffuse(x, noise, lam), lam.to(x.device, torch.float32), words) - x).square().mean(1)
+        return Losses(error, error.detach(), lam.to(x.device, torch.float32))
 
 
 def likeness(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,18 @@ import torch
 from diffusers import ControlNetModel
 from torch import Tensor, nn
 
-from muybridge.errors import UserError
+from muybridge.configuration import from_mapping, setting
 from muybridge.learning.contract import TrainingBatch
-from muybridge.learning.latent_diffusion import LatentDiffusion
+from muybridge.learning.latent_diffusion import LatentDiffusion, PictureModelSection
 from muybridge.library.index import write_settings
 from muybridge.library.parts import load_picture_unet
 from muybridge.models.text.encoder import TextConfig
 from muybridge.models.vision.control import Control, residuals_of
+from muybridge.models.vision.names import STRUCTURES
 from muybridge.models.vision.structure import control_pictures, estimator_named
 from muybridge.nn.frames import to_uint8
 from muybridge.pipelines.latents import predict_frames
-from muybridge.pipelines.zero_shot import ZeroShotPipeline
+from muybridge.pipelines.zero_shot import View, ZeroShotPipeline
 
 
 class Controlled(nn.Module):
@@ -40,28 +42,30 @@ class Controlled(nn.Module):
         return predict_frames(self.image, z, index, tokens, residuals)
 
 
+@dataclass(frozen=True)
+class ControlNetSection(PictureModelSection):
+    """A recipe's `model` section."""
+
+    structure: str = setting(..., "what the network is shown of a picture", choices=STRUCTURES)
+
+
 class ControlNetTraining(LatentDiffusion):
     """The system: pictures, each with the structure that an estimator finds in it.
 
+    The widths of the network that reads the pictures are ours (16, 32, 64, 96, 256: one halving a level of the autoencoder);
+    the published ControlNets, for autoencoders of three halvings, have 16, 32, 96, 256.
+
     Args:
-        model: {"image": the picture model, "structure": a name of models.vision.structure.ESTIMATORS}.
+        model: fields of ControlNetSection.
     """
 
     name = "control_net"
     wants_first_frame = True
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        values = dict(model)
-        missing = [n for n in ("image", "structure") if n not in values]
-        if missing:
-            raise UserError(f"model: missing {', '.join(missing)}")
-        self.image, self.structure = str(values.pop("image")), str(values.pop("structure"))
-        values.setdefault("autoencoder", f"{self.image}/vae")
-        super().__init__(values, diffusion, text)
-        if self.model_config:
-            raise UserError(
-                f"model: unknown key {next(iter(self.model_config))!r}; known: image, structure, autoencoder"
-            )
+        section = from_mapping(ControlNetSection, model, "model")
+        self.image, self.structure = section.image, section.structure
+        super().__init__(section.latent_space, diffusion, text, section.image)
 
     def build(self) -> Controlled:
         image = load_picture_unet(self.image)
@@ -85,13 +89,13 @@ class ControlNetTraining(LatentDiffusion):
     def preview(self, model: Any, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
         """Held-out pictures' structure drawn anew without words, under the pictures themselves."""
         given = self.space.decode(clips[:, :, :1])
-        settings = {**self.own_settings(sampling), "text_encoder": self.text.encoder}
-        pipeline = ZeroShotPipeline(model.image, self.space.vae, self.scheduler, **settings)
+        pipeline = ZeroShotPipeline(model.image, self.space.vae, self.scheduler, **self.own_settings(sampling))
+        settings = pipeline.settings(num_frames=1, guidance_scale=1.0)
         rows = []
         for picture in given:
-            control = Control(model.control, self._pictures(picture[None]))
-            with pipeline.controlled([control]):
-                rows += [picture[None], pipeline("", seed=0, num_frames=1, guidance_scale=1.0).samples]
+            view = View(controls=[Control(model.control, self._pictures(picture[None]))])
+            condition = pipeline.condition([""], settings, view)
+            rows += [picture[None], pipeline.draw(condition, pipeline.null(condition), [0], settings).samples]
         return to_uint8(torch.cat(rows))
 
     def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:

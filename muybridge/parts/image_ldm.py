@@ -18,6 +18,8 @@ from muybridge.files import write_json
 from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.latent_diffusion import LatentDiffusion
 from muybridge.library.index import INDEX, write_settings
+from muybridge.models import built
+from muybridge.models.text.encoder import TextConfig
 from muybridge.pipelines.latents import LatentPipeline, predict_frames
 
 #: model_index.json: a StableDiffusionPipeline whose text encoder and tokenizer are handed to it, or added by the export.
@@ -44,11 +46,15 @@ class ImageLDM(LatentDiffusion):
 
     name = "image_ldm"
 
+    def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
+        values = dict(model)
+        if "autoencoder" not in values:
+            raise UserError("model.autoencoder: name the latent space: a bundled part (emoji-image/vae) or a folder")
+        super().__init__(str(values.pop("autoencoder")), diffusion, text)
+        self.model_config = values
+
     def build(self) -> nn.Module:
-        try:
-            made: nn.Module = UNet2DConditionModel(**self.model_config)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"model: {error}") from error
+        made: nn.Module = built(UNet2DConditionModel, self.model_config)
         return made
 
     def predict(self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch) -> Tensor:

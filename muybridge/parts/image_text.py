@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from muybridge.errors import UserError
-from muybridge.learning.contract import Losses, TrainingBatch
+from muybridge.learning.contract import Losses, System, TrainingBatch
+from muybridge.models import built
 from muybridge.models.text.encoder import TextConfig
 from muybridge.models.text.scorers import DualEncoder
 from muybridge.models.vision.picture_features import FeatureSpace
@@ -21,7 +20,7 @@ from muybridge.models.vision.picture_features import FeatureSpace
 SAME = 0.999
 
 
-class ImageText:
+class ImageText(System):
     """The system: pictures (clips of one frame) and their captions.
 
     Args:
@@ -43,13 +42,8 @@ class ImageText:
         return FeatureSpace()
 
     def build(self) -> nn.Module:
-        try:
-            return DualEncoder(**self.model_config)
-        except TypeError as error:
-            raise UserError(f"model: {error}") from error
-
-    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
-        return list(model.named_parameters())
+        made: nn.Module = built(DualEncoder, self.model_config)
+        return made
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
         """Cross entropy both ways over the batch, captions that are the same left out of each other's negatives."""
@@ -64,9 +58,3 @@ class ImageText:
         loss = 0.5 * sum(nn.functional.cross_entropy(s, truth, reduction="none") for s in (scores, scores.T))
         assert isinstance(loss, Tensor)
         return Losses(loss, loss.detach(), torch.full_like(loss, torch.inf))
-
-    def preview(self, model: nn.Module, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
-        raise UserError("training.sample_every: a scorer draws nothing; set it to 0")
-
-    def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
-        model.save_pretrained(str(folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.errors import UserError
-from muybridge.learning.contract import Losses, TrainingBatch
+from muybridge.learning.contract import Losses, System, TrainingBatch
+from muybridge.models import built
 from muybridge.models.text.encoder import TextConfig
 from muybridge.nn.frames import to_uint8
 
 
-class PixelRegression:
+class PixelRegression(System):
     """Base of systems whose clips hold both question and answer.
 
     Args:
@@ -33,13 +34,8 @@ class PixelRegression:
         self.model_config = dict(model)
 
     def build(self) -> nn.Module:
-        try:
-            return self.network_class(**self.model_config)
-        except TypeError as error:
-            raise UserError(f"model: {error}") from error
-
-    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
-        return list(model.named_parameters())
+        made: nn.Module = built(self.network_class, self.model_config)
+        return made
 
     def answer(self, model: nn.Module, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Clips [B, C, F, H, W] in [-1, 1] -> what the network says and what is right, pictures [B, C, H, W]."""
@@ -58,6 +54,3 @@ class PixelRegression:
         said, right = self.answer(model, clips)
         pairs = torch.stack([said, right], 1).flatten(0, 1).expand(-1, 3, -1, -1)
         return to_uint8(pairs[:, :, None] * 2 - 1)
-
-    def save(self, model: Any, folder: Any, sampling: Mapping[str, Any]) -> None:
-        model.save_pretrained(str(folder))

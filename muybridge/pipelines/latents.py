@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from muybridge.diffusion.tables import DiscreteSchedule
 from muybridge.errors import UserError
 from muybridge.library.index import read_mapping, settings_of
+from muybridge.library.parts import table_settings
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.vision.control import Residuals
 from muybridge.models.weights.opening import open_network
@@ -145,11 +146,6 @@ class LatentPipeline(LatentSpacePipeline):
         scheduler = read_mapping(folder / "scheduler" / "scheduler_config.json")
         ours = settings_of(folder) or _foreign(folder, network, space)
         return cls(network, space.vae, table_settings(scheduler), **ours)
-
-
-def table_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A scheduler's config without its version: noise table, prediction type, and the class, which has a spacing of its own."""
-    return {"prediction_type": "epsilon"} | {k: v for k, v in config.items() if k != "_diffusers_version"}
 
 
 def _foreign(folder: Path, network: Any, space: LatentSpace) -> dict[str, Any]:

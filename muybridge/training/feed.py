@@ -63,7 +63,7 @@ def _mapped(batch: TrainingBatch, act: Callable[[Tensor], Tensor]) -> TrainingBa
     def each(value: Any) -> Any:
         return None if value is None else act(value)
 
-    texts = {
+    texts: dict[str, Any] = {
         name: None
         if text is None
         else type(text)(*(each(t) for t in (text.pooled, text.tokens, text.mask, text.dropped)))

@@ -59,7 +59,7 @@ class DecoderLayers(TemporalPlugin):
         return mixed.transpose(1, 2).flatten(0, 1)
 
 
-class VideoAutoencoder(PassesCalls, ModelMixin, ConfigMixin):  # type: ignore[misc]
+class VideoAutoencoder(PassesCalls, ModelMixin, ConfigMixin):
     """Encodes frames one by one, decodes them together.
 
     Args:
@@ -67,6 +67,7 @@ class VideoAutoencoder(PassesCalls, ModelMixin, ConfigMixin):  # type: ignore[mi
     """
 
     _supports_gradient_checkpointing = True
+    temporal: DecoderLayers
 
     @register_to_config
     def __init__(self, image_config: dict[str, Any]):

@@ -6,26 +6,26 @@ videos and on their frames alone, so that it is an image model whenever its temp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from muybridge.configuration import from_mapping
+from muybridge.configuration import Settings, from_mapping, setting
 from muybridge.diffusion.losses import mse_per_sample
 from muybridge.diffusion.noise import generator_for
 from muybridge.diffusion.prediction import target_of
 from muybridge.diffusion.process import diffuse
-from muybridge.diffusion.schedule import stratified_times
 from muybridge.diffusion.tables import DiscreteSchedule
 from muybridge.errors import UserError
-from muybridge.learning.contract import Losses, TrainingBatch
-from muybridge.learning.latent_diffusion import SCHEDULER
+from muybridge.learning.contract import Losses, System, TrainingBatch
+from muybridge.learning.draws import Draws
+from muybridge.learning.latent_diffusion import table_behind
 from muybridge.library.catalogue import find_part
 from muybridge.library.index import INFLATED_UNET, write_index, write_settings
 from muybridge.library.parts import load_picture_unet
@@ -33,6 +33,7 @@ from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.text.encoder import TextConfig
 from muybridge.models.text.scorers import ImageTextScorer, open_scorer
+from muybridge.models.vision.names import STRUCTURES
 from muybridge.models.vision.structure import estimator_named
 from muybridge.models.vision.structure_level import LEVEL_CHANNELS, LEVELS
 from muybridge.models.weights.widened import with_more_inputs
@@ -42,57 +43,59 @@ from muybridge.systems.gen1.pipeline import Gen1Pipeline, depth_video, structure
 
 
 @dataclass(frozen=True)
-class Gen1Config:
-    """Training settings.
+class Gen1Config(Settings):
+    """Training settings."""
 
-    Attributes:
-        image_share: how often a batch is its frames alone, the temporal layers passed by (the paper: 12.5 %).
-        max_level: structure levels are drawn from 0 .. this; 0 is the paper's third stage, 7 its fourth.
-        drop: how often the content is dropped (the paper does not say).
-    """
+    where: ClassVar[str] = "diffusion"
 
-    image_share: float = 0.125
-    max_level: int = LEVELS - 1
-    drop: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.image_share <= 1 or not 0 <= self.drop < 1:
-            raise UserError("diffusion.image_share must be in [0, 1] and drop in [0, 1)")
-        if not 0 <= self.max_level < LEVELS:
-            raise UserError(f"diffusion.max_level must be in 0..{LEVELS - 1}, got {self.max_level}")
+    scheduler: dict[str, Any] = setting({}, "the picture model's noise table; what is said here must agree with it")
+    image_share: float = setting(
+        0.125, "how often a batch is its frames alone, the temporal layers passed by (the paper: 12.5 %)", low=0, high=1
+    )
+    max_level: int = setting(
+        LEVELS - 1, "structure levels are drawn from 0 to this: 0 is the paper's third stage, 7 its fourth",
+        low=0, high=LEVELS - 1,
+    )  # fmt: skip
+    drop: float = setting(0.1, "how often the content is dropped (the paper does not say)", low=0, below=1)
 
 
-class Gen1:
+@dataclass(frozen=True)
+class Gen1Section(Settings):
+    """A recipe's `model` section."""
+
+    where: ClassVar[str] = "model"
+
+    image: str = setting(..., "the picture model it starts from: a bundled one, or a Stable Diffusion folder")
+    scorer: str = setting("emoji-clip", "whose picture embedding is the content")
+    prior: str = setting("emoji-prior", "from words to that embedding: a bundled prior, or its folder")
+    structure: str = setting("depth", "what structure is", choices=STRUCTURES)
+    temporal: dict[str, Any] = setting({}, "settings of the temporal layers (models.plugins.gen1)")
+
+
+class Gen1(System):
     """The system.
 
     Args:
-        model: {"image": the picture model it starts from, "scorer": whose picture embedding is the content,
-            "prior": a bundled prior from words or its folder, "structure": a name of models.vision.structure.ESTIMATORS}.
+        model: fields of Gen1Section.
+        diffusion: fields of Gen1Config.
     """
 
     name = "gen1"
     section = "diffusion"
-    #: the trainer hands over the clips' pixels
     wants_pixels = True
-    #: a batch of images leaves the temporal layers without gradients, which several processes must be told
+    #: batches of images leave the temporal layers without gradients
     find_unused_parameters = True
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        values = dict(model)
         if text is not None:
             raise UserError("text: this system is told a picture's embedding; words come in by the prior: leave it out")
-        if "image" not in values:
-            raise UserError("model.image: name the picture model it starts from: a bundled one or a folder")
-        self.image = str(values.pop("image"))
-        self.scorer_name, self.prior = str(values.pop("scorer", "emoji-clip")), str(values.pop("prior", "emoji-prior"))
-        self.structure = str(values.pop("structure", "depth"))
-        self.temporal = {"type": "gen1", **values.pop("temporal", {})}
-        if values:
-            raise UserError(
-                f"model: unknown key {next(iter(values))!r}; known: image, scorer, prior, structure, temporal"
-            )
+        section = from_mapping(Gen1Section, model, "model")
+        self.image, self.scorer_name = section.image, section.scorer
+        self.prior, self.structure = section.prior, section.structure
+        self.temporal = {"type": "gen1", **section.temporal}
         self.config = from_mapping(Gen1Config, diffusion, "diffusion")
-        self.table = DiscreteSchedule.from_config(SCHEDULER)
+        self.scheduler = table_behind(self.image, self.config.scheduler)
+        self.table = DiscreteSchedule.from_config(self.scheduler)
 
     @cached_property
     def space(self) -> LatentSpace:
@@ -106,30 +109,22 @@ class Gen1:
         picture = with_more_inputs(load_picture_unet(self.image), self.space.channels + LEVEL_CHANNELS)
         return InflatedUNet.from_image_model(picture, self.temporal)
 
-    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
-        return list(model.named_parameters())
-
     def losses(self, model: Any, batch: TrainingBatch) -> Losses:
         """E | v - v_theta(z, t, s, c) |^2, structure and content of the same clip."""
         x = batch.video
         if batch.pixels is None:
             raise UserError("this system needs the clips' pixels beside the latents")
-        times, noises, levels, chosen, kept = [], [], [], [], []
-        for place in batch.places:
-            generator = generator_for(batch.seed, "train", batch.step, place)
-            uniform = torch.rand(3, generator=generator, dtype=torch.float64)
-            times.append(stratified_times(uniform[:1], place, batch.total))
-            levels.append(int(torch.randint(self.config.max_level + 1, (), generator=generator)))
-            chosen.append(int(torch.randint(x.shape[2], (), generator=generator)))
-            kept.append(float(uniform[1] >= self.config.drop))
-            noises.append(torch.randn(x.shape[1:], generator=generator))
-        index = (torch.cat(times) * len(self.table.table)).long()
-        lam = self.table.table[index].to(x.device)
-        noise = torch.stack(noises).to(x)
+        draws = Draws(batch)
+        uniform = draws.uniform(3)  # [B, 3]: of the time, of dropping, and one that is not used any more
+        levels, chosen = draws.integers(self.config.max_level + 1), draws.integers(x.shape[2])
+        kept = (uniform[:, 1] >= self.config.drop).to(x)
+        noise = draws.normal(x.shape[1:]).to(x)
+        index = (draws.as_times(uniform[:, 0]) * len(self.table.table)).long()
+        lam = self.table.table[index]
         rows = torch.arange(len(x))
         frame = batch.pixels[rows, :, torch.tensor(chosen)][:, :, None]
         width = int(getattr(model, "module", model).image.config.cross_attention_dim)
-        content = context_of(self.scorer, frame, width) * torch.tensor(kept).to(x)[:, None, None]
+        content = context_of(self.scorer, frame, width) * kept[:, None, None]
         structure = structure_latents(self.space, self.depth(batch.pixels), torch.tensor(levels)).to(x)
         z = diffuse(x, noise, lam)
         # a whole batch is images or videos, never both: the draw is the step's, the same on every process
@@ -138,8 +133,8 @@ class Gen1:
         )
         inputs = torch.cat([z, structure], 1)
         out = model(inputs, index.to(x.device), content, images_only=alone).sample
-        error = mse_per_sample(out, target_of(x, noise, lam, str(SCHEDULER["prediction_type"])))
-        return Losses(error, error.detach(), lam.float())
+        error = mse_per_sample(out, target_of(x, noise, lam, str(self.scheduler["prediction_type"])))
+        return Losses(error, error.detach(), lam.to(x.device, torch.float32))
 
     @torch.no_grad()
     def depth(self, pixels: Tensor) -> Tensor:
@@ -148,7 +143,8 @@ class Gen1:
         return torch.cat([depth_video(f) for f in found])
 
     def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> Gen1Pipeline:
-        return Gen1Pipeline(model, self.space.vae, SCHEDULER, self.scorer, sampling=dict(sampling))
+        settings: dict[str, Any] = {"sampling": dict(sampling), "structure": self.structure}
+        return Gen1Pipeline(model, self.space.vae, self.scheduler, self.scorer, **settings)
 
     @torch.no_grad()
     def preview(self, model: nn.Module, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
@@ -163,5 +159,5 @@ class Gen1:
     def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
         model.save_pretrained(str(folder / "network"))
         named = {"image": self.image, "scorer": self.scorer_name, "prior": self.prior, "structure": self.structure}
-        write_settings(folder, {**named, "scheduler": SCHEDULER, "sampling": dict(sampling)})
+        write_settings(folder, {**named, "scheduler": self.scheduler, "sampling": dict(sampling)})
         write_index(folder, "Gen1Pipeline", network=INFLATED_UNET)

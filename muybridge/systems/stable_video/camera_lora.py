@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from safetensors.torch import save_file
 from torch import nn
 
-from muybridge.errors import UserError, nearest
+from muybridge.configuration import Settings, from_mapping, setting
+from muybridge.errors import UserError
 from muybridge.files import write_json
 from muybridge.library.catalogue import LORA, find_model
 from muybridge.library.index import CONFIG, settings_of
@@ -20,32 +22,44 @@ from muybridge.nn.low_rank import add_adapters, is_adapter
 from muybridge.systems.stable_video.training import StableVideo
 
 
+def in_temporal_attention(name: str) -> bool:
+    """Queries, keys, values and output of the attention over frames."""
+    return name.startswith("temporal.attentions.") and ".attn1.to_" in name
+
+
+#: Which layers a camera LoRA adapts.
+ADAPTED: dict[str, Callable[[str], bool]] = {"temporal_attention": in_temporal_attention, "all": lambda name: True}
+
+
+@dataclass(frozen=True)
+class CameraLoRASection(Settings):
+    """A recipe's `model` section."""
+
+    where: ClassVar[str] = "model"
+
+    base: str = setting(..., "the image-to-video model that learns a camera motion (emoji-animate, or a folder)")
+    rank: int = setting(16, "of the adapters", low=1, high=1024)
+    layers: str = setting("temporal_attention", "which layers are adapted", choices=tuple(ADAPTED))
+
+
 class CameraLoRA(StableVideo):
     """The system of its camera LoRAs: a motion of the camera taught by low-rank adapters in the temporal attention, all else frozen.
 
     Source: 2311.15127 appendix D (rank 16; subsets of clips with horizontal motion, zoom, and none). Differs from the paper: the clips get
     their motion from a virtual camera (data.camera) in place of a curated set.
 
+    Attention over frames stays at its place, so adapters there (the paper's) can only call up motions that the base has seen.
+
     Args:
-        model: {"base": an image-to-video model, bundled or a folder, "rank": of the adapters, "layers": a name of ADAPTED}. Attention
-            over frames stays at its place, so "temporal_attention" (the paper's) can only call up motions that the base has seen.
+        model: fields of CameraLoRASection.
         diffusion: as of StableVideo.
     """
 
     name = "camera_lora"
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        values = dict(model)
-        if "base" not in values:
-            raise UserError(
-                "model.base: name the image-to-video model that learns a camera motion (emoji-animate, or a folder)"
-            )
-        self.base, self.rank = str(values.pop("base")), int(values.pop("rank", 16))
-        self.layers = str(values.pop("layers", "temporal_attention"))
-        if values or self.rank < 1:
-            raise UserError(f"model: known are base, rank (at least 1) and layers; got {dict(model)}")
-        if self.layers not in ADAPTED:
-            raise UserError(f"model.layers: unknown {self.layers!r}; {nearest(self.layers, ADAPTED)}")
+        section = from_mapping(CameraLoRASection, model, "model")
+        self.base, self.rank, self.layers = section.base, section.rank, section.layers
         settings = settings_of(find_model(self.base))
         super().__init__({"image": settings["image"], "scorer": settings["scorer"]}, diffusion, text)
 
@@ -64,12 +78,3 @@ class CameraLoRA(StableVideo):
         kept = {n: p.detach().contiguous() for n, p in model.named_parameters() if is_adapter(n)}
         save_file(kept, folder / LORA)
         write_json(folder / CONFIG, {"base": self.base, "rank": self.rank, "layers": self.layers})
-
-
-def in_temporal_attention(name: str) -> bool:
-    """Queries, keys, values and output of the attention over frames."""
-    return name.startswith("temporal.attentions.") and ".attn1.to_" in name
-
-
-#: Which layers a camera LoRA adapts.
-ADAPTED: dict[str, Callable[[str], bool]] = {"temporal_attention": in_temporal_attention, "all": lambda name: True}

@@ -6,22 +6,23 @@ noise level sigma the log-SNR -2 ln sigma; Euler steps on sigma are DDIM steps. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from muybridge.configuration import from_mapping
+from muybridge.configuration import Settings, from_mapping, setting
 from muybridge.diffusion.losses import mse_per_sample
-from muybridge.diffusion.noise import generator_for
 from muybridge.diffusion.prediction import target_of
 from muybridge.diffusion.process import diffuse
 from muybridge.errors import UserError
-from muybridge.learning.contract import Losses, TrainingBatch
+from muybridge.learning.contract import Losses, System, TrainingBatch
+from muybridge.learning.draws import Draws
 from muybridge.library.catalogue import find_part
 from muybridge.library.index import CONFIG, INFLATED_UNET, read_mapping, write_index, write_settings
 from muybridge.library.parts import load_picture_unet
@@ -42,75 +43,67 @@ LAYERS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class StableVideoConfig:
+class StableVideoConfig(Settings):
     """Diffusion and conditioning settings.
 
-    Attributes:
-        p_mean, p_std: ln sigma ~ N(p_mean, p_std^2). Stages of the paper: (-1.2, 1) to (0, 1) in pretraining, (0.7, 1.6)
-            and (1.0, 1.6) for image to video: more noise for larger videos and stronger conditions.
-        augmentation_mean, augmentation_std: of ln sigma of the noise on the given picture.
-        drop: how often the picture's embedding, its latents, or both are dropped, each (the paper does not say).
+    Stages of the paper have ln sigma ~ N(-1.2, 1) to N(0, 1) in pretraining, N(0.7, 1.6^2) and N(1.0, 1.6^2) for image to video:
+    more noise for larger videos and stronger conditions.
     """
 
-    p_mean: float = 0.7
-    p_std: float = 1.6
-    augmentation_mean: float = -3.0
-    augmentation_std: float = 0.5
-    drop: float = 0.1
+    where: ClassVar[str] = "diffusion"
 
-    def __post_init__(self) -> None:
-        if self.p_std <= 0 or self.augmentation_std < 0:
-            raise UserError("diffusion.p_std must be above 0 and augmentation_std not below it")
-        if not 0 <= self.drop < 1 / 3:
-            raise UserError(f"diffusion.drop must be in [0, 1/3), got {self.drop}")
+    p_mean: float = setting(0.7, "mean of ln sigma", low=-10, high=10)
+    p_std: float = setting(1.6, "deviation of ln sigma", above=0, high=10)
+    augmentation_mean: float = setting(-3.0, "mean of ln sigma of the noise on the given picture", low=-10, high=10)
+    augmentation_std: float = setting(0.5, "its deviation", low=0, high=10)
+    drop: float = setting(
+        0.1, "how often the picture's embedding, its latents, or both are dropped, each (the paper does not say)",
+        low=0, below=1 / 3,
+    )  # fmt: skip
 
 
-class StableVideo:
+@dataclass(frozen=True)
+class StableVideoSection(Settings):
+    """A recipe's `model` section."""
+
+    where: ClassVar[str] = "model"
+
+    image: str = setting(..., "the picture model it starts from: a bundled one, or a Stable Diffusion folder")
+    scorer: str = setting(..., "whose picture embedding the network is told")
+    temporal: dict[str, Any] = setting({}, "further settings of the temporal layers")
+
+
+class StableVideo(System):
     """The system: image to video.
 
     Args:
-        model: {"image": the picture model it starts from, "scorer": whose picture embedding the network is told,
-            "temporal": further settings of the temporal layers}.
+        model: fields of StableVideoSection.
+        diffusion: fields of StableVideoConfig.
     """
 
     name = "stable_video"
     section = "diffusion"
-    #: the trainer hands over the first frame's pixels
     wants_first_frame = True
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        values = dict(model)
         if text is not None:
             raise UserError("text: this system is told a picture, not words; leave the section out")
-        missing = [n for n in ("image", "scorer") if n not in values]
-        if missing:
-            raise UserError(f"model: missing {', '.join(missing)}")
-        self.image, self.scorer_name = str(values.pop("image")), str(values.pop("scorer"))
-        self.temporal = {**LAYERS, **values.pop("temporal", {})}
-        if values:
-            raise UserError(f"model: unknown key {next(iter(values))!r}; known: image, scorer, temporal")
+        section = from_mapping(StableVideoSection, model, "model")
+        self.image, self.scorer_name = section.image, section.scorer
+        self.temporal = {**LAYERS, **section.temporal}
         self.config = from_mapping(StableVideoConfig, diffusion, "diffusion")
-        self._space: LatentSpace | None = None
-        self._scorer: ImageTextScorer | None = None
 
-    @property
-    def space(self) -> LatentSpace:
-        if self._space is None:
-            self._space = LatentSpace.open(find_part(f"{self.image}/vae"))
-        return self._space
+    @cached_property
+    def space(self) -> LatentSpace:  # type: ignore[override]
+        return LatentSpace.open(find_part(f"{self.image}/vae"))
 
-    @property
+    @cached_property
     def scorer(self) -> ImageTextScorer:
-        if self._scorer is None:
-            self._scorer = open_scorer(find_part(self.scorer_name))
-        return self._scorer
+        return open_scorer(find_part(self.scorer_name))
 
     def build(self) -> InflatedUNet:
         picture = load_picture_unet(self.image)
         return InflatedUNet.from_image_model(with_more_inputs(picture, self.space.channels), self.temporal)
-
-    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
-        return list(model.named_parameters())
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
         """E | v - F |^2 with ln sigma normal: the paper's lambda(sigma) | D - x |^2."""
@@ -123,38 +116,30 @@ class StableVideo:
         scalars["noise_augmentation"] = conditions["level"]
         out = model(inputs, (-lam / 8).to(x), context, conditions=scalars).sample
         error = mse_per_sample(out, target_of(x, noise, lam, "v_prediction"))
-        return Losses(error, error.detach(), lam.float())
+        return Losses(error, error.detach(), lam.to(x.device, torch.float32))
 
     def _draw(self, batch: TrainingBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Noise levels, noise, and the given picture with its own noise; each sample's own."""
         config, x = self.config, batch.video
         if batch.first_frame is None:
             raise UserError("this system needs the first frame's pixels beside the latents")
-        lams, noises, levels, grains, kept = [], [], [], [], []
-        for place in batch.places:
-            generator = generator_for(batch.seed, "train", batch.step, place)
-            normal = torch.randn(2, generator=generator, dtype=torch.float64)
-            lams.append(-2 * (config.p_mean + config.p_std * normal[0]))
-            levels.append((config.augmentation_mean + config.augmentation_std * normal[1]).exp())
-            noises.append(torch.randn(x.shape[1:], generator=generator))
-            grains.append(torch.randn(batch.first_frame.shape[1:], generator=generator))
-            share = float(torch.rand((), generator=generator))
-            # thirds of the dropped share: the embedding, the latents, both
-            third = int(share // config.drop) if config.drop else 3
-            kept.append((third not in (0, 2), third not in (1, 2)))
-        level = torch.stack(levels).to(x)
+        draws = Draws(batch)
+        normal = draws.normal((2,), torch.float64)  # [B, 2]: of the noise level, of the picture's
+        lam = -2 * (config.p_mean + config.p_std * normal[:, 0])
+        level = (config.augmentation_mean + config.augmentation_std * normal[:, 1]).exp().to(x)
+        noise = draws.normal(x.shape[1:]).to(x)
         clean = batch.first_frame
-        noisy = clean + level.reshape(-1, 1, 1, 1, 1) * torch.stack(grains).to(x)
+        noisy = clean + level.reshape(-1, 1, 1, 1, 1) * draws.normal(clean.shape[1:]).to(x)
+        # thirds of the dropped share: the embedding, the latents, both
+        shares = draws.shares().tolist()
+        thirds = [int(share // config.drop) if config.drop else 3 for share in shares]
+        kept = [(third not in (0, 2), third not in (1, 2)) for third in thirds]
         latents = self.space.encode(noisy)[0] / self.space.scale  # unscaled, as the official code has it
         flags = torch.tensor(kept, device=x.device)
         width = int(self.model_width())
         context = context_of(self.scorer, clean, width) * flags[:, :1, None]
         picture = latents * flags[:, 1].reshape(-1, 1, 1, 1, 1)
-        return (
-            torch.stack(lams).to(x.device),
-            torch.stack(noises).to(x),
-            {"picture": picture, "context": context, "level": level},
-        )
+        return lam, noise, {"picture": picture, "context": context, "level": level}
 
     def model_width(self) -> int:
         """Width of the network's cross-attention."""

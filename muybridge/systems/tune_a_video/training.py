@@ -7,18 +7,17 @@ every edit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from muybridge.diffusion.tables import DiscreteSchedule
-from muybridge.errors import UserError
+from muybridge.configuration import from_mapping, setting
 from muybridge.learning.contract import TrainingBatch
-from muybridge.learning.latent_diffusion import LatentDiffusion, LatentDiffusionConfig
+from muybridge.learning.latent_diffusion import LatentDiffusion, LatentDiffusionConfig, PictureModelSection
 from muybridge.library.inflated import save_inflated
-from muybridge.library.parts import load_picture_unet, scheduler_of
+from muybridge.library.parts import load_picture_unet
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.text.encoder import TextConfig
 from muybridge.pipelines.inflated import InflatedPipeline
@@ -26,37 +25,37 @@ from muybridge.pipelines.inflated import InflatedPipeline
 
 @dataclass(frozen=True)
 class TuneAVideoConfig(LatentDiffusionConfig):
-    """Diffusion settings; captions are never dropped, and the loss is the plain error in what the model predicts."""
+    """Diffusion settings; by default captions are never dropped, and the loss is the plain error of what the model predicts."""
 
-    null_probability: float = 0.0
+    null_probability: float = setting(0.0, "how often the caption is replaced by the empty one", low=0, below=1)
+
+
+@dataclass(frozen=True)
+class TuneAVideoSection(PictureModelSection):
+    """A recipe's `model` section."""
+
+    group_norm: str = setting(
+        "per_frame", "statistics of residual blocks: the image model's, or pooled over the clip as in the official code",
+        choices=("per_frame", "pooled"),
+    )  # fmt: skip
 
 
 class TuneAVideo(LatentDiffusion):
-    """The system: one video, few weights.
+    """The system: one video, few weights, the picture model's own noise table and prediction type.
 
     Args:
-        model: {"image": a bundled image model or a Stable Diffusion folder, "group_norm": "per_frame" or "pooled"}.
+        model: fields of TuneAVideoSection.
+        diffusion: fields of TuneAVideoConfig.
     """
 
     name = "tune_a_video"
     config_class = TuneAVideoConfig
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        values = dict(model)
-        self.image = str(values.pop("image", ""))
-        if not self.image:
-            raise UserError("model.image: name the picture model that is tuned: a bundled one or a folder")
-        self.temporal = {"type": "tune_a_video", "group_norm": values.pop("group_norm", "per_frame")}
-        values.setdefault("autoencoder", f"{self.image}/vae")
-        super().__init__(values, diffusion, text)
-        if self.model_config:
-            raise UserError(
-                f"model: unknown key {next(iter(self.model_config))!r}; known: image, group_norm, autoencoder"
-            )
-        self.scheduler = scheduler_of(self.image)
-        self.table = DiscreteSchedule.from_config(self.scheduler)
-        plain = {"epsilon": "snr", "v_prediction": "snr+1", "sample": "constant"}[self.scheduler["prediction_type"]]
-        self.config = replace(self.config, weighting=plain)
+        section = from_mapping(TuneAVideoSection, model, "model")
+        self.image = section.image
+        self.temporal = {"type": "tune_a_video", "group_norm": section.group_norm}
+        super().__init__(section.latent_space, diffusion, text, section.image)
 
     def build(self) -> InflatedUNet:
         return InflatedUNet.from_image_model(load_picture_unet(self.image), self.temporal)

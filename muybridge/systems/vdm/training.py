@@ -6,23 +6,23 @@ The loss and the sampling do not depend on which network predicts, so the spacet
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from muybridge.configuration import from_mapping
+from muybridge.configuration import Settings, from_mapping, setting
 from muybridge.diffusion.losses import WEIGHTINGS, mse_per_sample, weight_on
-from muybridge.diffusion.noise import generator_for
 from muybridge.diffusion.prediction import target_of
 from muybridge.diffusion.process import diffuse
-from muybridge.diffusion.schedule import Schedule, schedule_from_name, stratified_times
+from muybridge.diffusion.schedule import SCHEDULES, Schedule, schedule_from_name
 from muybridge.errors import UserError, nearest
-from muybridge.learning.contract import Losses, TrainingBatch
+from muybridge.learning.contract import Losses, System, TrainingBatch
+from muybridge.learning.draws import Draws
 from muybridge.models import NETWORKS, build_network
 from muybridge.models.text.encoder import TextConfig
 from muybridge.models.unet3d import joint_mask
@@ -31,31 +31,24 @@ from muybridge.pipelines.pixels import TextToVideoPipeline
 
 
 @dataclass(frozen=True)
-class VDMConfig:
-    """Diffusion and conditioning settings.
+class VDMConfig(Settings):
+    """Diffusion and conditioning settings."""
 
-    Attributes:
-        schedule, schedule_options: a name of diffusion.schedule.SCHEDULES and its arguments (`kappa` shifts it).
-        weighting: loss weighting; "snr" is the eps loss, "snr+1" the v loss, whatever the network predicts.
-        null_probability: how often a caption is dropped, for classifier-free guidance.
-        images_per_video: M independent stills appended to each clip (the paper: 8 for text).
-        stratified: spread the times of a global batch evenly over [0, 1].
-    """
+    where: ClassVar[str] = "diffusion"
 
-    schedule: str = "cosine"
-    schedule_options: dict[str, Any] = field(default_factory=dict)
-    weighting: str = "snr+1"
-    null_probability: float = 0.1
-    images_per_video: int = 0
-    stratified: bool = True
+    schedule: str = setting("cosine", "the noise schedule", choices=tuple(SCHEDULES))
+    schedule_options: dict[str, Any] = setting({}, "its arguments; `kappa` shifts it towards more noise")
+    weighting: str = setting(
+        "snr+1", "of the loss: snr is the eps loss, snr+1 the v loss, whatever the network predicts", choices=WEIGHTINGS
+    )
+    null_probability: float = setting(0.1, "how often a caption is dropped, for guidance", low=0, below=1)
+    images_per_video: int = setting(
+        0, "independent stills appended to each clip (the paper: 8 for text)", low=0, high=64
+    )
+    stratified: bool = setting(True, "spread the times of a global batch evenly over [0, 1]")
 
     def __post_init__(self) -> None:
-        if self.weighting not in WEIGHTINGS:
-            raise UserError(f"diffusion.weighting: unknown {self.weighting!r}; {nearest(self.weighting, WEIGHTINGS)}")
-        if not 0 <= self.null_probability < 1:
-            raise UserError(f"diffusion.null_probability must be in [0, 1), got {self.null_probability}")
-        if self.images_per_video < 0:
-            raise UserError(f"diffusion.images_per_video must not be negative, got {self.images_per_video}")
+        super().__post_init__()
         self.make_schedule()
 
     def make_schedule(self) -> Schedule:
@@ -65,7 +58,7 @@ class VDMConfig:
             raise UserError(f"diffusion.schedule: {error}") from error
 
 
-class VDM:
+class VDM(System):
     """The system: network and settings from a recipe.
 
     Args:
@@ -85,21 +78,16 @@ class VDM:
         self.config = from_mapping(VDMConfig, diffusion, "diffusion")
         self.schedule = self.config.make_schedule()
         self.text = text
-
-    @property
-    def images_per_video(self) -> int:
-        return self.config.images_per_video
+        self.images_per_video = self.config.images_per_video
 
     def build(self) -> nn.Module:
         return build_network(self.model_config)
 
-    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
-        return list(model.named_parameters())
-
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
         """E_t,eps w(lam) | target - prediction |^2, mean over C, F + M, H, W (2204.03458 eq. 2)."""
-        x = batch.video
-        times, eps, dropped = self._draw(x, batch)
+        x, draws = batch.video, Draws(batch)
+        times, eps = draws.times(self.config.stratified), draws.normal(x.shape[1:]).to(x)
+        dropped = (draws.shares(1 + batch.num_images) < self.config.null_probability).to(x.device)
         lam = self.schedule(times).to(x)
         z = diffuse(x, eps, lam)
         extra: dict[str, Any] = {}
@@ -117,18 +105,6 @@ class VDM:
     @property
     def prediction_type(self) -> str:
         return str(self.model_config.get("prediction_type", "v_prediction"))
-
-    def _draw(self, x: Tensor, batch: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Times, noise and dropped captions, each sample's own: the same however the batch is split."""
-        captions = 1 + batch.num_images
-        times, noises, drops = [], [], []
-        for place in batch.places:
-            generator = generator_for(batch.seed, "train", batch.step, place)
-            uniform = torch.rand(1, generator=generator, dtype=torch.float64)
-            times.append(stratified_times(uniform, place, batch.total) if self.config.stratified else uniform)
-            noises.append(torch.randn(x.shape[1:], generator=generator))
-            drops.append(torch.rand(captions, generator=generator) < self.config.null_probability)
-        return torch.cat(times).to(x.device), torch.stack(noises).to(x), torch.stack(drops).to(x.device)
 
     def pipeline(self, model: nn.Module) -> TextToVideoPipeline:
         settings: dict[str, Any] = {

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from muybridge.diffusion.noise import generator_for
-from muybridge.errors import UserError, nearest
+from muybridge.configuration import from_mapping, setting
+from muybridge.errors import UserError
 from muybridge.learning.contract import Losses, TrainingBatch
-from muybridge.learning.latent_diffusion import LatentDiffusion, LatentDiffusionConfig
+from muybridge.learning.draws import Draws
+from muybridge.learning.latent_diffusion import LatentDiffusion, LatentDiffusionConfig, PictureModelSection
 from muybridge.library.inflated import save_inflated
 from muybridge.library.parts import load_picture_unet
 from muybridge.models.inflated_unet import InflatedUNet
@@ -32,34 +33,40 @@ TASKS = ("clip", "prediction", "interpolation")
 
 @dataclass(frozen=True)
 class VideoLDMConfig(LatentDiffusionConfig):
-    """Diffusion settings.
+    """Diffusion settings."""
 
-    Attributes:
-        task: "clip", "prediction" (context_frames known at the start) or "interpolation" (both ends of five known).
-        context_frames: for prediction, how often 0, 1, 2, ... frames are known.
-        strides: for interpolation, the two frame rates, as strides over the data's frames; the network is told which.
-    """
-
-    task: str = "clip"
-    context_frames: tuple[float, ...] = (0.34, 0.33, 0.33)
-    strides: tuple[int, ...] = (2, 1)
+    task: str = setting(
+        "clip", "clip, prediction (context_frames known at the start), or interpolation (both ends of five known)",
+        choices=TASKS,
+    )  # fmt: skip
+    context_frames: tuple[float, ...] = setting(
+        (0.34, 0.33, 0.33), "for prediction: how often 0, 1, 2, ... frames are known", low=0, high=1
+    )
+    strides: tuple[int, ...] = setting(
+        (2, 1),
+        "for interpolation: the frame rates, as strides over the data's frames; the network is told which",
+        low=1,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.task not in TASKS:
-            raise UserError(f"diffusion.task: unknown {self.task!r}; {nearest(self.task, TASKS)}")
-        if abs(sum(self.context_frames) - 1) > 1e-6 or min(self.context_frames) < 0:
+        if abs(sum(self.context_frames) - 1) > 1e-6:
             raise UserError(f"diffusion.context_frames must be shares that add up to 1, got {self.context_frames}")
-        if min(self.strides) < 1:
-            raise UserError(f"diffusion.strides must be at least 1, got {self.strides}")
+
+
+@dataclass(frozen=True)
+class VideoLDMSection(PictureModelSection):
+    """A recipe's `model` section."""
+
+    temporal: dict[str, Any] = setting({}, "settings of the temporal layers (models.plugins.video_ldm)")
 
 
 class VideoLDM(LatentDiffusion):
-    """The system: temporal layers behind a frozen picture model.
+    """The system: temporal layers behind a frozen picture model, whose noise table and prediction type they take over.
 
     Args:
-        model: {"image": a bundled image model or a Stable Diffusion folder, "autoencoder": its latent space,
-            "temporal": settings of the plug-in}.
+        model: fields of VideoLDMSection.
+        diffusion: fields of VideoLDMConfig.
     """
 
     name = "video_ldm"
@@ -67,17 +74,10 @@ class VideoLDM(LatentDiffusion):
     config: VideoLDMConfig
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        values = dict(model)
-        self.image = str(values.pop("image", ""))
-        self.temporal = dict(values.pop("temporal", {}))
-        if not self.image:
-            raise UserError("model.image: name the picture model that gets time: a bundled one or a folder")
-        values.setdefault("autoencoder", f"{self.image}/vae")
-        super().__init__(values, diffusion, text)
-        if self.model_config:
-            known = ("image", "autoencoder", "temporal")
-            raise UserError(f"model: unknown key {next(iter(self.model_config))!r}; {nearest('', known)}")
-        self.temporal = {"type": "video_ldm", **self.temporal}
+        section = from_mapping(VideoLDMSection, model, "model")
+        self.image = section.image
+        super().__init__(section.latent_space, diffusion, text, section.image)
+        self.temporal: dict[str, Any] = {"type": "video_ldm", **section.temporal}
         if self.config.task != "clip":
             self.temporal["context_channels"] = self.space.channels
         if self.config.task == "interpolation":
@@ -111,28 +111,24 @@ class VideoLDM(LatentDiffusion):
         if self.config.task == "interpolation":
             mask[:, :, [0, -1]] = 1
             return mask
-        shares = torch.tensor(self.config.context_frames)
-        for row, place in enumerate(batch.places):
-            generator = generator_for(batch.seed, "context", batch.step, place)
-            mask[row, :, : int(torch.multinomial(shares, 1, generator=generator))] = 1
+        for row, known in enumerate(Draws(batch, "context").choices(torch.tensor(self.config.context_frames))):
+            mask[row, :, :known] = 1
         return mask
 
     def _windows(self, batch: TrainingBatch) -> TrainingBatch:
         """Five frames of each clip at one of the two rates, from anywhere in it."""
-        frames, rows, regimes = batch.video.shape[2], [], []
-        for row, place in zip(batch.video, batch.places, strict=True):
-            generator = generator_for(batch.seed, "window", batch.step, place)
-            regime = int(torch.randint(len(self.config.strides), (), generator=generator))
-            reach = (WINDOW - 1) * self.config.strides[regime]
-            if reach >= frames:
-                raise UserError(
-                    f"diffusion.strides: a window at stride {self.config.strides[regime]} needs {reach + 1} frames, "
-                    f"the clips have {frames}"
-                )
+        frames, rows, draws = batch.video.shape[2], [], Draws(batch, "window")
+        regimes = draws.integers(len(self.config.strides))
+        reaches = [(WINDOW - 1) * self.config.strides[regime] for regime in regimes]
+        if max(reaches) >= frames:
+            raise UserError(
+                f"diffusion.strides: a window at stride {max(reaches) // (WINDOW - 1)} needs {max(reaches) + 1} frames, "
+                f"the clips have {frames}"
+            )
+        for row, generator, regime, reach in zip(batch.video, draws.generators, regimes, reaches, strict=True):
             first = int(torch.randint(frames - reach, (), generator=generator))
             rows.append(row[:, first : first + reach + 1 : self.config.strides[regime]])
-            regimes.append(float(regime))
-        scalars = {**batch.scalars, "regime": torch.tensor(regimes, device=batch.video.device)}
+        scalars = {**batch.scalars, "regime": torch.tensor([float(r) for r in regimes], device=batch.video.device)}
         return replace(batch, video=torch.stack(rows), scalars=scalars)
 
     @torch.no_grad()
