@@ -79,6 +79,8 @@ class VideoPipeline(DiffusionPipeline):
     in_windows = False
     #: whether frames can be told to the network as a condition, and context guidance makes sense
     takes_known_frames = False
+    #: what else `condition` takes, by name; given to a call beside the settings
+    told_by: tuple[str, ...] = ()
     #: whether it draws from words alone, as `generate` does
     draws_from_words = True
 
@@ -160,7 +162,7 @@ class VideoPipeline(DiffusionPipeline):
             guidance: a scale that varies over the run or over frames; replaces guidance_scale.
             on_step: called with the sampler's state after each step.
             output: "pixels", or "latents": what was sampled, not decoded (its `frames` are empty).
-            overrides: fields of SamplingConfig.
+            overrides: fields of SamplingConfig, and what this pipeline's `condition` takes (`told_by`).
 
         Returns:
             VideoOutput; the i'th video belongs to the i'th prompt.
@@ -168,9 +170,10 @@ class VideoPipeline(DiffusionPipeline):
         Raises:
             UserError: settings or prompts that cannot be sampled.
         """
+        told = {name: overrides.pop(name) for name in self.told_by if name in overrides}
         settings = self.settings(**overrides)
         prompts = [prompt] if isinstance(prompt, str) or prompt is None else list(prompt)
-        condition = self.condition(prompts, settings)
+        condition = self.condition(prompts, settings, **told)
         null = self.null(condition, negative_prompt)
         return self.draw(
             condition, null, seeds_of(seed, len(prompts)), settings,

@@ -70,6 +70,7 @@ class ZeroShotPipeline(LatentPipeline):
     """
 
     in_windows = True
+    told_by = ("view",)
 
     def __init__(
         self,

@@ -145,7 +145,8 @@ class CheckpointFolder:
         weights: dict[str, Any] = dict(load_file(folder / "model.safetensors"))
         whole = StateDictOptions(full_state_dict=True)
         set_model_state_dict(model, weights, options=whole)
-        moments: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FULL)
+        # its parameter groups; the moments come from the file (gathering would leave them on the main process alone)
+        moments: dict[str, Any] = get_optimizer_state_dict(model, optimizer)
         loaded: dict[str, dict[str, Tensor]] = {}
         for key, value in load_file(folder / "optimizer.safetensors").items():
             name, _, field = key.rpartition("|")

@@ -36,10 +36,10 @@ def export_run(run: Path, target: Path, half: bool = True, packed: bool = False)
         raise UserError(f"{run}: no run there (recipe.json is missing)")
     recipe = from_mapping(Recipe, json.loads(path.read_text()), str(path))
     checkpoints = CheckpointFolder(run / "checkpoints")
-    step = checkpoints.newest()
-    if not step:
+    if not checkpoints.steps():
         raise UserError(f"{run}: no whole checkpoint yet")
     check_replaceable(target, ("*",), "a model", is_model)
+    step = checkpoints.newest()
     system = make_system(recipe)
     model = system.build()
     model.load_state_dict(checkpoints.weights(step))

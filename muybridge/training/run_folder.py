@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ def claim(folder: Path, recipe: Recipe, checkpoints: CheckpointFolder) -> None:
     """
     path = folder / "recipe.json"
     if not path.exists():  # a new run starts in a folder of its own: nothing that lies there is written over
-        check_replaceable(folder, ("cache/*", LOCK), "a run")
+        check_replaceable(folder, ("cache/*",), "a run")
     mine = recipe.as_dict()
     if path.exists():
         try:
@@ -37,15 +38,12 @@ def claim(folder: Path, recipe: Recipe, checkpoints: CheckpointFolder) -> None:
     write_json(path, mine)
 
 
-LOCK = "lock"
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Within this block no other process trains in this folder.
 
     Raises:
-        UserError: another one does, or the folder cannot be written.
+        UserError: another one does, or the folder cannot be made.
     """
     try:
         import fcntl
@@ -54,14 +52,16 @@ def locked(folder: Path) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / LOCK, "a")  # noqa: SIM115 (held as long as the block)
+        handle = os.open(folder, os.O_RDONLY)  # of the folder itself, so that no file of ours lies in a user's
     except OSError as error:
         raise UserError(f"{folder}: cannot write here ({error.strerror}); give another --output") from error
-    with file:
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             raise UserError(
                 f"{folder}: another run is training there; wait for it, or give another --output"
             ) from error
         yield
+    finally:
+        os.close(handle)

@@ -28,7 +28,7 @@ INDEXED = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_p
 #: Operations that do not take a CPU number beside their tensors, as element-wise ones do.
 NO_SCALARS = {"aten::cat", "aten::stack", "aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::embedding", "aten::gather", "aten::index_select", "aten::scatter"}  # fmt: skip
 #: What autocast computes in half precision.
-AUTOCAST = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "scaled_dot_product_attention")  # fmt: skip
+AUTOCAST = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "prelu", "scaled_dot_product_attention")  # fmt: skip
 #: What makes a tensor by resizing an empty one, where the backend has no kernel of its own.
 FACTORIES = ("arange", "linspace", "eye", "randperm")
 
@@ -59,6 +59,9 @@ class PretendTensor(torch.Tensor):
 
     def data_ptr(self) -> int:
         return self._held.data_ptr()
+
+    def tolist(self) -> Any:
+        return self._held.tolist()
 
     def untyped_storage(self) -> torch.UntypedStorage:
         """safetensors asks which tensors share memory."""

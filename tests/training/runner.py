@@ -1,29 +1,61 @@
-"""Trains a recipe in a process of its own; optionally kills itself with SIGKILL in the middle of a step."""
+"""Trains a recipe in a process of its own, as one of several where a launcher started it; optionally signals itself in the middle
+of a step.
 
+    python -m tests.training.runner RECIPE FOLDER [STEP SIGNAL [RANK]]
+
+Beside the run it writes FOLDER.RANK.json: how many processes found each other, on how many tensors each holds a share, and the step
+after which it was stopped.
+"""
+
+import json
 import os
 import signal
 import sys
 from pathlib import Path
 
+from muybridge.errors import UserError
 from muybridge.training.recipe import load_recipe
 from muybridge.training.trainer import Trainer
 
 
-def main() -> None:
+def main() -> int:
     recipe, folder = load_recipe(sys.argv[1]), Path(sys.argv[2])
-    kill_at = int(sys.argv[3]) if len(sys.argv) > 3 else -1
-    trainer = Trainer(recipe, folder)
-    if kill_at >= 0:
-        losses = trainer.system.losses
+    at, number = (int(sys.argv[3]), int(sys.argv[4])) if len(sys.argv) > 4 else (-1, 0)
+    whose = int(sys.argv[5]) if len(sys.argv) > 5 else 0
+    try:
+        trainer = Trainer(recipe, folder)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    rank, losses, seen = trainer.accelerator.process_index, trainer.system.losses, []
 
-        def deadly(model, batch):
-            if model.training and batch.step == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return losses(model, batch)
+    def watched(model, batch):
+        if model.training:
+            seen.append(batch.step)
+            if batch.step == at and rank == whose:
+                os.kill(os.getpid(), number)
+        return losses(model, batch)
 
-        trainer.system.losses = deadly
-    trainer.run()
+    trainer.system.losses = watched
+    code = 0
+    try:
+        trainer.run()
+    except KeyboardInterrupt:
+        code = 130
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    report = {
+        "processes": trainer.accelerator.num_processes,
+        "device": str(trainer.accelerator.device),
+        "sharded": sum(hasattr(p, "placements") for p in trainer.model.parameters()),
+        "held": sum((p.to_local() if hasattr(p, "placements") else p).numel() for p in trainer.model.parameters()),
+        "last": seen[-1] if seen else None,
+    }
+    folder.with_name(f"{folder.name}.{rank}.json").write_text(json.dumps(report))
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(main())

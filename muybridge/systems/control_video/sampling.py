@@ -72,7 +72,8 @@ def control_video(
         return with_threshold(guided, settings.threshold)
 
     denoise = key_frames_first(pipeline, seeing, frames) if in_clips else _all_at_once(pipeline, seeing, config, frames)
-    between = interpolator or (interpolator_named(config.interpolator) if config.smooth_at is not None else None)
+    smooths = config.smooth_at is not None and config.interpolator != "none"
+    between = interpolator or (interpolator_named(config.interpolator) if smooths else None)
     channels, _, height, width = pipeline.sample_shape(settings)
     noise = noise or Noise([seed], pipeline.device)
     z = noise((channels, 1, height, width), "start").repeat(1, 1, frames, 1, 1)

@@ -1,0 +1,130 @@
+"""Two real processes: they are two, they compute what one computes, they stop together, and they can share one network."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from muybridge.errors import UserError
+from muybridge.training.checkpoint import CheckpointFolder
+from muybridge.training.processes import check_launcher
+from muybridge.training.trainer import Trainer
+from tests.conftest import with_training, write_recipe
+from tests.devices.recipes import recipe_of
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def launch(recipe, folder, *signalled, processes=2, check=True):
+    """Train in `processes` processes of torch's launcher; returns its result and what each process reported."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "WORLD_SIZE"))}
+    environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "tests.training.runner"]
+    path = write_recipe(recipe, folder.with_suffix(".yaml"))
+    command += [str(path), str(folder), *(str(int(s)) for s in signalled)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=300)
+    if check:
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    reports = [json.loads(p.read_text()) for p in sorted(folder.parent.glob(f"{folder.name}.*.json"))]
+    return done, reports
+
+
+def numbers(folder, *names):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {(line["step"], name): line[name] for line in lines for name in names if name in line}
+
+
+def weights(folder):
+    files = sorted((folder / "checkpoints").glob("step-*/model.safetensors"))
+    return load_file(files[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vdm_joint", "video_ldm_clip", "stable_video", "gen1"])
+def test_two_processes_compute_what_one_computes(name, tiny_models, tmp_path):
+    recipe = recipe_of(name, tiny_models, steps=5, validate_every=5, sample_every=0, checkpoint_every=5)
+    Trainer(recipe, tmp_path / "one").run()
+    _, reports = launch(recipe, tmp_path / "two")
+    assert [r["processes"] for r in reports] == [2, 2]
+    one, two = (numbers(tmp_path / f, "loss", "gradient_norm", "validation_error") for f in ("one", "two"))
+    assert one.keys() == two.keys() and len(one) == 11
+    for key, value in one.items():
+        assert abs(value - two[key]) < 1e-6 * max(1, value) * (1 if key[1] == "loss" else 10), (key, value, two[key])
+    a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert a.keys() == b.keys() and max(float((a[n] - b[n]).abs().max()) for n in a) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "number"), [(0, signal.SIGTERM), (1, signal.SIGINT)])
+def test_a_signal_to_either_process_stops_both_after_the_same_step(rank, number, tiny_recipe, tmp_path):
+    recipe = with_training(tiny_recipe, steps=6, checkpoint_every=6, validate_every=6)
+    launch(recipe, tmp_path / "whole")
+    _, reports = launch(recipe, tmp_path / "run", 2, number, rank, check=False)
+    assert [r["processes"] for r in reports] == [2, 2] and [r["last"] for r in reports] == [2, 2]
+    assert CheckpointFolder(tmp_path / "run" / "checkpoints").steps() == [3]
+    launch(recipe, tmp_path / "run")
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.equal(a[n], b[n]) for n in a)
+    assert numbers(tmp_path / "whole", "loss") == numbers(tmp_path / "run", "loss")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vdm_joint", "vdm_transformer", "gen1"])
+def test_two_processes_share_one_network(name, tiny_models, tmp_path):
+    """Fully sharded: each holds about half, losses are one process', checkpoints are whole files that one process resumes."""
+    recipe = recipe_of(name, tiny_models, steps=4, checkpoint_every=2, validate_every=2)
+    Trainer(recipe, tmp_path / "one").run()
+    half = replace(recipe, training=replace(recipe.training, sharded=True, steps=2))
+    _, reports = launch(half, tmp_path / "shared")
+    total = sum(v.numel() for v in dict(network_of(recipe).named_parameters()).values())
+    assert [r["processes"] for r in reports] == [2, 2] and all(r["sharded"] for r in reports)
+    assert sum(r["held"] for r in reports) == total and max(r["held"] for r in reports) < 0.6 * total
+    launch(replace(half, training=replace(half.training, steps=3)), tmp_path / "shared")  # resumes sharded
+    Trainer(recipe, tmp_path / "shared").run()  # and alone
+    one, shared = (numbers(tmp_path / f, "loss", "validation_error") for f in ("one", "shared"))
+    assert all(abs(one[key] - shared[key]) < 1e-5 * max(1, one[key]) for key in one), (one, shared)
+    a, b = weights(tmp_path / "one"), weights(tmp_path / "shared")
+    assert a.keys() == b.keys() and max(float((a[n] - b[n]).abs().max()) for n in a) < 2e-3
+
+
+def network_of(recipe):
+    from muybridge.training.recipe import make_system
+
+    return make_system(recipe).build()
+
+
+def test_a_launcher_that_disagrees_is_refused():
+    check_launcher({}, 1)
+    check_launcher({"WORLD_SIZE": "2"}, 2)
+    with pytest.raises(UserError, match="WORLD_SIZE=2, but 1 process found"):
+        check_launcher({"WORLD_SIZE": "2"}, 1)
+    with pytest.raises(UserError, match="asked for several processes and started one"):
+        check_launcher({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}, 1)
+
+
+@pytest.mark.slow
+def test_accelerates_launcher_without_a_gpu_is_refused(tiny_recipe, tmp_path):
+    """It starts one process for --num_processes 2, and says nothing."""
+    path = write_recipe(tiny_recipe, tmp_path / "r.yaml")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "muybridge.cli.main"]
+    command += ["train", str(path), "-o", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
+    assert "started one" in done.stderr and done.returncode != 0, done.stderr[-2000:]
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_process_has_nobody_to_share_with(tiny_recipe, tmp_path):
+    with pytest.raises(UserError, match="there is one process"):
+        Trainer(with_training(tiny_recipe, sharded=True), tmp_path / "run")
+    with pytest.raises(UserError, match="optimizer adamw"):
+        with_training(tiny_recipe, sharded=True, optimizer="muon")
