@@ -1,7 +1,7 @@
 """Conditional sampling of an unconditional model: replacement and reconstruction guidance.
 
-Split x into known x^a and wanted x^b. The exact score needs (σ_t² / α_t) ∇ log q(x^a | z_t); replacement drops it (marginals
-right, coherence wrong), reconstruction guidance approximates q(x^a | z_t) by N(x̂^a(z_t), (σ_t² / α_t²) I):
+Split x into known x^a and wanted x^b. The exact score needs (σ_t² / α_t) ∇ log q(x^a | z_t); replacement drops it
+(marginals right, coherence wrong), reconstruction guidance approximates q(x^a | z_t) by N(x̂^a(z_t), (σ_t² / α_t²) I):
 
     x̃^b = x̂^b - (w_r α_t / 2) ∇_{z^b} ‖x^a - x̂^a(z_t)‖²        (a SUM over one sample's elements)
 

@@ -16,15 +16,19 @@ from torch import Tensor
 from muybridge.diffusion.prediction import INTO, Denoise, to_x
 from muybridge.diffusion.schedule import expand, per_sample
 
-#: A guidance scale: a number, a tensor [] or [F] (one a frame), or a function of the log-SNR ([B] or [B, F]) giving either.
+#: A guidance scale: a number, a tensor [] or [F] (one a frame), or a function of the log-SNR ([B] or [B, F]) giving
+#: either.
 Scale = float | Tensor | Callable[[Tensor], Tensor]
-#: Positions (rows x frames x height x width) up to which both branches go through the network in one call. Measured on a CPU,
-#: where twice the rows of a small network cost less than starting it twice; above, memory decides.
+#: Positions (rows x frames x height x width) up to which both branches go through the network in one call. Measured on
+#: a CPU, where twice the rows of a small network cost less than starting it twice; above, memory decides.
 JOINED_UP_TO = 2048
 
 
 def guide(d_cond: Tensor, d_uncond: Tensor, scale: Tensor | float) -> Tensor:
-    """d(∅) + g (d(c) - d(∅)); the same in x, ε and v, which are affine in each other. Source: 2207.12598 eq. 6, g = 1 + w."""
+    """d(∅) + g (d(c) - d(∅)); the same in x, ε and v, which are affine in each other.
+
+    Source: 2207.12598 eq. 6, g = 1 + w.
+    """
     return guide_in_steps([d_uncond, d_cond], [scale])
 
 
@@ -66,13 +70,13 @@ def classifier_free(
 
     Args:
         cond, uncond: the denoiser with and without its condition.
-        scale: g; exactly 1 calls only `cond`, exactly 0 only `uncond`. Where one that changes over the run is 1 throughout,
-            `cond` alone is called too.
+        scale: g; exactly 1 calls only `cond`, exactly 0 only `uncond`. Where one that changes over the run is 1
+            throughout, `cond` alone is called too.
         rescale: φ of 2305.08891 (0.7 there) in 0..1: pulls the guided output's std back to the conditional's.
         kind: the network's prediction type, in whose space the rescale is done.
-        both: denoises with the condition in the first half of its rows and without in the second. Small networks spend their
-            time on starting operations: up to JOINED_UP_TO positions one call of twice the rows, which is faster, takes the
-            place of two.
+        both: denoises with the condition in the first half of its rows and without in the second. Small networks spend
+            their time on starting operations: up to JOINED_UP_TO positions one call of twice the rows, which is faster,
+            takes the place of two.
 
     Source: 2207.12598 eq. 6; the rescale 2305.08891 section 3.4.
     """
@@ -103,7 +107,10 @@ def _rescaled(guided: Tensor, conditional: Tensor, z: Tensor, lam: Tensor, phi: 
 
 
 def rescale_guided(guided: Tensor, conditional: Tensor, phi: float = 0.7) -> Tensor:
-    """φ d std(d(c)) / std(d) + (1 - φ) d, std over all but the batch axis. Source: 2305.08891 section 3.4, eqs. 15, 16."""
+    """φ d std(d(c)) / std(d) + (1 - φ) d, std over all but the batch axis.
+
+    Source: 2305.08891 section 3.4, eqs. 15, 16.
+    """
     axes = tuple(range(1, guided.ndim))
     ratio = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True)  # [B, 1, 1, 1, 1]
     return phi * guided * ratio + (1 - phi) * guided
@@ -165,8 +172,9 @@ def scale_on_grid(lams: Tensor, weights: Sequence[float]) -> Callable[[Tensor], 
     return scale
 
 
-def within(scale: Scale, low: float, high: float) -> Callable[[Tensor], Tensor]:
-    """A scale from log-SNR `low` to `high`, both included, and 1 outside: there guidance costs no second pass of the network.
+def guidance_interval(scale: Scale, low: float, high: float) -> Callable[[Tensor], Tensor]:
+    """A scale from log-SNR `low` to `high`, both included, and 1 outside: there guidance costs no second pass of the
+    network.
 
     Source: 2404.07724, which finds guidance at high noise harmful, at low noise useless.
     """
@@ -195,7 +203,10 @@ def oscillating_weights(num_steps: int, high: float, low: float = 1.0, constant_
 
 
 def linear_frame_scale(num_frames: int, first: float = 1.0, last: float = 3.0) -> Tensor:
-    """g_f = first + (last - first) f / (F - 1): one scale a frame, as in Stable Video Diffusion (2311.15127 appendix D). [F]."""
+    """g_f = first + (last - first) f / (F - 1): one scale a frame, as in Stable Video Diffusion, [F].
+
+    Source: 2311.15127 appendix D.
+    """
     return torch.linspace(first, last, num_frames)
 
 
@@ -218,7 +229,7 @@ def dynamic_threshold(x: Tensor, quantile: float = 0.995, limit: float = math.in
     return torch.minimum(torch.maximum(x, -s), s) / s
 
 
-def thresholded(denoise: Denoise, mode: str = "static", quantile: float = 0.995) -> Denoise:
+def with_threshold(denoise: Denoise, mode: str = "static", quantile: float = 0.995) -> Denoise:
     """Clip x_hat to [-1, 1]: "static", "dynamic" (by quantile) or "none" (latents). Goes outermost."""
     if mode == "none":
         return denoise

@@ -1,8 +1,8 @@
 """Randomness that belongs to a sample, never to global state.
 
-Every draw of a sampler is keyed by (seed of the sample, purpose, step), so a video is the same whatever the batch size, the
-chunking or the number of processes, and a resumed run needs only its step number. Samples differ by their seeds alone: two
-equal seeds in a batch are two equal videos.
+Every draw of a sampler is keyed by (seed of the sample, purpose, step), so a video is the same whatever the batch size,
+the chunking or the number of processes, and a resumed run needs only its step number. Samples differ by their seeds
+alone: two equal seeds in a batch are two equal videos.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 
-def derive_seed(seed: int, purpose: str, *place: int) -> int:
+def derive_seed(seed: int, purpose: str, *indices: int) -> int:
     """A 63-bit seed from a root seed, a purpose and any number of indices."""
-    text = f"{seed}/{purpose}/{'/'.join(map(str, place))}"
+    text = f"{seed}/{purpose}/{'/'.join(map(str, indices))}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def generator_for(seed: int, purpose: str, *place: int) -> torch.Generator:
-    """A CPU generator for one purpose at one place."""
-    return torch.Generator().manual_seed(derive_seed(seed, purpose, *place))
+def generator_for(seed: int, purpose: str, *indices: int) -> torch.Generator:
+    """A CPU generator for one purpose and any number of indices."""
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, *indices))
 
 
 class Noise:

@@ -1,6 +1,7 @@
 """Ideal denoisers, for which every sampler has a known answer: the test oracles of this project.
 
-E[x | z] is available in closed form for Gaussian data and for a finite data set, with one noise level a sample or one a frame.
+E[x | z] is available in closed form for Gaussian data and for a finite data set, with one noise level a sample or one a
+frame.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from muybridge.diffusion.schedule import alpha_of, expand, sigma_of
 
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 
-#: The contract of every sampler and guidance: (z [B, C, F, H, W], lam [B] or [B, F]) -> x_hat like z. lam is float64 on the CPU
-#: (schedule.py says why); a network is given its float32 copy on its own device.
+#: The contract of every sampler and guidance: (z [B, C, F, H, W], lam [B] or [B, F]) -> x_hat like z. lam is float64 on
+#: the CPU (schedule.py says why); a network is given its float32 copy on its own device.
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 

@@ -1,7 +1,7 @@
 """The forward process, its posterior, and noise augmentation of a condition.
 
-Legend: schedule.py. λ_t is the current (noisier) level, λ_s ≥ λ_t the target; both are [], [B] or [B, F], and a frame whose two
-levels are equal stays where it is, a clean one (λ = +inf) too.
+Legend: schedule.py. λ_t is the current (noisier) level, λ_s ≥ λ_t the target; both are [], [B] or [B, F], and a frame
+whose two levels are equal stays where it is, a clean one (λ = +inf) too.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def posterior_mean(z_t: Tensor, x: Tensor, lam_t: Tensor, lam_s: Tensor) -> Tens
 
 
 def posterior_log_variance(lam_t: Tensor, lam_s: Tensor, gamma: float = 0.0) -> Tensor:
-    """log of (σ̃²_{s|t})^(1 - γ) (σ²_{t|s})^γ, between the two bounds of the reverse variance; -inf at a clean target for γ < 1.
+    """log of (σ̃²_{s|t})^(1 - γ) (σ²_{t|s})^γ, between the two bounds of the reverse variance; -inf at a clean target
+    for γ < 1.
 
     γ = 0 is q(z_s | z_t, x)'s own variance σ̃² = (1 - e^{λ_t - λ_s}) σ_s² ("fixed small"), γ = 1 the forward step's
     σ²_{t|s} = (1 - e^{λ_t - λ_s}) σ_t² ("fixed large"). Source: 2204.03458 eq. 4.

@@ -1,8 +1,9 @@
 """Samplers: generators of (denoise, z, lams, noise) that yield a small state each step.
 
-`lams` runs from noisy to clean (tables.level_grid): [N + 1], or [N + 1, B or 1, F] for a noise level a frame, where a frame whose
-level does not change in a step stays as it is. All are written in the data-prediction form, which stays finite at zero
-terminal SNR (λ_t = -inf) and at the clean end (λ_s = +inf, where every sampler returns x̂). Legend: schedule.py.
+`lams` runs from noisy to clean (tables.level_grid): [N + 1], or [N + 1, B or 1, F] for a noise level a frame, where a
+frame whose level does not change in a step stays as it is. All are written in the data-prediction form, which stays
+finite at zero terminal SNR (λ_t = -inf) and at the clean end (λ_s = +inf, where every sampler returns x̂). Legend:
+schedule.py.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def ddim_step(
 ) -> Tensor:
     """One DDIM step from λ_t to λ_s (which may also be noisier: then it is the Euler inversion step).
 
-        z_s = k z + (α_s - k α_t) x̂ + η sqrt(1 - e^{λ_t - λ_s}) σ_s n,   k = (σ_s / σ_t) sqrt(1 - η² (1 - e^{λ_t - λ_s}))
+        z_s = k z + (α_s - k α_t) x̂ + η sqrt(1 - e^{λ_t - λ_s}) σ_s n
+        k = (σ_s / σ_t) sqrt(1 - η² (1 - e^{λ_t - λ_s}))
 
     For η = 0 the second coefficient is α_s (1 - e^{(λ_t - λ_s) / 2}); η = 1 is the ancestral step with γ = 0.
 
@@ -86,7 +88,7 @@ def sample_ancestral(
     lams: Tensor,
     noise: Noise,
     gamma: float = 0.0,
-    corrector: float = 0.0,
+    corrector_step_size: float = 0.0,
     resample_steps: int = 1,
 ) -> Iterator[SamplerState]:
     """The ancestral sampler of VDM, optionally with Langevin correction and RePaint's resampling.
@@ -95,7 +97,7 @@ def sample_ancestral(
 
     Args:
         gamma: γ, 0 lower, 1 upper variance bound; VDM uses 0.1 (UCF), 0.3 (text), 0 (BAIR, Kinetics).
-        corrector: step size δ of one Langevin step after each ancestral step (VDM: 0.1; 0 = off). Doubles the calls.
+        corrector_step_size: δ of one Langevin step after each ancestral step (VDM: 0.1; 0 = off). Doubles the calls.
         resample_steps: U of RePaint: passes of (denoise, step, add the noise back) a level, 1 = plain.
 
     Source: 2204.03458 eqs. 4 and 5; resampling 2201.09865 algorithm 1.
@@ -111,8 +113,8 @@ def sample_ancestral(
             z = posterior_mean(z, x, lam_t, lam_s) + expand(std, z) * noise.like(z, "sampler", draw)
             if turn < passes - 1:
                 z = renoise(z, lam_s, lam_t, noise.like(z, "resample", draw))
-        if corrector > 0 and not bool(clean.all()):
-            z = langevin_step(denoise, z, lam_s, noise.like(z, "corrector", i), corrector)
+        if corrector_step_size > 0 and not bool(clean.all()):
+            z = langevin_step(denoise, z, lam_s, noise.like(z, "corrector", i), corrector_step_size)
         yield SamplerState(i, z, x, lam_s)
 
 
@@ -132,7 +134,8 @@ def sample_dpmpp_2m(
         z_s = (σ_s / σ_t) z_t + α_s (1 - e^{-h}) D                                                  (ODE)
         z_s = (σ_s / σ_t) e^{-h} z_t + α_s (1 - e^{-2h}) D + σ_s sqrt(1 - e^{-2h}) n                (SDE)
 
-    First order (D = x̂) on the first and the last step: on a grid with long ends the weight 1 / (2 r) explodes at the last.
+    First order (D = x̂) on the first and the last step: on a grid with long ends the weight 1 / (2 r) explodes at the
+    last.
     Source: 2211.01095 algorithm 2 (its λ is half of ours); the SDE form as in k-diffusion's 2M-SDE.
     """
     if stochastic and noise is None:
@@ -160,7 +163,10 @@ def sample_dpmpp_2m(
 
 
 def sample_dpmpp_2m_sde(denoise: Denoise, z: Tensor, lams: Tensor, noise: Noise) -> Iterator[SamplerState]:
-    """DPM-Solver++ 2M-SDE: the stochastic form of `sample_dpmpp_2m`. Source: k-diffusion's sample_dpmpp_2m_sde, midpoint."""
+    """DPM-Solver++ 2M-SDE: the stochastic form of `sample_dpmpp_2m`.
+
+    Source: k-diffusion's sample_dpmpp_2m_sde, midpoint.
+    """
     return sample_dpmpp_2m(denoise, z, lams, noise, stochastic=True)
 
 
@@ -169,7 +175,8 @@ def sample_distilled(denoise: Denoise, z: Tensor, lams: Tensor, noise: Noise) ->
 
         z' = DDIM(z_i, λ_i -> λ_{i+2}),   z_{i+1} ~ q(z_{i+1} | z'),   and one plain DDIM step on the last level
 
-    Net progress is one level a network call. Source: 2210.03142 section 4, as used by Imagen Video (2210.02303 section 2.7).
+    Net progress is one level a network call. Source: 2210.03142 section 4, as used by Imagen Video (2210.02303 section
+    2.7).
     """
     n = len(lams) - 1
     for i in range(n):
@@ -186,14 +193,14 @@ def invert_ddim(denoise: Denoise, z: Tensor, lams: Tensor, iterations: int = 20)
 
         solve z_s = cos δ z_t - sin δ v̂(z_t, λ_t) for z_t by z <- (z_s + sin δ v̂(z, λ_t)) / cos δ,   δ = φ_t - φ_s
 
-    One iteration is the first fixed-point iterate. diffusers' inverse scheduler takes x̂ at the source level instead and agrees
-    with it to first order only. Invert without guidance unless it is part of `denoise`.
+    One iteration is the first fixed-point iterate. diffusers' inverse scheduler takes x̂ at the source level instead
+    and agrees with it to first order only. Invert without guidance unless it is part of `denoise`.
 
     Args:
         lams: [N + 1], from clean to noisy (the reversed sampling grid); infinite ends are allowed.
-        iterations: fixed-point iterations a step, at least 1. How many are needed follows the step's length: on a smooth denoiser
-            and ten steps 5 reach about 1e-5 and 20 machine precision; on a table that ends at zero SNR the long first step
-            leaves 9e-3 with 20 steps, 3e-4 with 50.
+        iterations: fixed-point iterations a step, at least 1. How many are needed follows the step's length: on a
+            smooth denoiser and ten steps 5 reach about 1e-5 and 20 machine precision; on a table that ends at zero SNR
+            the long first step leaves 9e-3 with 20 steps, 3e-4 with 50.
 
     Source: 2010.02502 eq. 14 run backwards; the fixed point 2309.04907.
     """

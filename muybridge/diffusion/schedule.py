@@ -8,12 +8,13 @@ Legend
 
 Everything is variance preserving, α² + σ² = 1, and stable for λ in [-inf, inf].
 
-Where a log-SNR lives. A grid of levels is float64 on the CPU, and so is the lam that a sampler hands to a denoiser: [B], or
-[B, F] for a noise level a frame. A device is given only what is made of it: coefficients in the data's own dtype (`expand`) and
-the float32 copy that a network embeds. So no digit is lost, nothing waits for the device, and MPS, which has no float64, is
-never asked for it.
+Where a log-SNR lives. A grid of levels is float64 on the CPU, and so is the lam that a sampler hands to a denoiser:
+[B], or [B, F] for a noise level a frame. A device is given only what is made of it: coefficients in the data's own
+dtype (`expand`) and the float32 copy that a network embeds. So no digit is lost, nothing waits for the device, and MPS,
+which has no float64, is never asked for it.
 
-Source: 2107.00630 and 2204.03458 (log-SNR form), 2202.00512 (cosine with a finite range), 2305.08891 (zero-terminal SNR).
+Source: 2107.00630 and 2204.03458 (log-SNR form), 2202.00512 (cosine with a finite range), 2305.08891 (zero-terminal
+SNR).
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class CosineSchedule:
-    """λ(t) = -2 log tan(a t + b) with b = atan(e^{-λ_max/2}), a = atan(e^{-λ_min/2}) - b: φ is affine in t, the range is finite.
+    """λ(t) = -2 log tan(a t + b) with b = atan(e^{-λ_max/2}), a = atan(e^{-λ_min/2}) - b: φ is affine in t, the range
+    is finite.
 
     Source: 2202.00512 section 2 (as in its code); VDM uses the range [-20, 20].
     """
@@ -123,7 +125,8 @@ class CosineSchedule:
 
 @dataclass(frozen=True)
 class LinearSchedule:
-    """λ(t) = -log(expm1(10⁻⁴ + 10 t²)), imagen-pytorch's schedule for super-resolution and augmentation; from 9.2 to -10."""
+    """λ(t) = -log(expm1(10⁻⁴ + 10 t²)), imagen-pytorch's schedule for super-resolution and augmentation; from 9.2 to
+    -10."""
 
     def __call__(self, t: Tensor) -> Tensor:
         return -torch.log(torch.expm1(1e-4 + 10 * t.double() ** 2))

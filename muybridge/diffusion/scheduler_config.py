@@ -8,8 +8,8 @@ from typing import Any
 from muybridge.diffusion.prediction import check_prediction_type
 from muybridge.errors import UserError, nearest
 
-#: Schedulers that share one noise process, sqrt(ᾱ_i) x + sqrt(1 - ᾱ_i) ε over a beta table, and the spacing each has where its
-#: config names none. Which solver walks the table is our `sampler` setting, not the class.
+#: Schedulers that share one noise process, sqrt(ᾱ_i) x + sqrt(1 - ᾱ_i) ε over a beta table, and the spacing each has
+#: where its config names none. Which solver walks the table is our `sampler` setting, not the class.
 DEFAULT_SPACING = {
     "DDIMScheduler": "leading",
     "DDIMInverseScheduler": "leading",
@@ -38,8 +38,9 @@ def check_scheduler(config: Mapping[str, Any]) -> None:
     """Refuse a config that a noise table does not express.
 
     Raises:
-        UserError: a scheduler of another noise process (flow matching, EDM), a grid that is not read here, or settings whose
-            samples are not finite: at zero terminal SNR eps says nothing of x, and leading spacing never visits that end.
+        UserError: a scheduler of another noise process (flow matching, EDM), a grid that is not read here, or settings
+            whose samples are not finite: at zero terminal SNR eps says nothing of x, and leading spacing never visits
+            that end.
     """
     name = config.get("_class_name")
     if name is not None and name not in DEFAULT_SPACING:
@@ -58,12 +59,13 @@ def check_scheduler(config: Mapping[str, Any]) -> None:
         raise UserError(f"scheduler: {error}") from error
     if zero_snr and kind == "epsilon":
         raise UserError(
-            "scheduler: rescale_betas_zero_snr needs prediction_type v_prediction or sample: where the SNR is zero, eps says "
-            "nothing of the data"
+            "scheduler: rescale_betas_zero_snr needs prediction_type v_prediction or sample: where the SNR is zero, "
+            "eps says nothing of the data"
         )
     if zero_snr and spacing_of(config) == "leading":
         raise UserError(
-            "scheduler: rescale_betas_zero_snr needs timestep_spacing trailing or linspace: leading never visits the zero-SNR end"
+            "scheduler: rescale_betas_zero_snr needs timestep_spacing trailing or linspace: "
+            "leading never visits the zero-SNR end"
         )
     if zero_snr and config.get("use_karras_sigmas") and config.get("sigma_max") is None:
         raise UserError(

@@ -1,6 +1,7 @@
 """Discrete noise tables, as in diffusers' schedulers and their config files, and the grids samplers walk on.
 
-Everything here is float64 on the CPU (schedule.py says why). Source: 2305.08891 for zero-terminal SNR; diffusers' schedulers.
+Everything here is float64 on the CPU (schedule.py says why). Source: 2305.08891 for zero-terminal SNR; diffusers'
+schedulers.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def make_betas(name: str, beta_start: float = 1e-4, beta_end: float = 0.02, step
 
 
 def lam_of_betas(betas: Tensor) -> Tensor:
-    """log-SNR table [T] of a beta table: λ_i = log ᾱ_i - log(1 - ᾱ_i), log ᾱ_i = Σ_{j ≤ i} log(1 - β_j), summed in float64."""
+    """log-SNR table [T] of a beta table: λ_i = log ᾱ_i - log(1 - ᾱ_i), log ᾱ_i = Σ_{j ≤ i} log(1 - β_j), summed in
+    float64."""
     log_alpha_bar = torch.log1p(-betas.double()).cumsum(0)
     return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))
 
@@ -64,8 +66,9 @@ def spaced_indices(num_steps: int, table_size: int, spacing: str, steps_offset: 
     if spacing == "leading":
         indices = torch.arange(num_steps) * (table_size // num_steps) + steps_offset
         if int(indices[-1]) >= table_size:
+            last = f"index {int(indices[-1])} of a table of {table_size}"
             raise ValueError(
-                f"{num_steps} steps with leading spacing and an offset of {steps_offset} leave the table of {table_size}: take fewer"
+                f"{num_steps} steps of leading spacing, offset {steps_offset}, visit {last}: take fewer steps"
             )
         return indices.flip(0)
     if spacing == "linspace":
@@ -78,7 +81,8 @@ def spaced_indices(num_steps: int, table_size: int, spacing: str, steps_offset: 
 
 
 def solver_indices(num_steps: int, table_size: int, spacing: str, steps_offset: int = 0) -> Tensor:
-    """The same as diffusers' DPM-Solvers visit them: "leading" and "linspace" space N + 1 places and leave out the cleanest.
+    """The same as diffusers' DPM-Solvers visit them: "leading" and "linspace" space N + 1 places and leave out the
+    cleanest.
 
     A solver's last step goes to no noise at all, so it need not visit the table's own clean end.
     """
@@ -106,10 +110,12 @@ class DiscreteSchedule:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> DiscreteSchedule:
-        """Read a diffusers scheduler's config: beta table, CogVideoX' SNR shift, zero-terminal SNR, spacing, Karras' grid.
+        """Read a diffusers scheduler's config: beta table, CogVideoX' SNR shift, zero-terminal SNR, spacing, Karras'
+        grid.
 
         Raises:
-            UserError: a scheduler of another noise process, a grid that is not read here, or settings that cannot be sampled.
+            UserError: a scheduler of another noise process, a grid that is not read here, or settings that cannot be
+                sampled.
         """
         check_scheduler(config)
         trained = config.get("trained_betas")
@@ -145,7 +151,8 @@ class DiscreteSchedule:
         return torch.where(fraction == 0, table[low], mixed)  # 0 * inf at a zero-SNR end
 
     def index_of(self, lam: Tensor) -> Tensor:
-        """The fractional index of a log-SNR, clamped to the table: what an index-conditioned network is told. On the CPU."""
+        """The fractional index of a log-SNR, clamped to the table: what an index-conditioned network is told. On the
+        CPU."""
         lam = lam.cpu().double().contiguous()
         ascending = self.table.flip(0)
         position = torch.searchsorted(ascending, lam).clamp(1, len(ascending) - 1)

@@ -83,7 +83,7 @@ class Control(ControlVideoConfig, FromVideo):
     reads: ClassVar[Sequence[str]] = tuple(name for name in WITH_DDIM if name not in ("fps",))
 
     prompt: str = setting(..., "what the new video shows")
-    negative_prompt: str = setting("", "what the video shall not show")
+    negative_prompt: str = setting("", "what the video shall not show", flag="negative")
     control: tuple[str, ...] = setting(("edges",), "NAME or NAME:SCALE of a structure; may be repeated")
     control_net: tuple[str, ...] = setting(
         (), "a ControlNet's folder for each control; bundled ones for edges and depth"
@@ -224,7 +224,7 @@ class Restyle(FromVideo):
     )  # fmt: skip
 
     content: str = setting(..., "what it shall look like: words, or a picture's file")
-    negative_prompt: str = setting("", "with a strength: what the video shall not show")
+    negative_prompt: str = setting("", "with a strength: what the video shall not show", flag="negative")
     strength: float | None = setting(
         None, "redraw with any model instead (SDEdit): 0 gives it back, 1 forgets it", low=0, high=1
     )

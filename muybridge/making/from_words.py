@@ -29,7 +29,7 @@ class Generate(Making):
     reads: ClassVar[Sequence[str]] = tuple(name for name in EVERY if name != "context_scale")
 
     prompt: str = setting(..., "what the video shows")
-    negative_prompt: str = setting("", "what the video shall not show")
+    negative_prompt: str = setting("", "what the video shall not show", flag="negative")
 
     def make(self, run: Run) -> Made:
         return self.make_batch([self], run, [run.seed])[0]
@@ -96,7 +96,7 @@ class Zero(ZeroConfig, Making):
     defaults: ClassVar[Mapping[str, Any]] = {"num_frames": 8, "fps": 4.0}
 
     prompt: str = setting(..., "what the video shows")
-    negative_prompt: str = setting("", "what the video shall not show")
+    negative_prompt: str = setting("", "what the video shall not show", flag="negative")
 
     def total_steps(self, run: Run) -> int:
         from muybridge.systems.text2video_zero.sampling import network_steps
@@ -125,7 +125,7 @@ class Edit(Making):
     reads: ClassVar[Sequence[str]] = WITH_DDIM
 
     prompt: str = setting(..., "what the video shall show now")
-    negative_prompt: str = setting("", "what the video shall not show")
+    negative_prompt: str = setting("", "what the video shall not show", flag="negative")
     inverted: bool = setting(True, "start from the video's own noise; without it the motion is lost")
 
     def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError, nearest
 from muybridge.models.plugins.video_ldm import PLUGINS
-from muybridge.nn.frame_attention import SharedText, put_on
+from muybridge.nn.frame_attention import SharedText, set_frame_attention
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.nn.passes import PassesCalls
 from muybridge.nn.temporal import Call, SiteHook, TemporalPlugin, spatial_sites
@@ -77,7 +77,7 @@ class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
             raise UserError(f"temporal: {error}") from error
         self.temporal.prepare_image(self.image)
         self.shared_text = SharedText()
-        put_on(self.image, self.shared_text)
+        set_frame_attention(self.image, self.shared_text)
         for site in sites:
             self.image.get_submodule(site.path).register_forward_hook(SiteHook(self, site), with_kwargs=True)
         self.image.time_embedding.register_forward_hook(EmbeddingHook(self))

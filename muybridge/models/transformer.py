@@ -1,5 +1,6 @@
-"""The spacetime diffusion transformer: DiT on patches of a video. Source: 2212.09748; the design space of open Sora-like
-systems (spec 04): joint or factorised attention, 3D rotary or sin-cos positions, qk-norm, pooled and token text."""
+"""The spacetime diffusion transformer: DiT on patches of a video. Source: 2212.09748; the design space of open
+Sora-like systems (spec 04): joint or factorised attention, 3D rotary or sin-cos positions, qk-norm, pooled and token
+text."""
 
 from __future__ import annotations
 
@@ -47,11 +48,12 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
     """Predicts eps, x or v of a video (or latent video) from patches of it.
 
     Args:
-        in_channels, out_channels: data channels. DiT's published weights have out_channels = 2 in_channels, the second half a
-            learned variance, which the network computes but no system here trains or samples.
+        in_channels, out_channels: data channels. DiT's published weights have out_channels = 2 in_channels, the second
+            half a learned variance, which the network computes but no system here trains or samples.
         condition_channels: further input channels, zero-initialised; no system here trains or samples them yet.
         layers, width, heads: see `transformer_size`.
-        patch_size: (t, h, w). With t > 1 the frames of a patch are one token: masks, captions and noise levels must agree in it.
+        patch_size: (t, h, w). With t > 1 the frames of a patch are one token: masks, captions and noise levels must
+            agree in it.
         attention: "joint" over space and time, or "factorised" (each frame, then along time).
         position: "rotary" (3D, any size) or "sincos" (DiT's fixed table, for squares of `sample_size` only).
         sample_size: height and width of the data for the sin-cos table.
@@ -59,7 +61,8 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
         mlp_ratio: hidden width of the MLP over its width.
         num_classes: class labels (plus one null class); 0 for none.
         text_pooled_dim, text_token_dim: widths of text embeddings, 0 where not used. Pooled text is added to the noise
-            level's embedding; token embeddings are read by cross-attention. A dropped caption, or none, reads one null word.
+            level's embedding; token embeddings are read by cross-attention. A dropped caption, or none, reads one null
+            word.
         prediction_type: "epsilon", "sample" or "v_prediction".
     """
 
@@ -134,13 +137,14 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
             class_labels: int64 [B], `num_classes` being the null class.
 
         Raises:
-            UserError: the data cannot be cut into whole patches, does not fit a sin-cos table or the condition channels, or
-                something differs between the frames of one patch.
+            UserError: the data cannot be cut into whole patches, does not fit a sin-cos table or the condition
+                channels, or something differs between the frames of one patch.
         """
         patch = tuple(self.config.patch_size)
         grid = self._grid(sample, patch)
         check_condition(condition, self.config.condition_channels, "transformer")
-        x = self.patch_in(patchify(sample, patch))  # [B, N, D]
+        # sizes of 2 latent videos of 8 frames of 32x32 at the default width: z [2, 4, 8, 32, 32]
+        x = self.patch_in(patchify(sample, patch))  # [B, N, D] [2, 8 16 16 = 2048, 384]
         if self.condition_in is not None and condition is not None:
             x = x + self.condition_in(patchify(condition, patch))
         angles = None
@@ -157,7 +161,7 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
             mask = one_per_patch(one_per_patch(mask, patch[0], 1, "a mask"), patch[0], 2, "a mask")
         if captions is not None:
             captions = one_per_patch(captions, patch[0], 0, "captions")
-        vector = self._vector(lam, text, captions, class_labels, grid[1] * grid[2])
+        vector = self._vector(lam, text, captions, class_labels, grid[1] * grid[2])  # [2, 1 or 2048, 384]
         words = self._words(text, captions, len(x), grid[1] * grid[2])
         x = self._through_blocks(x, vector, grid[0], angles, mask, words)
         shift, scale = self.modulation_out(silu(vector)).chunk(2, -1)
@@ -184,7 +188,8 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
         return frames, rows, columns
 
     def _sincos(self, grid: tuple[int, int, int]) -> Tensor:
-        """DiT's table for each frame, plus a sin-cos of time relative to frame 0, so that one frame is an image: [N, D]."""
+        """DiT's table for each frame, plus a sin-cos of time relative to frame 0, so that one frame is an image: [N,
+        D]."""
         assert self.position_table is not None
         time = sinusoid(torch.arange(grid[0], device=self.position_table.device), self.config.width, "cos_sin")
         return (self.position_table + (time - time[:1])[:, None].to(self.position_table)).flatten(0, 1)

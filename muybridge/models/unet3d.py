@@ -85,20 +85,20 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         sample_size: height and width it is built for, in pixels (or latent pixels); any size divisible by
             `patch_size * 2^(levels - 1)` runs.
         in_channels, out_channels: data channels.
-        condition_channels: further input channels (masks, known frames), zero-initialised at the input convolution. The network
-            takes them; no system here trains or samples them yet.
+        condition_channels: further input channels (masks, known frames), zero-initialised at the input convolution. The
+            network takes them; no system here trains or samples them yet.
         base_channels, channel_multipliers, blocks_per_level: the U-Net's shape.
         attention_resolutions: sizes (not factors) at which attention follows each residual block.
-        joint_resolutions: those of the attention resolutions at which one attention over frames, positions and words takes
-            the place of the two over space and over time. Not in the paper, which factorises to save memory.
+        joint_resolutions: those of the attention resolutions at which one attention over frames, positions and words
+            takes the place of the two over space and over time. Not in the paper, which factorises to save memory.
         attention_head_dim: width of a head; must divide the channels of every attention level.
         embedding_dim, embedding_layers: the MLP on the noise level and the caption.
         patch_size: pixels of p x p folded into channels before the first level (1 = the paper's network).
         position: relative positions over time, "t5", "shaw" or "none".
         max_frames: distance at which relative positions saturate; any number of frames runs.
-        frame_embedding: add the frame's index, gated by the caption, to the embedding (`FrameEmbedding`). The paper has no
-            absolute time; with it "moving left" and a frame's index meet before the first block instead of only after
-            temporal attention. Independent images have no index.
+        frame_embedding: add the frame's index, gated by the caption, to the embedding (`FrameEmbedding`). The paper has
+            no absolute time; with it "moving left" and a frame's index meet before the first block instead of only
+            after temporal attention. Independent images have no index.
         sloped_shift: let the embedding's shift grow linearly across the picture (`ResBlock`). With `frame_embedding`
             small networks learn directions of motion many times sooner.
         embedding_mode: "scale_shift" or "add".
@@ -211,15 +211,17 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         self._check(sample, condition)
         x = sample if condition is None else torch.cat([sample, condition], 1)
         patch = self.config.patch_size
-        h = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [B F, C, H, W]
-        h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)
+        # sizes of 2 videos of 16 frames of 64x64 in the default network: z [2, 3, 16, 64, 64]
+        h = x.transpose(1, 2).flatten(0, 1)  # [B F, C, H, W] [32, 3, 64, 64]
+        h = h.contiguous(memory_format=torch.channels_last)
+        h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)  # [32, 128, 64, 64]
         lam = level_for_embedding(log_snr, sample)
-        embedding = silu(self._embed(lam, text, frame_to_caption, frames, temporal_mask))  # [B, F or 1, E]
+        embedding = silu(self._embed(lam, text, frame_to_caption, frames, temporal_mask))  # [B, F or 1, E] [2, 1, 1024]
         words = None
         if text is not None and self.config.text_token_dim and self.config.joint_resolutions:
             words = Words.of(text, frame_to_caption)
-        h = self._down_and_up(h, embedding, batch, temporal_mask, words)
-        h = self.conv_out(silu(self.norm_out(h)))
+        h = self._down_and_up(h, embedding, batch, temporal_mask, words)  # [32, 128, 64, 64]
+        h = self.conv_out(silu(self.norm_out(h)))  # [32, 3, 64, 64]
         h = pixel_shuffle(h, patch) if patch > 1 else h
         return h.reshape(batch, frames, -1, height, width).transpose(1, 2)
 
@@ -280,7 +282,8 @@ def joint_mask(num_video: int, num_images: int, device: torch.device | str = "cp
     return mask
 
 
-#: Table of appendix A of 2204.03458: arguments of UNet3DModel where they differ from its defaults (128 channels, 1-2-4-8).
+#: Table of appendix A of 2204.03458: arguments of UNet3DModel where they differ from its defaults (128 channels,
+#: 1-2-4-8).
 PUBLISHED: dict[str, dict[str, Any]] = {
     "ucf101": {"base_channels": 256, "dropout": 0.1, "prediction_type": "epsilon"},
     "bair": {"channel_multipliers": (1, 2, 3, 4), "blocks_per_level": 3, "embedding_layers": 2, "dropout": 0.1},

@@ -26,7 +26,8 @@ def sinusoid(position: Tensor, dim: int, layout: str = "sin_cos") -> Tensor:
 
 
 def log_snr_position(lam: Tensor) -> Tensor:
-    """The "inv_cos" squashing of a log-SNR to [0, 1000]: 1000 φ(clip(λ, -20, 20)) / (π / 2). Source: 2202.00512's code."""
+    """The "inv_cos" squashing of a log-SNR to [0, 1000]: 1000 φ(clip(λ, -20, 20)) / (π / 2). Source: 2202.00512's
+    code."""
     return phi_of(lam.float().clamp(-20, 20)) * (1000 / (math.pi / 2))
 
 

@@ -51,7 +51,8 @@ class ResBlock(nn.Module):
 
         h = conv_1(R(silu(norm_1(x)))),   out = shortcut(R(x)) + conv_2(drop(silu(norm_2(h) (1 + scale) + shift)))
 
-    with R the resampling and (scale, shift) linear in the embedding. Source: the image U-Net of 2105.05233, section 3 there.
+    with R the resampling and (scale, shift) linear in the embedding. Source: the image U-Net of 2105.05233, section 3
+    there.
 
     Args:
         resample: None, "down" (2x2 average pooling) or "up" (nearest), applied to both branches.
@@ -158,8 +159,9 @@ class TemporalAttention(nn.Module):
         """x [B F, C, H, W]; mask bool [F, F] or [B, F, F], True where frame i may attend to frame j."""
         frames, (height, width) = x.shape[0] // batch, x.shape[2:]
         tokens = self.norm(x).permute(0, 2, 3, 1).unflatten(0, (batch, frames))  # [B, F, H, W, C]
-        qkv = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.permute(4, 0, 2, 3, 5, 1, 6).flatten(1, 3).unbind(0)  # each [B H W, heads, F, d]
+        # 2 videos of 16 frames at 16x16, 512 channels in heads of 64: tokens [2, 16, 16, 16, 512]
+        qkv = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))  # [B, F, H, W, 3, heads, d] [2, 16, 16, 16, 3, 8, 64]
+        q, k, v = qkv.permute(4, 0, 2, 3, 5, 1, 6).flatten(1, 3).unbind(0)  # each [B H W, heads, F, d] [512, 8, 16, 64]
         h = self._attend(q, k, v, batch, mask)
         h = h.unflatten(0, (batch, height, width)).permute(0, 4, 1, 2, 3, 5).flatten(4)  # [B, F, H, W, C]
         return x + self.proj(h).flatten(0, 1).permute(0, 3, 1, 2)
@@ -168,7 +170,7 @@ class TemporalAttention(nn.Module):
         # plain matrix products: for a dozen frames they beat the fused kernels, and Shaw's terms need the weights
         frames = q.shape[2]
         q = q * q.shape[-1] ** -0.5
-        logits = q @ k.transpose(-1, -2)
+        logits = q @ k.transpose(-1, -2)  # [B H W, heads, F, F] [512, 8, 16, 16]
         if isinstance(self.position, T5RelativeBias):
             logits = logits + self.position(frames)
         elif isinstance(self.position, ShawRelativePosition):

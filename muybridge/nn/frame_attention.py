@@ -1,14 +1,12 @@
 """Self-attention of a picture network whose frames look at each other: one processor, and a table of who looks at whom.
 
-The frames of a video are folded into the batch, [B F, N, C]. For frame i, row i of a key table [F, K] names the frames whose
-tokens are its keys and values. Sources: 2303.13439 eq. 8 ("first"), 2212.11565 section 3.2 ("first_previous"), 2305.13077
-section 3.1 ("full").
+The frames of a video are folded into the batch, [B F, N, C]. For frame i, row i of a key table [F, K] names the frames
+whose tokens are its keys and values. Sources: 2303.13439 eq. 8 ("first"), 2212.11565 section 3.2 ("first_previous"),
+2305.13077 section 3.1 ("full").
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,23 +26,23 @@ def key_frames(mode: str, frames: int) -> Tensor | None:
     Raises:
         ValueError: an unknown mode.
     """
-    place = torch.arange(frames)
+    frame = torch.arange(frames)
     if mode == "own":
         return None
     if mode == "first":
         return torch.zeros(frames, 1, dtype=torch.long)
     if mode == "first_previous":
-        return torch.stack([torch.zeros_like(place), (place - 1).clamp(min=0)], 1)
+        return torch.stack([torch.zeros_like(frame), (frame - 1).clamp(min=0)], 1)
     if mode == "full":
-        return place.expand(frames, frames)
+        return frame.expand(frames, frames)
     raise ValueError(f"unknown frame attention {mode!r}; expected one of {', '.join(MODES)}")
 
 
 class FrameAttention:
     """An attention processor of diffusers for self-attention layers; one object serves every layer of a network.
 
-    Keys and values are projected once a key frame, and never leave their video: rows of the batch do not mix. With a table
-    whose rows are all the same, the queries of all frames go through one call.
+    Keys and values are projected once a key frame, and never leave their video: rows of the batch do not mix. With a
+    table whose rows are all the same, the queries of all frames go through one call.
 
     Attributes:
         keys: the table [F, K], or None for plain self-attention.
@@ -85,12 +83,12 @@ class FrameAttention:
 
 
 class SharedText:
-    """An attention processor for cross-attention layers when all frames of a video are told the same text.
+    """An attention processor for cross-attention layers when all frames of a video have the same text.
 
     Keys and values are projected once a video in place of once a frame; the result is the same.
 
     Attributes:
-        frames: F; rows of the batch are told the text of their video's first frame.
+        frames: F; rows of the batch read the text of their video's first frame.
     """
 
     def __init__(self, frames: int = 1):
@@ -107,12 +105,12 @@ class SharedText:
     ) -> Tensor:
         if encoder_hidden_states is None or attention_mask is not None:
             raise ValueError("shared text is for cross-attention without a mask")
-        told = encoder_hidden_states[:: self.frames]
+        text = encoder_hidden_states[:: self.frames]  # [B, L, D], one a video
         if attn.norm_cross:
-            told = attn.norm_encoder_hidden_states(told)
+            text = attn.norm_encoder_hidden_states(text)
         query = attn.to_q(hidden_states)
-        query = query.reshape(len(told), -1, query.shape[-1])
-        return _attended(attn, query, attn.to_k(told), attn.to_v(told), hidden_states)
+        query = query.reshape(len(text), -1, query.shape[-1])  # [B, F N, C]
+        return _attended(attn, query, attn.to_k(text), attn.to_v(text), hidden_states)
 
 
 def _attended(attn: Attention, query: Tensor, key: Tensor, value: Tensor, hidden_states: Tensor) -> Tensor:
@@ -126,7 +124,7 @@ def _attended(attn: Attention, query: Tensor, key: Tensor, value: Tensor, hidden
     return scaled
 
 
-def put_on(network: nn.Module, attention: FrameAttention | SharedText) -> dict[str, Any]:
+def set_frame_attention(network: nn.Module, attention: FrameAttention | SharedText) -> dict[str, Any]:
     """Give every self- or cross-attention layer (attn1, attn2) of a U-Net or ControlNet this processor.
 
     Returns:
@@ -137,13 +135,3 @@ def put_on(network: nn.Module, attention: FrameAttention | SharedText) -> dict[s
     own = {name: attention if name.endswith(ending) else old for name, old in former.items()}
     network.set_attn_processor(own)  # type: ignore[operator]
     return former
-
-
-@contextmanager
-def looking(attention: FrameAttention, keys: Tensor | None) -> Iterator[None]:
-    """Use a key table within a block of code."""
-    former, attention.keys = attention.keys, keys
-    try:
-        yield
-    finally:
-        attention.keys = former

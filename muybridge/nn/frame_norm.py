@@ -29,7 +29,8 @@ class PooledGroupNorm(nn.GroupNorm):
 
 
 def pooled_norms(network: nn.Module) -> list[PooledGroupNorm]:
-    """The norms that would pool: residual blocks' and the output's, changed in place, with their own names and weights."""
+    """The norms that would pool: residual blocks' and the output's, changed in place, with their own names and
+    weights."""
     found = []
     for name, module in network.named_modules():
         if isinstance(module, nn.GroupNorm) and (".resnets." in name or name.endswith("conv_norm_out")):

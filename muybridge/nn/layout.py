@@ -1,4 +1,5 @@
-"""How weights lie in memory and which kernels multiply them: what makes networks fast on CPUs, and changes no result beyond rounding."""
+"""How weights lie in memory and which kernels multiply them: what makes networks fast on CPUs, and changes no result
+beyond rounding."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def suit_cpu(model: nn.Module, only_trainable: bool = False) -> None:
     """Lay a network out for the CPU: channels-last convolutions, and linear layers by the faster library.
 
     Args:
-        only_trainable: leave frozen convolutions alone: torch 2.13's backward pass through a frozen channels-last one crashes.
+        only_trainable: leave frozen convolutions alone: torch 2.13's backward pass through a frozen channels-last one
+            crashes.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and (module.weight.requires_grad or not only_trainable):
@@ -32,8 +34,9 @@ def suit_cpu(model: nn.Module, only_trainable: bool = False) -> None:
 class ConvolvedLinear(nn.Linear):
     """A linear layer computed as a 1 x 1 convolution: the same parameters and the same function.
 
-    torch multiplies float32 matrices with MKL, which leaves half of an AMD processor's speed unused, but convolves with oneDNN, which
-    does not (on Zen 5 a step of one layer, loss included, is 1.4 times as fast: `python -m benchmarks.run linear`).
+    torch multiplies float32 matrices with MKL, which leaves half of an AMD processor's speed unused, but convolves with
+    oneDNN, which does not (on Zen 5 a step of one layer, loss included, is 1.4 times as fast: `python -m benchmarks.run
+    linear`).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +49,8 @@ class ConvolvedLinear(nn.Linear):
 
 @lru_cache(maxsize=1)
 def linears_by_convolution() -> bool:
-    """Whether this machine's linear layers are better convolved: torch with MKL and oneDNN on an AMD processor with AVX-512.
+    """Whether this machine's linear layers are better convolved: torch with MKL and oneDNN on an AMD processor with
+    AVX-512.
 
     On one without, convolving takes 1.36 times as long.
     """
@@ -57,7 +61,8 @@ def linears_by_convolution() -> bool:
 
 @lru_cache(maxsize=1)
 def emulates_bf16() -> bool:
-    """Whether this is an x86 processor without instructions for bf16: torch then computes it many times slower than float32."""
+    """Whether this is an x86 processor without instructions for bf16: torch then computes it many times slower than
+    float32."""
     known = Path("/proc/cpuinfo").is_file() and platform.machine() in ("x86_64", "AMD64")
     return known and not any(flag in _processor() for flag in ("avx512_bf16", "amx_bf16"))
 
@@ -73,10 +78,11 @@ SLOW_BF16 = "this processor has no bf16 instructions: bf16 takes less memory her
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed instead of returning it to the system after every step, only to ask for it again.
+    """Let the C library keep what is freed instead of returning it to the system after every step, only to ask for it
+    again.
 
-    A training step frees and takes the same gigabytes; zeroing their pages anew took an eighth of its time. Does nothing where the C library
-    is not glibc.
+    A training step frees and takes the same gigabytes; zeroing their pages anew took an eighth of its time. Does
+    nothing where the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,4 +1,5 @@
-"""Low-rank adapters of linear layers (2106.09685) and of convolutions, to train; trained ones are merged by models.weights.lora."""
+"""Low-rank adapters of linear layers (2106.09685) and of convolutions, to train; trained ones are merged by
+models.weights.lora."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 
 class LowRankLinear(nn.Linear):
-    """A linear layer with an adapter: W x + B A x, B zero at the start. `add_adapters` makes one of a layer in its place."""
+    """A linear layer with an adapter: W x + B A x, B zero at the start. `add_adapters` makes one of a layer in its
+    place."""
 
     lora_A: nn.Linear
     lora_B: nn.Linear
@@ -30,7 +32,8 @@ class LowRankConv2d(nn.Conv2d):
 
 
 def add_adapters(network: nn.Module, rank: int, choose: Callable[[str], bool]) -> list[str]:
-    """Give every linear layer and 2D convolution that `choose` takes by its name an adapter, freeze all else; returns their names."""
+    """Give every linear layer and 2D convolution that `choose` takes by its name an adapter, freeze all else; returns
+    their names."""
     network.requires_grad_(False)
     chosen = [(n, m) for n, m in network.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d)) and choose(n)]
     for _, layer in chosen:

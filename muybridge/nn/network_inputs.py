@@ -20,7 +20,8 @@ def check_condition(condition: Tensor | None, channels: int, network: str) -> No
 
 
 def level_for_embedding(log_snr: Tensor, sample: Tensor) -> Tensor:
-    """A log-SNR [B] or [B, F] from anywhere as [B, 1 or F], float32 on the data's device: what embeddings of the level take."""
+    """A log-SNR [B] or [B, F] from anywhere as [B, 1 or F], float32 on the data's device: what embeddings of the level
+    take."""
     lam = log_snr.to(device=sample.device, dtype=torch.float32)
     return lam[:, None] if lam.ndim == 1 else lam
 

@@ -28,7 +28,8 @@ def independent_frames(num_frames: int, mask: Tensor | None) -> Tensor:
 def t5_buckets(offset: Tensor, num_buckets: int = 32, max_distance: int = 32) -> Tensor:
     """T5's bidirectional buckets: exact for near frames, logarithmic for far ones.
 
-        bucket(n) = n for n < e,   min(e + floor((h - e) log(n / e) / log(d / e)), h - 1) else,   h = buckets / 2, e = h / 2
+        bucket(n) = n                                                        for n < e = h / 2, h = buckets / 2
+        bucket(n) = min(e + floor((h - e) log(n / e) / log(d / e)), h - 1)   else
 
     and another h for offsets ahead. Source: 1910.10683 section 2.1, as in its code.
 
@@ -104,9 +105,10 @@ def split_rotary_dims(head_dim: int) -> tuple[int, int, int]:
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float = 10000.0) -> Tensor:
-    """Rotation angles p_a θ^{-2k / d_a} of tokens at positions [..., 3] = (t, h, w), which may be fractional: [..., head_dim / 2].
+    """Rotation angles p_a θ^{-2k / d_a} of tokens at positions [..., 3] = (t, h, w), fractional ones too.
 
-    Axis a has d_a channels of each head (`split_rotary_dims`). Source: 2104.09864 section 3.2.2, in three axes as 2408.06072.
+    Axis a has d_a channels of each head (`split_rotary_dims`). Source: 2104.09864 section 3.2.2, in three axes as
+    2408.06072.
     """
     parts = []
     for axis, dim in enumerate(split_rotary_dims(head_dim)):
@@ -120,8 +122,9 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
         (x_2k, x_2k+1) <- (x_2k cos θ_k - x_2k+1 sin θ_k, x_2k sin θ_k + x_2k+1 cos θ_k)
 
-    In float32 at least: in bf16 the product of two roundings moves a logit of 44 by .15. Source: 2104.09864 eq. 34; the pairing
-    is CogVideoX's.
+    In float32 at least: in bf16 the product of two roundings moves a logit of 44 by .15.
+
+    Source: 2104.09864 eq. 34; the pairing is CogVideoX's.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     cos, sin = angles.cos().to(wide), angles.sin().to(wide)

@@ -18,9 +18,12 @@ class SpacetimeAttention(nn.Module):
     """Self-attention over the F H W tokens of a video and over its caption's words, with 3D rotary positions.
 
     A thing that moves changes its place from frame to frame; attention at one place over time loses it, this does not.
-    Between frames only offsets matter; words have no position, so a frame reads them by its own place in time and space.
+    Between frames only offsets matter; words have no position, so a frame reads them by its own place in time and
+    space.
 
-        x + W_o softmax([R(Q) R(K)ᵀ, R(Q) K_wᵀ] / sqrt(d) + log allowed) [V; V_w],   R the rotation, W_o zero at the start
+        x + W_o softmax([R(Q) R(K)ᵀ, R(Q) K_wᵀ] / sqrt(d) + log allowed) [V; V_w]
+
+    with R the rotation and W_o zero at the start.
 
     Args:
         token_dim: width of the words' embeddings, 0 for none.
@@ -55,7 +58,8 @@ class SpacetimeAttention(nn.Module):
 
 
 def _who_reads_what(batch: int, frames: int, positions: int, mask: Tensor | None, words: Words | None) -> Tensor | None:
-    """bool [B, 1, 1 or N, N (+ L)]: which tokens, and behind them which words, each token may attend to; None for all."""
+    """bool [B, 1, 1 or N, N (+ L)]: which tokens, and behind them which words, each token may attend to; None for
+    all."""
     if mask is None and words is None:
         return None
     if mask is None:

@@ -1,8 +1,9 @@
 """Temporal layers for inflated picture networks, and the plug-in interface that puts them in place.
 
-A picture network sees frames folded into its batch, [B F, ...]. A plug-in names *sites* (layers of the picture network) and
-is called with each site's output; what it returns goes on in its place. It also says what it adds to the conditioning and
-which of all parameters train. Source: 2304.08818 section 3.1; layer content as in Stable Video Diffusion's code.
+A picture network sees frames folded into its batch, [B F, ...]. A plug-in names *sites* (layers of the picture network)
+and is called with each site's output; what it returns goes on in its place. It also says what it adds to the
+conditioning and which of all parameters train. Source: 2304.08818 section 3.1; layer content as in Stable Video
+Diffusion's code.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Site:
 
     Attributes:
         path: its name, "down_blocks.0.resnets.1".
-        kind: "resnet" (a residual block, [B F, C, H, W]), "convolution" (each of its two, the same), "block" (one transformer
-            block, [B F, H W, C]) or "transformer" (a whole spatial transformer, [B F, C, H, W]).
+        kind: "resnet" (a residual block, [B F, C, H, W]), "convolution" (each of its two, the same), "block" (one
+            transformer block, [B F, H W, C]) or "transformer" (a whole spatial transformer, [B F, C, H, W]).
         channels, heads: of its output, and of its attention (0 for a resnet).
     """
 
@@ -107,7 +108,8 @@ class Inflated(Protocol):
 
 
 class SiteHook:
-    """Called with a layer's output; an object rather than a closure, so that copies of the network point at themselves."""
+    """Called with a layer's output; an object rather than a closure, so that copies of the network point at
+    themselves."""
 
     def __init__(self, owner: Inflated, site: Site):
         self.owner, self.site = owner, site
@@ -128,7 +130,7 @@ class SiteHook:
         return (new, *output[1:]) if isinstance(output, tuple) else type(output)(sample=new)
 
 
-class Mix(nn.Module):
+class AlphaBlender(nn.Module):
     """alpha spatial + (1 - alpha) temporal with alpha = sigmoid(a); alpha is 1 for frames that stand alone.
 
     Written as z + (1 - alpha)(z' - z), so that alpha = 1 gives z exactly. Source: 2304.08818 section 3.1.
@@ -175,7 +177,8 @@ class TemporalResBlock(nn.Module):
 
 
 class TemporalTransformerBlock(nn.Module):
-    """Frame positions, then feed-forward, attention over frames, cross-attention to the text, feed-forward; all residual.
+    """Frame positions, then feed-forward, attention over frames, cross-attention to the text, feed-forward; all
+    residual.
 
     Args:
         channels, heads: widths.
@@ -203,10 +206,10 @@ class TemporalTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor | None, mask: Tensor | None = None) -> Tensor:
         """x [B, F, N, C], text [B, L, D], mask [F, F] True where a frame may look -> like x."""
-        batch, frames, places, channels = x.shape
+        batch, frames, positions, channels = x.shape
         index = get_timestep_embedding(torch.arange(frames, device=x.device), channels, True, 0)
         x = x + self.time_pos_embed(index.to(x.dtype))[:, None]
-        h = x.transpose(1, 2).reshape(batch * places, frames, channels)
+        h = x.transpose(1, 2).reshape(batch * positions, frames, channels)
         h = h + self.ff_in(self.norm_in(h))
         bias = None
         if mask is not None:
@@ -214,19 +217,19 @@ class TemporalTransformerBlock(nn.Module):
         h = h + self.attn1(self.norm1(h), attention_mask=bias)
         if self.text_channels:
             assert text is not None
-            # every place is told the same: all queries of a video in one call
-            told = self.attn2(self.norm2(h).reshape(batch, -1, channels), encoder_hidden_states=text)
-            h = h + told.reshape(h.shape)
+            # every position reads the same text: all queries of a video in one call
+            read = self.attn2(self.norm2(h).reshape(batch, -1, channels), encoder_hidden_states=text)
+            h = h + read.reshape(h.shape)
         h = h + self.ff(self.norm3(h))
-        return h.reshape(batch, places, frames, channels).transpose(1, 2)
+        return h.reshape(batch, positions, frames, channels).transpose(1, 2)
 
 
 def window_mask(frames: int, window: int, device: torch.device) -> Tensor | None:
     """[F, F], True where |i - j| < window; None for a window of 0 or one that reaches everywhere."""
     if window == 0 or window >= frames:
         return None
-    place = torch.arange(frames, device=device)
-    return (place[:, None] - place[None]).abs() < window
+    frame = torch.arange(frames, device=device)
+    return (frame[:, None] - frame[None]).abs() < window
 
 
 def spatial_sites(unet: nn.Module) -> Iterator[Site]:

@@ -53,8 +53,8 @@ class TextCondition:
 class Words:
     """The caption words that frames may attend to: one rule for all networks.
 
-    A frame reads the words of its own caption. A dropped caption has no words; where a network cannot do without one it gives
-    its null word, which then also stands for a caption without words, and for no caption at all.
+    A frame reads the words of its own caption. A dropped caption has no words; where a network cannot do without one it
+    gives its null word, which then also stands for a caption without words, and for no caption at all.
 
     Attributes:
         tokens: [B, N, D], all captions of a sample in one row.

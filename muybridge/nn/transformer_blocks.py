@@ -1,6 +1,7 @@
 """Blocks of a diffusion transformer: modulated attention and MLP, with residual gates that start at zero (adaLN-Zero).
 
-Tokens are [B, N, D], ordered (t, h, w) with w fastest; modulations are [B, 1, D], or [B, N, D] for a noise level per frame.
+Tokens are [B, N, D], ordered (t, h, w) with w fastest; modulations are [B, 1, D], or [B, N, D] for a noise level per
+frame.
 Source: 2212.09748 (DiT); qk-norm 2302.05442; rotary positions in three axes as in 2408.06072.
 """
 
@@ -17,12 +18,17 @@ from muybridge.nn.text_conditioning import Words
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x (1 + scale) + shift, for x [B, N, D] and shift, scale [B, 1 or N, D]. Source: 2212.09748 section 3.2 (adaLN)."""
+    """x (1 + scale) + shift, for x [B, N, D] and shift, scale [B, 1 or N, D] (adaLN).
+
+    Source: 2212.09748 section 3.2.
+    """
     return torch.addcmul(shift, x, 1 + scale) if shift.shape == x.shape else x * (1 + scale) + shift
 
 
 class TokenAttention(nn.Module):
-    """Self-attention over tokens, with optional normalised queries and keys and rotary positions: softmax(R(q̂) R(k̂)ᵀ / sqrt(d)) V.
+    """Self-attention over tokens, with optional normalised queries and keys and rotary positions.
+
+        softmax(R(q̂) R(k̂)ᵀ / sqrt(d)) V
 
     qk-norm comes before the rotation and bounds each logit by sqrt(d) |γ_q| |γ_k|. Source: 2302.05442 section 2.1.
     """
@@ -37,7 +43,8 @@ class TokenAttention(nn.Module):
         self.norm_k = nn.RMSNorm(head_dim, eps=1e-6) if qk_norm else nn.Identity()
 
     def forward(self, x: Tensor, angles: Tensor | None, mask: Tensor | None = None) -> Tensor:
-        """x [R, N, D]; angles [N, head_dim / 2] or [R, 1, N, head_dim / 2]; mask bool, broadcastable to [R, 1, N, N]."""
+        """x [R, N, D]; angles [N, head_dim / 2] or [R, 1, N, head_dim / 2]; mask bool, broadcastable to [R, 1, N,
+        N]."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.norm_q(q), self.norm_k(k)
         if angles is not None:
@@ -72,9 +79,9 @@ class TransformerBlock(nn.Module):
         x <- x + Cross(LN(x), words)                  (with words)
         x <- x + g_2 MLP(LN(x) (1 + s_2) + b_2)
 
-    with (b_1, s_1, g_1, b_2, s_2, g_2) linear in silu(condition), zero at the start. Source: 2212.09748 section 3.2 (adaLN-Zero).
-    The temporal and cross attention are not modulated; their projections start at zero, so that a factorised model starts
-    as the image model of each frame.
+    with (b_1, s_1, g_1, b_2, s_2, g_2) linear in silu(condition), zero at the start. Source: 2212.09748 section 3.2
+    (adaLN-Zero). The temporal and cross attention are not modulated; their projections start at zero, so that a
+    factorised model starts as the image model of each frame.
     """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, qk_norm: bool, factorised: bool, text_width: int):
@@ -97,7 +104,8 @@ class TransformerBlock(nn.Module):
         mask: Tensor | None,
         words: Words | None,
     ) -> Tensor:
-        """x [B, N, D]; condition [B, 1 or N, D]; mask bool [B or 1, F, F] over frames, or None; words as each token reads them."""
+        """x [B, N, D]; condition [B, 1 or N, D]; mask bool [B or 1, F, F] over frames, or None; words as each token
+        reads them."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(silu(condition)).chunk(6, -1)
         inner = modulate(self.norm1(x), shift1, scale1)
         x = x + gate1 * self._self_attention(inner, frames, angles, mask)

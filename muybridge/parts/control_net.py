@@ -42,7 +42,7 @@ class Controlled(nn.Module):
         return predict_frames(self.image, z, index, tokens, residuals)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ControlNetSection(PictureModelSection):
     """A recipe's `model` section."""
 

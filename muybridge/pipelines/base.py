@@ -16,7 +16,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from muybridge.diffusion.conditioning import Known, Measurement, reconstruction_guidance
-from muybridge.diffusion.guidance import Scale, classifier_free, thresholded, within
+from muybridge.diffusion.guidance import Scale, classifier_free, guidance_interval, with_threshold
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.samplers import SamplerState, sampler_named
@@ -79,6 +79,8 @@ class VideoPipeline(DiffusionPipeline):
     in_windows = False
     #: whether frames can be told to the network as a condition, and context guidance makes sense
     takes_known_frames = False
+    #: what else `condition` takes, by name; given to a call beside the settings
+    told_by: tuple[str, ...] = ()
     #: whether it draws from words alone, as `generate` does
     draws_from_words = True
 
@@ -154,13 +156,13 @@ class VideoPipeline(DiffusionPipeline):
             negative_prompt: what the videos shall not show: the caption of guidance's other branch.
             batch_size: videos a network call; 1 is the same bit for bit whatever else is sampled. Above 1 the order of additions
                 differs, by about 1e-5 at the end of a run; strong reconstruction guidance (w_r = 4 on half of the frames)
-                amplifies that to 1e-2.
+                amplifies that to some 1e-2 (.07 seen in 8 steps).
             known: frames (or any entries) that are given; see diffusion.conditioning.
             measurements: further views that are known, such as a low-resolution video.
             guidance: a scale that varies over the run or over frames; replaces guidance_scale.
             on_step: called with the sampler's state after each step.
             output: "pixels", or "latents": what was sampled, not decoded (its `frames` are empty).
-            overrides: fields of SamplingConfig.
+            overrides: fields of SamplingConfig, and what this pipeline's `condition` takes (`told_by`).
 
         Returns:
             VideoOutput; the i'th video belongs to the i'th prompt.
@@ -168,9 +170,10 @@ class VideoPipeline(DiffusionPipeline):
         Raises:
             UserError: settings or prompts that cannot be sampled.
         """
+        told = {name: overrides.pop(name) for name in self.told_by if name in overrides}
         settings = self.settings(**overrides)
         prompts = [prompt] if isinstance(prompt, str) or prompt is None else list(prompt)
-        condition = self.condition(prompts, settings)
+        condition = self.condition(prompts, settings, **told)
         null = self.null(condition, negative_prompt)
         return self.draw(
             condition, null, seeds_of(seed, len(prompts)), settings,
@@ -248,7 +251,7 @@ class VideoPipeline(DiffusionPipeline):
         if condition is None:
             return self.closed(null)
         if not settings.guided_throughout:
-            scale = within(scale, *self._guided_levels(settings))
+            scale = guidance_interval(scale, *self._guided_levels(settings))
         both = self.closed(type(condition).stack([condition, null])) if self.joins_branches else None
         branches = self.closed(condition), self.closed(null)
         return classifier_free(*branches, scale, settings.guidance_rescale, self.prediction_type, both)
@@ -263,7 +266,7 @@ class VideoPipeline(DiffusionPipeline):
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Walk a sampler from z along levels to the end; the one loop in which all videos are drawn."""
-        denoise = thresholded(denoise, settings.threshold)
+        denoise = with_threshold(denoise, settings.threshold)
         sampler = sampler_named(settings.sampler)
         for state in sampler(denoise, z, lams, noise, **settings.sampler_options()):
             if on_step:

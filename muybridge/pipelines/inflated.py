@@ -14,8 +14,9 @@ from torch import Tensor
 from muybridge.diffusion.guidance import Scale, guide
 from muybridge.diffusion.prediction import Denoise
 from muybridge.errors import UserError
-from muybridge.library.catalogue import find_part
+from muybridge.library.catalogue import find_model, find_part
 from muybridge.library.index import CONFIG, read_mapping, settings_of
+from muybridge.library.parts import scheduler_of
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.latent.video_autoencoder import load_decoder
@@ -23,7 +24,6 @@ from muybridge.models.weights.compact import read_weights
 from muybridge.models.weights.opening import open_network
 from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.nn.text_conditioning import TextCondition
-from muybridge.pipelines.base import VideoOutput, seeds_of, split_options, without_gradients
 from muybridge.pipelines.latents import LatentPipeline
 from muybridge.pipelines.settings import SamplingConfig
 
@@ -61,6 +61,7 @@ class InflatedPipeline(LatentPipeline):
     """
 
     takes_picture_model = True
+    told_by = ("given",)
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class InflatedPipeline(LatentPipeline):
         """
         settings = settings_of(folder)
         if picture:
+            check_alike(settings, picture)
             settings["image"] = picture
         image = open_network(UNet2DConditionModel, find_part(f"{settings['image']}/unet"))
         temporal = read_mapping(folder / "temporal" / CONFIG)
@@ -106,32 +108,16 @@ class InflatedPipeline(LatentPipeline):
     def takes_known_frames(self) -> bool:  # type: ignore[override]
         return getattr(self.network.temporal, "context", None) is not None
 
-    @without_gradients
-    def __call__(
-        self,
-        prompt: str | Sequence[str] | None = None,
-        seed: int | Sequence[int] = 0,
-        *,
-        given: Mapping[str, Tensor] | None = None,
-        negative_prompt: str = "",
-        **options: Any,
-    ) -> VideoOutput:
-        """Sample one video a prompt; see VideoPipeline.
+    def condition(
+        self, prompts: Sequence[str | None], settings: SamplingConfig, given: Mapping[str, Tensor] | None = None
+    ) -> VideoCondition:
+        """What the network is told.
 
         Args:
             given: conditions of the plug-in, one row a video: "known" and "known_mask" for context frames, scalars.
         """
-        overrides, options = split_options(options)
-        settings = self.settings(**overrides)
-        prompts = [prompt] if isinstance(prompt, str) or prompt is None else list(prompt)
-        condition = self.condition(prompts, settings)
-        condition = replace(condition, tensors={**condition.tensors, **(given or {})})
-        null = self.null(condition, negative_prompt)
-        return self.draw(condition, null, seeds_of(seed, len(prompts)), settings, **options)
-
-    def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> VideoCondition:
         text = super().condition(prompts, settings)
-        return VideoCondition(text, {"fps": torch.full((len(prompts),), settings.fps)})
+        return VideoCondition(text, {"fps": torch.full((len(prompts),), settings.fps), **(given or {})})
 
     def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
         tensors = {k: v.to(z) if v.is_floating_point() else v for k, v in condition.tensors.items()}
@@ -147,3 +133,30 @@ class InflatedPipeline(LatentPipeline):
             return guided
         bare = super().denoiser(condition.without_context(), null.without_context(), settings, scale)
         return lambda z, lam: guide(guided(z, lam), bare(z, lam), settings.context_scale)
+
+
+#: What temporal layers know of the noise process of the picture model that they were trained behind.
+PROCESS = (
+    "num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "trained_betas", "prediction_type",
+    "rescale_betas_zero_snr", "snr_shift_scale",
+)  # fmt: skip
+
+
+def check_alike(settings: Mapping[str, Any], picture: str) -> None:
+    """Refuse a picture model that is told of noise or words in another way than the one that temporal layers were trained behind.
+
+    Raises:
+        UserError: another noise table, prediction type or text encoder.
+    """
+    own, other = settings["scheduler"], scheduler_of(picture)
+    for key in PROCESS:
+        if own.get(key) != other.get(key) and (own.get(key) or other.get(key)):
+            raise UserError(
+                f"{picture}: its {key} is {other.get(key)!r}, the temporal layers were trained with {own.get(key)!r}; "
+                "they can only stand behind a picture model of the same kind"
+            )
+    text = settings_of(find_model(picture)).get("text_encoder")
+    if text is not None and text != settings["text_encoder"]:
+        raise UserError(
+            f"{picture}: reads words with {text}, the temporal layers were trained with {settings['text_encoder']}"
+        )

@@ -20,8 +20,6 @@ READ_BY: dict[str, tuple[str, ...]] = {
 }
 #: Settings that only some samplers read.
 OF_SAMPLERS = tuple(name for names in READ_BY.values() for name in names)
-#: What the sampler's own functions call them.
-ARGUMENTS = {"corrector_step_size": "corrector"}
 THRESHOLDS = ("static", "dynamic", "none")
 
 
@@ -75,7 +73,7 @@ class SamplingConfig(Settings):
 
     def sampler_options(self) -> dict[str, Any]:
         """The arguments of the sampler's function."""
-        return {ARGUMENTS.get(name, name): getattr(self, name) for name in READ_BY[self.sampler]}
+        return {name: getattr(self, name) for name in READ_BY[self.sampler]}
 
 
 DEFAULTS = {known.name: known.default for known in fields(SamplingConfig)}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.models.vision.control import Control, residuals_of
-from muybridge.nn.frame_attention import FrameAttention, SharedText, key_frames, put_on
+from muybridge.nn.frame_attention import FrameAttention, SharedText, key_frames, set_frame_attention
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.latents import LatentPipeline, predict_frames
 from muybridge.pipelines.settings import SamplingConfig
@@ -70,6 +70,7 @@ class ZeroShotPipeline(LatentPipeline):
     """
 
     in_windows = True
+    told_by = ("view",)
 
     def __init__(
         self,
@@ -83,8 +84,8 @@ class ZeroShotPipeline(LatentPipeline):
         super().__init__(network, vae, scheduler, text_encoder, text_max_length, sampling)
         self.attention, self.control_attention = FrameAttention(), FrameAttention()
         self.shared_text = SharedText()
-        put_on(network, self.attention)
-        put_on(network, self.shared_text)
+        set_frame_attention(network, self.attention)
+        set_frame_attention(network, self.shared_text)
         # the processors are shared by all calls: one at a time
         self._lock = threading.RLock()
 
@@ -115,8 +116,8 @@ class ZeroShotPipeline(LatentPipeline):
         with self._lock:
             self._check_processors()
             for control in view.controls:
-                put_on(control.network, self.control_attention)
-                put_on(control.network, self.shared_text)
+                set_frame_attention(control.network, self.control_attention)
+                set_frame_attention(control.network, self.shared_text)
             self.attention.keys, self.control_attention.keys = view.keys, view.control_keys
             self.shared_text.frames = frames
             try:

@@ -68,9 +68,9 @@ def test_zero_makes_a_video_that_replays(tmp_path, picture_model):
         16,
     )
     assert read_video(out).frames.shape == (3, 16, 16, 3)
-    assert read_recipe(out)["options"]["motion"] == [12.0, 12.0]
+    assert read_recipe(out)["options"]["motion"] == [-12.0, -12.0]
     assert "the same" in ok("replay", out)
-    refused("unknown frame attention", "zero", "a", "-o", out, "--model", picture_model, "--attention", "second")
+    refused("unknown 'second'", "zero", "a", "-o", out, "--model", picture_model, "--attention", "second")
     refused("not an image model", "zero", "a", "-o", out, "--model", "world-vdm")
 
 
@@ -79,11 +79,44 @@ def test_control_keeps_size_length_and_replays(tmp_path, picture_model, clip, co
     out = tmp_path / "controlled.npy"
     ok(
         "control", clip[0], "a red circle", "-o", out, "--model", picture_model, "--control", "edges:0.5", "--control-net",
-        control_folder, "--method", method, "--smooth", "linear", "--steps", 4, "--precision", "bf16",
+        control_folder, "--method", method, "--steps", 4, "--precision", "bf16", "--own-size",
+        *(("--smooth", "linear") if method == "control-video" else ()),
     )  # fmt: skip
     assert read_video(out).frames.shape == clip[1].shape
-    assert read_recipe(out)["options"]["controls"][0]["scale"] == 0.5
+    assert read_recipe(out)["options"]["control"] == ["edges:0.5"]
     assert "the same" in ok("replay", out)
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        ((), (5, 16, 25, 3)),  # the shorter side as long as the model's
+        (("--height", 24, "--width", 32), (5, 24, 32, 3)),
+        (("--frame-step", 2), (3, 16, 25, 3)),
+        (("--frame-step", 2, "--max-frames", 2), (2, 16, 25, 3)),
+    ],
+)
+def test_control_works_at_the_models_size_unless_told_otherwise(
+    tmp_path, picture_model, clip, control_folder, given, shape
+):
+    out = tmp_path / "controlled.npy"
+    told = ("--model", picture_model, "--control-net", control_folder, "--smooth", "none", "--steps", 2)
+    ok("control", clip[0], "a red circle", "-o", out, *told, *given)
+    made = read_video(out)
+    assert made.frames.shape == shape
+    assert made.fps == pytest.approx(read_video(clip[0]).fps / (2 if "--frame-step" in given else 1))
+    assert "the same" in ok("replay", out)
+
+
+def test_control_undoes_an_enlargement_by_repeated_pixels(tmp_path, picture_model, control_folder):
+    small = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
+    told = ("--model", picture_model, "--control-net", control_folder, "--smooth", "none", "--steps", 2)
+    made = []
+    for name, frames in (("small", small), ("large", small.repeat(4, 1).repeat(4, 2))):
+        write_video(frames, tmp_path / f"{name}.npy", 8.0, {})
+        ok("control", tmp_path / f"{name}.npy", "a red circle", "-o", tmp_path / "o.npy", *told)
+        made.append(read_video(tmp_path / "o.npy").frames)
+    assert np.array_equal(*made)
 
 
 @pytest.mark.parametrize(("given", "scale"), [((), 1.25), (("--guidance-scale", "2.5"), 2.5)])
@@ -111,7 +144,7 @@ def test_control_refuses_what_it_cannot_do(tmp_path, picture_model, clip, contro
     refused("no ControlNet for it is bundled", *base, "--control", "pose")
     refused("give one for each", *base, "--control", "edges", "--control", "depth", "--control-net", control_folder)
     refused("no part of a model", *base, "--control-net", tmp_path / "nowhere")
-    refused("unknown method", *base, "--control-net", control_folder, "--method", "magic")
+    refused("method: unknown", *base, "--control-net", control_folder, "--method", "magic")
     (tmp_path / "sound.mp4").write_bytes(b"no video")
     refused("sound.mp4", "control", tmp_path / "sound.mp4", "a", "-o", tmp_path / "o.npy", "--model", picture_model)
     assert not (tmp_path / "o.npy").exists()
@@ -143,7 +176,7 @@ def test_footage_of_every_kind_passes_or_is_refused(tmp_path, picture_model, con
 
     def controlled(source, out):
         ok("control", source, "a red circle", "-o", out, "--model", picture_model, "--control-net", control_folder,
-           "--steps", 2)  # fmt: skip
+           "--steps", 2, "--own-size")  # fmt: skip
         return read_video(out)
 
     uneven = encode(tmp_path / "uneven.mp4", [0, 0.04, 0.08, 0.4, 0.44, 0.48], (32, 20))
@@ -185,11 +218,11 @@ def test_tune_then_edit_several_times(tmp_path, picture_model, clip):
 def test_redrawing_keeps_size_and_replays(tmp_path, picture_model, clip):
     out = tmp_path / "redrawn.npy"
     base = ("restyle", clip[0], "-o", out, "--model", picture_model, "--content", "a red circle", "--steps", 4)
-    ok(*base, "--strength", 0.5, "--precision", "bf16")
+    ok(*base, "--strength", 0.5, "--precision", "bf16", "--own-size")
     assert read_video(out).frames.shape == clip[1].shape
     assert "the same" in ok("replay", out)
     refused("strength must be in 0..1", *base, "--strength", 2)
     refused("give --strength", *base)
     refused("--content", "restyle", clip[0], "-o", out, "--model", picture_model, "--strength", 0.5)
     recipe = json.loads(out.with_name("redrawn.npy.json").read_text())
-    assert recipe["options"] == {"strength": 0.5}
+    assert recipe["options"]["strength"] == 0.5

@@ -1,7 +1,7 @@
 """Samplers on Gaussian data are affine maps of their inputs, and so are known without drawing a sample.
 
-`Draws` stands in for the noise source: row 0 of a batch is the run without any noise, each further row the run in which one value of
-one draw is 1. So a batch holds a sampler's whole matrix, exactly, and mean and covariance follow.
+`Draws` stands in for the noise source: row 0 of a batch is the run without any noise, each further row the run in which
+one value of one draw is 1. So a batch holds a sampler's whole matrix, exactly, and mean and covariance follow.
 """
 
 import torch

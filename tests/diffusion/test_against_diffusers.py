@@ -67,7 +67,8 @@ def test_ddim_steps(spacing, steps, kind, eta, zero):
         x = to_x(output, z, lam_t, kind)
         got = ddim_step(z, x, lam_t, lam_s, eta, noise)
         if zero and eta == 1 and t == 999:
-            # diffusers takes the root of 1 - abar - std^2 = -1e-17 here and may return NaN; ours is the new noise plus x
+            # diffusers takes the root of 1 - abar - std^2 = -1e-17 here and may return NaN; ours is the new noise plus
+            # x
             assert torch.allclose(got, alpha_of(lam_s) * x + sigma_of(lam_s) * noise, atol=1e-12)
             continue
         scale = max(1.0, float(expected.abs().max()))
@@ -86,8 +87,10 @@ def test_v_prediction_and_noising():
         assert torch.allclose(target_of(x, eps, lam, "v_prediction"), theirs.get_velocity(x, eps, index), atol=1e-5)
 
 
-# --- whole runs: their scheduler walks its own grid, our sampler ours, of the config they would save ---------------------
+# --- whole runs: their scheduler walks its own grid, our sampler ours, of the config they would save
+# ---------------------
 
+SMALL, LARGE = ({"variance_type": f"fixed_{size}", "clip_sample": False} for size in ("small", "large"))
 EPS, V = {"prediction_type": "epsilon"}, {"prediction_type": "v_prediction"}
 ZERO = {**V, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 UNCLIPPED = {"clip_sample": False}
@@ -102,8 +105,8 @@ WALKS = {
     "DDIM, sample": (DDIMScheduler, {"prediction_type": "sample", **UNCLIPPED}, "ddim", 10, {}),
     "DDIM, zero SNR": (DDIMScheduler, {**ZERO, **UNCLIPPED}, "ddim", 8, {}),
     "DDIM, stochastic": (DDIMScheduler, {**SD15, **UNCLIPPED}, "ddim", 10, {"eta": 0.7}),
-    "DDPM, small variance": (DDPMScheduler, {**EPS, **UNCLIPPED, "variance_type": "fixed_small"}, "ancestral", 20, {"gamma": 0.0}),
-    "DDPM, large variance": (DDPMScheduler, {**EPS, **UNCLIPPED, "variance_type": "fixed_large"}, "ancestral", 1000, {"gamma": 1.0}),
+    "DDPM, small variance": (DDPMScheduler, {**EPS, **SMALL}, "ancestral", 20, {"gamma": 0.0}),
+    "DDPM, large variance": (DDPMScheduler, {**EPS, **LARGE}, "ancestral", 1000, {"gamma": 1.0}),
     "CogVideoX": (CogVideoXDDIMScheduler, {**ZERO, "snr_shift_scale": 3.0, **UNCLIPPED}, "ddim", 10, {}),
     "Euler": (EulerDiscreteScheduler, SD15, "ddim", 10, {}),
     "Euler, its own spacing": (EulerDiscreteScheduler, EPS, "ddim", 10, {}),

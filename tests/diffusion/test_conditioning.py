@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from muybridge.diffusion.conditioning import Known, Measurement, frame_mask, reconstruction_guidance
-from muybridge.diffusion.guidance import thresholded
+from muybridge.diffusion.guidance import with_threshold
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.oracle import gaussian_denoiser
 from muybridge.diffusion.samplers import sample_ancestral, sample_ddim
@@ -86,7 +86,7 @@ def test_f14_known_frames_come_back_exactly(replace, weight):
     for sampler in (sample_ancestral, sample_ddim):
         lams = level_grid(CosineSchedule(), 8)
         lams[-1] = torch.inf
-        out = last(sampler(thresholded(denoise), noise(shape(1)[1:], "start"), lams, noise))
+        out = last(sampler(with_threshold(denoise), noise(shape(1)[1:], "start"), lams, noise))
         assert torch.equal(out[:, :, [0, 3, 7]], value[:, :, [0, 3, 7]])
 
 
@@ -101,7 +101,8 @@ def test_gradient_flows_through_inference_mode():
 
 @pytest.mark.parametrize("network", ["unet3d", "transformer"])
 def test_guidance_of_a_network_under_inference_mode(network):
-    """What a caller makes within inference mode - the known values, the noise, the levels - cannot be saved for a backward pass."""
+    """What a caller makes within inference mode - the known values, the noise, the levels - cannot be saved for a
+    backward pass."""
     if network == "unet3d":
         net = UNet3DModel(**TOY)
     else:
@@ -160,10 +161,11 @@ def test_v10_super_resolution_gradient_is_the_finite_difference_and_vanishes():
 
 
 class D1:
-    """Spec 20: an 8-frame AR(1) process with rho = .95, frames 0-3 known, VDM's sampler of 256 steps, without sampling noise.
+    """Spec 20: an 8-frame AR(1) process with rho = .95, frames 0-3 known, VDM's sampler of 256 steps, without sampling
+    noise.
 
-    All of it is linear, so what one step of our own code does to every input (z, the known values, each draw) is its matrix,
-    and the joint covariance of (z, x^a) goes through it.
+    All of it is linear, so what one step of our own code does to every input (z, the known values, each draw) is its
+    matrix, and the joint covariance of (z, x^a) goes through it.
     """
 
     covariance = ar1(FRAMES)
@@ -177,7 +179,7 @@ class D1:
         for i in range(256):
             draws = Draws((1, FRAMES, 1, 1), 4, inputs=2)
             guided = reconstruction_guidance(denoise, Known(draws.block(1), self.mask, weight), noise=draws)
-            *_, last = sample_ancestral(guided, draws.block(0), lams[i : i + 2], draws, corrector=corrector)
+            *_, last = sample_ancestral(guided, draws.block(0), lams[i : i + 2], draws, corrector_step_size=corrector)
             step = torch.cat([affine(last.z if i < 255 else last.x)[1], torch.cat([none, eye, *[none] * 4], 1)])
             state = step @ torch.block_diag(state, *[eye] * 4) @ step.T
         joint = state.clone()

@@ -9,13 +9,13 @@ from muybridge.diffusion.guidance import (
     classifier_free,
     classifier_free_two,
     dynamic_threshold,
+    guidance_interval,
     guide,
     linear_frame_scale,
     oscillating_weights,
     rescale_guided,
     scale_on_grid,
-    thresholded,
-    within,
+    with_threshold,
 )
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.oracle import finite_denoiser
@@ -123,7 +123,7 @@ def test_d4_thresholds_and_rescaling_lower_saturation():
     cond, uncond = finite_denoiser(data[:3]), finite_denoiser(data)
 
     def saturated(mode, rescale):
-        guided = thresholded(classifier_free(cond, uncond, 15.0, rescale), mode)
+        guided = with_threshold(classifier_free(cond, uncond, 15.0, rescale), mode)
         *_, last = sample_ddim(guided, noise(data.shape[1:], "start"), lams)
         return float((last.x.abs() >= 0.999).double().mean()), float(
             (guided(data[:4], torch.full((4,), -2.0)).abs() >= 0.999).double().mean()
@@ -138,10 +138,10 @@ def test_d4_thresholds_and_rescaling_lower_saturation():
 def test_threshold_names():
     denoise = constant(torch.full(SHAPE, 3.0))[0]
     z, lam = torch.zeros(SHAPE), torch.zeros(2)
-    assert thresholded(denoise, "static")(z, lam).max() == 1
-    assert thresholded(denoise, "none")(z, lam).max() == 3
+    assert with_threshold(denoise, "static")(z, lam).max() == 1
+    assert with_threshold(denoise, "none")(z, lam).max() == 3
     with pytest.raises(ValueError, match="unknown threshold"):
-        thresholded(denoise, "soft")
+        with_threshold(denoise, "soft")
 
 
 def test_both_branches_in_one_call_are_the_same():
@@ -170,7 +170,7 @@ def test_guidance_within_an_interval(scale):
 
     z = torch.randn(2, 2, 4, 5, 5)
     cond, uncond = branch("cond", 2.0), branch("uncond", 0.5)
-    limited, everywhere = (classifier_free(cond, uncond, s) for s in (within(scale, -1.0, 1.0), scale))
+    limited, everywhere = (classifier_free(cond, uncond, s) for s in (guidance_interval(scale, -1.0, 1.0), scale))
     for level, inside in ((-3.0, False), (-1.0, True), (0.5, True), (1.0, True), (1.1, False), (math.inf, False)):
         lam = torch.full((2,), level)
         calls.clear()

@@ -1,7 +1,9 @@
-"""The contract of `Denoise`: lam is [B], or [B, F] for a noise level a frame, through every function from denoiser to denoiser.
+"""The contract of `Denoise`: lam is [B], or [B, F] for a noise level a frame, through every function from denoiser to
+denoiser.
 
-Each is told levels that differ by frame and must give, at each frame, what it gives where all frames have that frame's level. The
-levels are float64 on the CPU, and no device is ever given float64 (the meta device stands for one here: mixing it in is an error).
+Each is told levels that differ by frame and must give, at each frame, what it gives where all frames have that frame's
+level. The levels are float64 on the CPU, and no device is ever given float64 (the meta device stands for one here:
+mixing it in is an error).
 """
 
 import pytest
@@ -12,9 +14,9 @@ from muybridge.diffusion.guidance import (
     classifier_free,
     classifier_free_two,
     content_and_time,
+    guidance_interval,
     scale_on_grid,
-    thresholded,
-    within,
+    with_threshold,
 )
 from muybridge.diffusion.losses import WEIGHTINGS, weight_on
 from muybridge.diffusion.noise import Noise
@@ -54,14 +56,14 @@ DENOISERS = {
             [f(a, b) for f, a, b in zip((COND, UNCOND), z.chunk(2), lam.chunk(2), strict=True)]
         ),
     ),
-    "an interval": classifier_free(COND, UNCOND, within(3.0, -1.0, 1.0)),
-    "an interval by level": classifier_free(COND, UNCOND, within(rising, -1.0, 1.0)),
-    "an interval by frame": classifier_free(COND, UNCOND, within(torch.linspace(1, 3, FRAMES), -1.0, 1.0)),
+    "an interval": classifier_free(COND, UNCOND, guidance_interval(3.0, -1.0, 1.0)),
+    "an interval by level": classifier_free(COND, UNCOND, guidance_interval(rising, -1.0, 1.0)),
+    "an interval by frame": classifier_free(COND, UNCOND, guidance_interval(torch.linspace(1, 3, FRAMES), -1.0, 1.0)),
     "weights of a grid": classifier_free(COND, UNCOND, ON_GRID),
-    "an interval of a grid": classifier_free(COND, UNCOND, within(ON_GRID, -1.0, 1.0)),
+    "an interval of a grid": classifier_free(COND, UNCOND, guidance_interval(ON_GRID, -1.0, 1.0)),
     "two conditions": classifier_free_two(COND, UNCOND, THIRD, 2.0, 3.0),
     "content and time": content_and_time(COND, UNCOND, THIRD, 2.0, 1.5),
-    "threshold": thresholded(COND),
+    "threshold": with_threshold(COND),
     "windows": windowed(lambda w: COND, FRAMES, 3, 1),
     "known frames": reconstruction_guidance(COND, KNOWN),
     "a measurement": reconstruction_guidance(COND, measurements=[HALVES]),
@@ -108,7 +110,7 @@ def test_conversions_and_weights():
 
 
 @pytest.mark.parametrize("name", [*SAMPLERS, "inversion"])
-@pytest.mark.parametrize("guidance", [3.0, torch.linspace(1, 3, FRAMES), within(3.0, -1.0, 1.0)])
+@pytest.mark.parametrize("guidance", [3.0, torch.linspace(1, 3, FRAMES), guidance_interval(3.0, -1.0, 1.0)])
 def test_levels_stay_on_the_cpu_and_no_float64_reaches_the_device(name, guidance):
     seen = []
 
@@ -117,7 +119,7 @@ def test_levels_stay_on_the_cpu_and_no_float64_reaches_the_device(name, guidance
         return to_x(z, z, lam, "v_prediction")
 
     z = torch.empty(2, 3, FRAMES, 4, 4, device="meta")
-    guided = thresholded(classifier_free(denoise, denoise, guidance, rescale=0.7, kind="v_prediction"))
+    guided = with_threshold(classifier_free(denoise, denoise, guidance, rescale=0.7, kind="v_prediction"))
     lams = level_grid(CosineSchedule(), 4)
     if name == "inversion":
         states = invert_ddim(guided, z, lams.flip(0), 2)

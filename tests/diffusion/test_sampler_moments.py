@@ -1,6 +1,8 @@
-"""Every sampler with every option against the papers' formulas on Gaussian data: the whole affine map, so mean and covariance too.
+"""Every sampler with every option against the papers' formulas on Gaussian data: the whole affine map, so mean and
+covariance too.
 
-The reference is written with alpha and sigma as the papers print them, on matrices; the samplers are ours, run on a basis (affine.py).
+The reference is written with alpha and sigma as the papers print them, on matrices; the samplers are ours, run on a
+basis (affine.py).
 """
 
 import math
@@ -132,14 +134,14 @@ CASES = {
     "ancestral": (sample_ancestral, ancestral, {}),
     "ancestral gamma .3": (sample_ancestral, ancestral, {"gamma": 0.3}),
     "ancestral gamma 1": (sample_ancestral, ancestral, {"gamma": 1.0}),
-    "corrector": (sample_ancestral, ancestral, {"corrector": 0.1}),
+    "corrector": (sample_ancestral, ancestral, {"corrector_step_size": 0.1}),
     "resampling": (sample_ancestral, ancestral, {"resample_steps": 3}),
-    "all of them": (sample_ancestral, ancestral, {"gamma": 0.4, "corrector": 0.2, "resample_steps": 2}),
+    "all of them": (sample_ancestral, ancestral, {"gamma": 0.4, "corrector_step_size": 0.2, "resample_steps": 2}),
     "2M": (sample_dpmpp_2m, multistep, {}),
     "2M-SDE": (sample_dpmpp_2m_sde, lambda lams: multistep(lams, True), {}),
     "distilled": (sample_distilled, distilled, {}),
 }
-IN_THE_PAPER = {"corrector": "delta", "resample_steps": "passes"}
+IN_THE_PAPER = {"corrector_step_size": "delta", "resample_steps": "passes"}
 
 
 @pytest.mark.parametrize("lams", [GRID, PER_FRAME], ids=["one level", "a level a frame"])

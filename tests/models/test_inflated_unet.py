@@ -11,7 +11,7 @@ from muybridge.errors import UserError
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.plugins.animatediff import MotionModules, read_motion_file
 from muybridge.models.weights.stable_video import inflated_from, load_stable_video_unet
-from muybridge.nn.temporal import Mix, spatial_sites
+from muybridge.nn.temporal import AlphaBlender, spatial_sites
 from tests.conftest import randomise
 
 WIDTHS = dict(sample_size=8, block_out_channels=(16, 32), norm_num_groups=8, layers_per_block=1)
@@ -121,7 +121,7 @@ def test_alpha_one_and_images_only_are_exact():
     alone = video(**given, conditions=conditions(), images_only=True).sample
     assert not torch.allclose(video(**given, conditions=conditions()).sample, alone, atol=1e-3)
     for module in video.temporal.modules():
-        if isinstance(module, Mix):
+        if isinstance(module, AlphaBlender):
             module.mix_factor.fill_(200.0)
     assert torch.equal(video(**given, conditions=conditions()).sample, alone)
 

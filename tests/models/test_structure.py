@@ -8,7 +8,7 @@ import torch
 
 from muybridge.data.world import WorldConfig, WorldSource
 from muybridge.errors import UserError
-from muybridge.models import structure
+from muybridge.models.vision import structure
 from muybridge.models.vision.structure import control_pictures, estimator_named, per_clip, structure_of
 from tests.conftest import randomise
 

@@ -243,3 +243,20 @@ def test_a_video_is_decoded_the_same_alone_and_in_a_batch():
     space = LatentSpace(video.image, decoder=video)
     z = torch.randn(2, 4, 11, 8, 8)
     assert torch.equal(space.decode(z)[1:], space.decode(z[1:]))
+
+
+def test_losses_of_both_sides_are_the_hinges():
+    """The maker's is -D(fake); the critic's the mean of max(0, 1 - D(real)) and max(0, 1 + D(fake)). Source: 2012.09841."""
+
+    class Scores(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            return self.factor * x
+
+    real, fake = torch.tensor([[2.0, 0.5], [-1.0, 3.0]]), torch.tensor([[-2.0, 0.0], [0.5, -0.5]])
+    maker, judge = critic_losses(Scores(), real, fake)
+    assert torch.equal(maker, torch.tensor([1.0, 0.0]))
+    assert torch.equal(judge, torch.tensor([(0 + 0.5 + 0 + 1) / 4, (2 + 0 + 1.5 + 0.5) / 4]))

@@ -1,8 +1,8 @@
 """Plants one wrong formula at a time and sees whether a test notices: `make mutants`.
 
-Each mutant is text of the package and the wrong text in its place, found by what it says, wherever the file lies; a text that is not
-found exactly once is an error, so that the table follows the code. Only the tests named beside it are run, in a copy of the
-package, each mutant in a process of its own that is forked after torch and pytest are there.
+Each mutant is text of the package and the wrong text in its place, found by what it says, wherever the file lies; a
+text that is not found exactly once is an error, so that the table follows the code. Only the tests named beside it are
+run, in a copy of the package, each mutant in a process of its own that is forked after torch and pytest are there.
 
     python -m tests.mutants.run [WORD...]     only mutants whose name contains a word
 """
@@ -29,7 +29,8 @@ class Mutant(NamedTuple):
     Attributes:
         name: what is wrong.
         right, wrong: text of one file, and what stands in its place.
-        tests: files under tests/ by the end of their path, "test_samplers", or one test of a file, "test_samplers::test_f4".
+        tests: files under tests/ by the end of their path, "test_samplers", or one test of a file,
+            "test_samplers::test_f4".
     """
 
     name: str
@@ -43,9 +44,10 @@ def copy_of_the_package(folder: Path) -> Path:
     shutil.copytree(ROOT / "muybridge", folder / "muybridge", ignore=shutil.ignore_patterns("zoo", "__pycache__"))
     (folder / "muybridge" / "zoo").symlink_to(ROOT / "muybridge" / "zoo")
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("recipes", "benchmarks", "docs", "README.md", "pyproject.toml"):
-        if (ROOT / name).exists():
-            (folder / name).symlink_to(ROOT / name)
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy2(ROOT / name, folder / name)
+    for name in ("recipes", "benchmarks", "docs"):
+        (folder / name).symlink_to(ROOT / name)
     return folder
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
-from muybridge.nn.frame_attention import FrameAttention, SharedText, key_frames, looking
+from muybridge.nn.frame_attention import FrameAttention, SharedText, key_frames
 from muybridge.nn.frame_norm import PooledGroupNorm
 
 B, F, N, C = 2, 4, 6, 16
@@ -83,17 +83,26 @@ def test_equals_diffusers_cross_frame_processor():
     torch.testing.assert_close(theirs.CrossFrameAttnProcessor(batch_size=2)(attn, x), got, atol=1e-6, rtol=1e-5)
 
 
-def test_a_table_lasts_a_block_and_bad_calls_are_refused():
-    attention = FrameAttention()
-    with looking(attention, key_frames("first", 3)):
-        assert attention.keys is not None
-        with pytest.raises(ValueError, match="no whole number"):
-            attention(layer(), torch.randn(4, N, C))
-    assert attention.keys is None
+def test_bad_calls_are_refused():
+    attention = FrameAttention(key_frames("first", 3))
+    with pytest.raises(ValueError, match="no whole number"):
+        attention(layer(), torch.randn(4, N, C))
     with pytest.raises(ValueError, match="unknown frame attention"):
         key_frames("second", 3)
     with pytest.raises(ValueError, match="self-attention only"):
         attention(layer(), torch.randn(4, N, C), torch.randn(4, N, C))
+
+
+@torch.no_grad()
+def test_what_a_layer_does_around_its_attention_stays():
+    """Residual, rescaling and the norm of the text, as some networks of diffusers have them."""
+    attn = Attention(C, heads=2, dim_head=8, residual_connection=True, rescale_output_factor=2.0).eval()
+    x = torch.randn(B * F, N, C)
+    torch.testing.assert_close(FrameAttention()(attn, x), AttnProcessor2_0()(attn, x), atol=1e-6, rtol=1e-5)
+    cross = Attention(C, cross_attention_dim=12, heads=2, dim_head=8, cross_attention_norm="layer_norm").eval()
+    torch.nn.init.normal_(cross.norm_cross.weight)
+    text = torch.randn(B * F, 5, 12)
+    torch.testing.assert_close(SharedText(1)(cross, x, text), AttnProcessor2_0()(cross, x, text), atol=1e-6, rtol=1e-5)
 
 
 def test_pooled_statistics_are_those_of_the_whole_clip():

@@ -1,5 +1,5 @@
-"""Layers against naive loops in float64 and against reference implementations, on random weights: what they compute, not only
-what they leave alone (a wrong attention is as permutation-equivariant as a right one)."""
+"""Layers against naive loops in float64 and against reference implementations, on random weights: what they compute,
+not only what they leave alone (a wrong attention is as permutation-equivariant as a right one)."""
 
 import math
 
@@ -95,7 +95,8 @@ def test_t5_buckets_are_t5s():
 
 @pytest.mark.parametrize("distance", range(1, 17))
 def test_t5_buckets_of_few_frames(distance):
-    """A network for 8 frames or fewer: offsets that are exact anyway keep their own buckets, far ones never pass for near ones."""
+    """A network for 8 frames or fewer: offsets that are exact anyway keep their own buckets, far ones never pass for
+    near ones."""
     buckets = t5_buckets(relative_offsets(40), 32, distance)[:, 0]
     assert buckets[:8].tolist() == list(range(8))
     assert all(a <= b for a, b in zip(buckets, buckets[1:], strict=False)) and int(buckets[-1]) == 15

@@ -12,7 +12,10 @@ from muybridge.diffusion.conditioning import Known, frame_mask
 from muybridge.errors import UserError
 from muybridge.evaluation.motion import seam_ratio
 from muybridge.library.catalogue import find_model, model_hash
-from muybridge.making.from_words import frames_hash, make_videos, replay
+from muybridge.making.base import Run
+from muybridge.making.from_words import Generate
+from muybridge.making.record import frames_hash
+from muybridge.making.replay import replay
 from muybridge.models import build_network
 from muybridge.nn.frames import from_uint8, to_uint8
 from muybridge.opening.sampling import load_pipeline
@@ -104,7 +107,7 @@ def test_guidance_only_where_it_is_wanted(pipeline, monkeypatch):
     assert a_step(guidance_end=0.6)[0] == [2] * 6 + [1] * 4
     assert a_step(guidance_start=0.25, guidance_end=0.5)[0] == [1] * 3 + [2] * 2 + [1] * 5
     assert not torch.allclose(a_step(guidance_start=0.9)[1], reference, atol=1e-3)
-    with pytest.raises(UserError, match="0.7 to 0.2"):
+    with pytest.raises(UserError, match="0.7 to guidance_end 0.2"):
         pipeline(PROMPTS[0], guidance_start=0.7, guidance_end=0.2)
 
 
@@ -130,11 +133,15 @@ def test_half_precision(saved):
     assert {p.dtype for p in half.network.parameters()} == {torch.bfloat16}
     a, b = (p(PROMPTS[0], seed=3).samples for p in (full, half))
     assert b.dtype == torch.float32 and 1e-6 < float((a - b).abs().mean()) < 0.03
-    (frames, recipe), *_ = make_videos(half, str(saved), PROMPTS[:1], [3], {})
-    assert (
-        recipe["precision"] == "bf16" and "precision" not in make_videos(full, str(saved), PROMPTS[:1], [3], {})[0][1]
-    )
-    assert np.array_equal(replay(recipe, half, lambda path: None), frames)
+    made = made_of(half, saved, PROMPTS[:1], [3])[0]
+    assert made.record["precision"] == "bf16"
+    assert "precision" not in made_of(full, saved, PROMPTS[:1], [3])[0].record
+    assert np.array_equal(replay(made.record, None, device="cpu").frames, made.frames)
+
+
+def made_of(pipeline, folder, prompts, seeds, **settings):
+    run = Run(pipeline, str(folder), 0, settings)
+    return Generate.make_batch([Generate(prompt=p) for p in prompts], run, seeds)
 
 
 @pytest.mark.parametrize(
@@ -181,10 +188,10 @@ def test_extension_and_interpolation_keep_what_is_given(pipeline):
         (lambda p, f: interpolate_video(p, f, None, 3), "factor must be"),
         (lambda p, f: interpolate_video(p, f[:1], None, 2), "at least 2 frames"),
         (lambda p, f: p("a", sampler="dimm"), "did you mean 'ddim'"),
-        (lambda p, f: p("a", num_inference_steps=0), "steps must be"),
-        (lambda p, f: p("a", num_inference_steps=10**6), "steps must be"),
-        (lambda p, f: p("a", num_frames=0), "at least 1 frame"),
-        (lambda p, f: p("a", height=10**5, width=10**5), "too large"),
+        (lambda p, f: p("a", num_inference_steps=0), "num_inference_steps must be in 1..1000"),
+        (lambda p, f: p("a", num_inference_steps=10**6), "num_inference_steps must be in 1..1000"),
+        (lambda p, f: p("a", num_frames=0), "num_frames must be at least 1"),
+        (lambda p, f: p("a", height=10**5, width=10**5), "are free"),
         (lambda p, f: p("a", height=17), "divisible by"),
         (lambda p, f: p("a", guidance=1, guidance_scal=2), "did you mean 'guidance_scale'"),
         (lambda p, f: p("  "), "prompt is empty"),
@@ -227,12 +234,16 @@ def test_save_load_and_hash(pipeline, saved):
 
 def test_replay_makes_the_same_frames(saved):
     pipeline = load_pipeline(str(saved))
-    (frames, recipe), *_ = make_videos(pipeline, str(saved), PROMPTS[:3], [4, 5, 6], {"num_inference_steps": 3})
-    assert frames_hash(replay(recipe, pipeline, lambda path: None)) == recipe["frames_sha256"] == frames_hash(frames)
-    together = make_videos(pipeline, str(saved), PROMPTS[:3], [4, 5, 6], {"num_inference_steps": 3}, batch_size=3)
-    assert np.abs(together[0][0].astype(int) - frames).max() <= 1  # but for rounding
+    makings = [Generate(prompt=p) for p in PROMPTS[:3]]
+    alone = [m.make(Run(pipeline, str(saved), 4 + i, {"num_inference_steps": 3})) for i, m in enumerate(makings)]
+    made = alone[0]
+    again = replay(made.record, None, device="cpu")
+    assert frames_hash(again.frames) == made.record["frames_sha256"] == frames_hash(made.frames)
+    assert again.record == made.record
+    together = made_of(pipeline, saved, PROMPTS[:3], [4, 5, 6], num_inference_steps=3)
+    assert np.abs(together[0].frames.astype(int) - made.frames).max() <= 1  # but for rounding
     with pytest.raises(UserError, match="not the model"):
-        replay({**recipe, "model_hash": "0" * 16}, pipeline, lambda path: None)
+        replay({**made.record, "model_hash": "0" * 16}, None)
 
 
 def broken(saved, what):
@@ -279,11 +290,59 @@ def test_unknown_model():
         find_model("world-vmd")
 
 
-def test_a_video_in_windows_may_be_longer(pipeline, monkeypatch):
-    long = {"num_frames": 250, "height": 272, "width": 640}
-    with pytest.raises(UserError, match="for one pass"):
+def test_the_limit_is_the_machines_memory(pipeline, monkeypatch):
+    from muybridge.pipelines import memory
+
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 4 * 10**9)
+    long = {"num_frames": 300, "height": 272, "width": 640}
+    with pytest.raises(UserError, match="4.0 GB are free.*extend"):
         pipeline.settings(**long)
     monkeypatch.setattr(type(pipeline), "in_windows", True)
-    assert pipeline.settings(**long).num_frames == 250
-    with pytest.raises(UserError, match="take fewer"):
+    assert pipeline.settings(**long).num_frames == 300
+    with pytest.raises(UserError, match="fewer or smaller frames$"):
         pipeline.settings(num_frames=5000, height=272, width=640)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 10**12)
+    assert pipeline.settings(num_frames=5000, height=272, width=640).num_frames == 5000
+
+
+@pytest.mark.parametrize(
+    "given,message",
+    [
+        ({"eta": 0.5, "sampler": "dpmpp_2m"}, "dpmpp_2m does not read it; ddim does"),
+        ({"gamma": 0.5, "sampler": "ddim"}, "ancestral does"),
+        ({"corrector_step_size": 0.1, "sampler": "ddim"}, "ancestral does"),
+        ({"eta": 2.0}, "eta must be in 0..1"),
+        ({"gamma": -3.0, "sampler": "ancestral"}, "gamma must be in 0..1"),
+        ({"guidance_rescale": 5.0}, "guidance_rescale must be in 0..1"),
+        ({"threshold": "soft"}, "did you mean|unknown 'soft'"),
+        ({"guidance_scale": float("nan")}, "finite"),
+        ({"fps": float("inf")}, "finite"),
+    ],
+)
+def test_settings_that_would_be_dropped_or_are_out_of_range_are_refused(pipeline, given, message):
+    with pytest.raises(UserError, match=message):
+        pipeline.settings(**given)
+
+
+def test_every_sampler_reads_what_the_settings_say_it_reads():
+    """The table of settings and the samplers' own arguments agree."""
+    import inspect
+
+    from muybridge.diffusion.samplers import SAMPLERS
+    from muybridge.pipelines.settings import ARGUMENTS, READ_BY
+
+    assert set(READ_BY) == set(SAMPLERS)
+    common = {"denoise", "z", "lams", "noise", "stochastic", "lower_order_final"}
+    for name, sampler in SAMPLERS.items():
+        read = {ARGUMENTS.get(setting, setting) for setting in READ_BY[name]}
+        assert read == set(inspect.signature(sampler).parameters) - common, name
+
+
+def test_weights_that_are_not_finite_are_an_error_and_no_black_video(pipeline):
+    import copy
+
+    broken = copy.deepcopy(pipeline)
+    with torch.no_grad():
+        next(broken.network.parameters()).fill_(torch.nan)
+    with pytest.raises(UserError, match="not finite"):
+        broken(PROMPTS[0], seed=1)

@@ -8,8 +8,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from muybridge.diffusion.guidance import content_and_time
-from muybridge.diffusion.prediction import to_eps, to_v
-from muybridge.diffusion.samplers import ddim_step, ddim_step_eps, ddim_step_v
+from muybridge.diffusion.prediction import to_eps, to_v, to_x
+from muybridge.diffusion.samplers import ddim_step
 from muybridge.errors import UserError
 from muybridge.learning.latent_diffusion import SCHEDULER
 from muybridge.models.inflated_unet import InflatedUNet
@@ -72,6 +72,15 @@ def test_structure_levels_destroy_more_and_more():
     assert (
         all(a >= b - 1e-4 for a, b in zip(variation, variation[1:], strict=False)) and variation[4] < variation[0] / 4
     )
+    taps, coarse = torch.tensor([1.0, 4, 6, 4, 1]) / 16, structure
+    for level in (1, 2, 3):  # blurred, then 2 x 2 means, as often as the level says
+        padded = torch.nn.functional.pad(coarse, (2, 2, 2, 2), mode="replicate")
+        side = coarse.shape[-1]
+        rows = sum(t * padded[..., k : k + side, :] for k, t in enumerate(taps))
+        blurred = sum(t * rows[..., k : k + side] for k, t in enumerate(taps))
+        coarse = torch.nn.functional.avg_pool2d(blurred, 2)
+        enlarged = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bilinear")
+        torch.testing.assert_close(coarsened(structure, level), enlarged)
     flat = torch.full((1, 1, 32, 32), 0.3)
     order = torch.tensor([2, 0, 1])
     for level in range(LEVELS):
@@ -124,11 +133,10 @@ def test_guiding_in_any_prediction_space_gives_the_same_step():
         parts = [lambda z, lam, x=x: convert(x, z, lam, "sample") for x in (a, b, c)]
         return content_and_time(*parts, 4.0, 1.5)(z, lam)
 
-    from muybridge.diffusion.prediction import to_x
-
     step = ddim_step(z, guided(to_x), lam_t, lam_s)
-    assert torch.allclose(ddim_step_eps(z, guided(to_eps), lam_t, lam_s), step, atol=1e-9)
-    assert torch.allclose(ddim_step_v(z, guided(to_v), lam_t, lam_s), step, atol=1e-9)
+    for kind, convert in (("epsilon", to_eps), ("v_prediction", to_v)):
+        x = to_x(guided(convert), z, lam, kind)
+        assert torch.allclose(ddim_step(z, x, lam_t, lam_s), step, atol=1e-9)
 
 
 class SomeScorer:

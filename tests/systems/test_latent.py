@@ -137,7 +137,7 @@ def test_context_frames(picture_model):
     video = torch.randn(8, 4, 6, 8, 8)
 
     class Batch:
-        places, seed, step = range(8), 1, 0
+        places, total, seed, step = range(8), 8, 1, 0
 
     Batch.video = video
     counts = system._mask(Batch).sum((1, 2, 3, 4)).long().tolist()
@@ -200,7 +200,7 @@ def test_errors(tmp_path, picture_model, latent_space):
         ImageLDM({"autoencoder": str(latent_space)}, {"scheduler": {"rescale_betas_zerosnr": True}}, TEXT)
     with pytest.raises(UserError, match="interpolation"):
         VideoLDM({"image": str(picture_model)}, {"task": "interpolate"}, TEXT)
-    with pytest.raises(UserError, match="no part of a model"):
+    with pytest.raises(UserError, match="unknown model"):
         VideoLDM({"image": str(tmp_path / "nothing")}, {"task": "prediction"}, TEXT).build()
     pipeline = load_pipeline(str(picture_model))
     with pytest.raises(UserError, match="multiples of 2"):
@@ -294,7 +294,9 @@ def test_a_whole_diffusers_folder(picture_model, tmp_path):
 def test_temporal_layers_behind_another_picture_model(picture_model, tmp_path, latent_space):
     """The swap: another picture model's weights, the same temporal layers; written into recipes, replayed, and covered by hashes."""
     from muybridge.library.catalogue import model_hash
-    from muybridge.making.from_words import make_videos, replay
+    from muybridge.making.base import Run
+    from muybridge.making.from_words import Generate
+    from muybridge.making.replay import replay
 
     system = VideoLDM({"image": str(picture_model)}, {}, TEXT)
     network = system.build()
@@ -313,14 +315,13 @@ def test_temporal_layers_behind_another_picture_model(picture_model, tmp_path, l
     temporal = own.network.temporal.state_dict()
     assert all(torch.equal(swapped.network.temporal.state_dict()[n], v) for n, v in temporal.items())
     assert not np.array_equal(own(PROMPT).frames, swapped(PROMPT).frames)
-    (frames, recipe) = make_videos(swapped, str(tmp_path / "video"), [PROMPT], [4], {})[0]
-    assert recipe["picture"] == str(tmp_path / "other")
-    again = load_pipeline(str(tmp_path / "video"), picture=recipe["picture"])
-    assert np.array_equal(replay(recipe, again, lambda path: frames), frames)
+    made = Generate(prompt=PROMPT).make(Run(swapped, str(tmp_path / "video"), 4))
+    assert made.record["picture"] == str(tmp_path / "other")
+    assert np.array_equal(replay(made.record, None, device="cpu").frames, made.frames)
     before = model_hash(tmp_path / "video")
     other.save(randomise(other.build(), 0.07), tmp_path / "other", SAMPLING)
     with pytest.raises(UserError, match="not the picture model"):
-        replay(recipe, again, lambda path: frames)
+        replay(made.record, None)
     ImageLDM({"autoencoder": str(latent_space), **UNET}, {}, TEXT).save(other.build(), picture_model, SAMPLING)
     assert model_hash(tmp_path / "video") != before  # the picture model it names has changed
     with pytest.raises(UserError, match="takes another|take another"):

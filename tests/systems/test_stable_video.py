@@ -128,6 +128,35 @@ def test_conditions(picture_model, scorer):
     assert torch.equal(told["context"][~no_context], context_of(system.scorer, frames, 384)[~no_context])
 
 
+@torch.no_grad()
+def test_what_the_network_is_told_and_how_guidance_grows(picture_model, scorer):
+    system = StableVideo({"image": str(picture_model), "scorer": str(scorer)}, {}, None)
+    pipeline = system.pipeline(randomise(system.build(), 0.02).eval(), SAMPLING)
+    picture, seen = torch.rand(1, 3, 16, 16) * 2 - 1, []
+    handle = pipeline.network.register_forward_pre_hook(lambda m, a, k: seen.append((a, k)), with_kwargs=True)
+    options = {"seed": 4, "output": "latents", "threshold": "none", "noise_augmentation": 0.3, "motion_bucket": 50.0}
+    cond = pipeline(picture, guidance_scale=1.0, first_guidance=1.0, num_inference_steps=3, **options).samples
+    levels = torch.stack([a[1].flatten()[0] for a, _ in seen])
+    sigma = torch.exp(-0.5 * karras_levels(3, 0.002, 700.0)[:3])
+    torch.testing.assert_close(levels.double(), 0.25 * sigma.log(), atol=1e-5, rtol=0)
+    grain = Noise([4])((3, 1, 16, 16), "picture")
+    latents = pipeline.space.encode(picture[:, :, None] + 0.3 * grain)[0] / pipeline.space.scale
+    for a, k in seen:
+        torch.testing.assert_close(a[0][:, 4:], latents.expand(-1, -1, 8, -1, -1), atol=1e-5, rtol=0)
+        told = {name: float(value) for name, value in k["conditions"].items()}
+        assert told == pytest.approx({"fps": 8.0, "motion_bucket": 50.0, "noise_augmentation": 0.3})
+    handle.remove()
+
+    one = {"num_inference_steps": 1, **options}
+    cond = pipeline(picture, guidance_scale=1.0, first_guidance=1.0, **one).samples
+    null = pipeline(picture, guidance_scale=0.0, first_guidance=0.0, **one).samples
+    guided = pipeline(picture, guidance_scale=3.0, first_guidance=1.5, **one).samples
+    for f in range(8):
+        g = 1.5 + 1.5 * f / 7
+        torch.testing.assert_close(guided[:, :, f], (null + g * (cond - null))[:, :, f], atol=1e-4, rtol=1e-4)
+    assert float((cond - null).abs().mean()) > 0.05
+
+
 def test_first_frames_match_their_latents(tmp_path, picture_model, scorer):
     trainer = Trainer(recipe_for(picture_model, scorer), tmp_path / "run")
     trainer.prepare()

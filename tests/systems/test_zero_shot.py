@@ -13,21 +13,15 @@ from muybridge.errors import UserError
 from muybridge.models.text.encoder import TextEncoder
 from muybridge.models.vision.control import Control
 from muybridge.opening.sampling import load_pipeline, load_zero_shot
-from muybridge.pipelines.zero_shot import ZeroShotPipeline
-from muybridge.systems.control_video.sampling import (
-    ControlVideoConfig,
-    control_video,
-    key_table,
-    neighbours,
-    smooth,
-    smoothing_steps,
-)
+from muybridge.pipelines.zero_shot import View, ZeroShotPipeline
+from muybridge.systems.control_video.sampling import ControlVideoConfig, control_video, key_table
+from muybridge.systems.control_video.smoother import neighbours, smooth, smoothing_steps
+from muybridge.systems.text2video_zero.background import with_one_background
+from muybridge.systems.text2video_zero.instruct import instruct_video
 from muybridge.systems.text2video_zero.sampling import (
     ZeroConfig,
-    _with_one_background,
     chunks_with_first,
     frame_masks_of,
-    instruct_video,
     network_steps,
     text_to_video_zero,
 )
@@ -152,7 +146,7 @@ def test_background_smoothing_touches_the_background_alone(pipeline):
 
     def with_masks(value, alpha, motion=(0.0, 0.0)):
         masks = frame_masks_of([np.full((16, 16), value, np.float32)] * 3)
-        return _with_one_background(pipeline, z, samples, masks, ZeroConfig(motion=motion, background=alpha))
+        return with_one_background(pipeline, z, samples, masks, motion, alpha)
 
     assert torch.equal(with_masks(1.0, 0.6), z)
     assert torch.equal(with_masks(0.0, 0.0), z)
@@ -161,7 +155,7 @@ def test_background_smoothing_touches_the_background_alone(pipeline):
     half = np.zeros((16, 16), np.float32)
     half[:, :4] = 1
     masks = frame_masks_of([half] * 3)
-    out = _with_one_background(pipeline, z, samples, masks, ZeroConfig(motion=(0.0, 0.0), background=0.6))
+    out = with_one_background(pipeline, z, samples, masks, (0.0, 0.0), 0.6)
     assert torch.equal(out[..., :2], z[..., :2]) and torch.equal(out[:, :, 0], z[:, :, 0])
     torch.testing.assert_close(out[:, :, 2, :, 4:], 0.6 * z[:, :, 0, :, 4:] + 0.4 * z[:, :, 2, :, 4:])
     with pytest.raises(UserError, match="needs foreground masks"):
@@ -170,21 +164,33 @@ def test_background_smoothing_touches_the_background_alone(pipeline):
 
 def test_controls_start_all_frames_from_one_noise_and_zero_scale_is_none(pipeline):
     control = control_net(pipeline, same=True)
-    with pipeline.controlled([control]):
-        made = text_to_video_zero(pipeline, PROMPT, 1, num_frames=3, **SIZE).samples
+    made = text_to_video_zero(pipeline, PROMPT, 1, controls=[control], num_frames=3, **SIZE).samples
     assert (made.diff(dim=2)).abs().max() < 1e-4
     without = pipeline(PROMPT, seed=1, num_frames=1, **SIZE).samples
     assert (made[:, :, :1] - without).abs().max() > 1e-3
-    with pipeline.controlled([replace(control, scale=0.0)]):
-        assert torch.equal(pipeline(PROMPT, seed=1, num_frames=1, **SIZE).samples, without)
-    assert pipeline.controls == [] and pipeline.attention.keys is None
+    off = View(controls=[replace(control, scale=0.0)])
+    assert torch.equal(pipeline(PROMPT, seed=1, num_frames=1, view=off, **SIZE).samples, without)
+    assert pipeline.attention.keys is None and pipeline.control_attention.keys is None
 
 
 def test_a_control_net_of_another_model_is_refused(pipeline):
     control = control_net(pipeline)
     control.network.register_to_config(cross_attention_dim=768)
-    with pytest.raises(UserError, match="belongs to another"), pipeline.controlled([control]):
-        pass
+    with pytest.raises(UserError, match="belongs to another"):
+        pipeline(PROMPT, view=View(controls=[control]), num_frames=1, **SIZE)
+
+
+def test_attention_slicing_is_noticed_instead_of_losing_the_frames(pipeline):
+    """diffusers' own switches put other processors in the place of ours."""
+    pipeline.enable_attention_slicing()
+    with pytest.raises(UserError, match="slicing"):
+        text_to_video_zero(pipeline, PROMPT, 1, num_frames=2, **SIZE)
+
+
+@pytest.mark.parametrize("attention", ["full", "first_previous"])
+def test_attention_that_chunks_would_cut_is_refused(pipeline, attention):
+    with pytest.raises(UserError, match="chunk of all frames"):
+        text_to_video_zero(pipeline, PROMPT, 1, ZeroConfig(attention=attention, chunk=2), num_frames=4, **SIZE)
 
 
 def test_instructions_need_their_network_and_give_diffusers_numbers(pipeline, picture_model, latent_space):
@@ -271,8 +277,8 @@ def test_identical_control_frames_give_identical_frames(pipeline, group_norm):
     control = control_net(pipeline, same=True)
     config = ControlVideoConfig(smooth_at=None, group_norm=group_norm)
     made = control_video(pipeline, PROMPT, [control], 1, config, num_frames=3, **SIZE).samples
-    with pipeline.controlled([replace(control, pictures=control.pictures[:1])]):
-        alone = pipeline(PROMPT, seed=1, num_frames=1, **SIZE).samples
+    view = View(controls=[replace(control, pictures=control.pictures[:1])])
+    alone = pipeline(PROMPT, seed=1, num_frames=1, view=view, **SIZE).samples
     assert torch.allclose(made, alone.expand_as(made), atol=2e-4)
 
 
@@ -333,8 +339,9 @@ def test_hierarchy_clips_depend_on_both_of_their_key_frames_and_on_nothing_else(
     from muybridge.systems.control_video.sampling import key_frames_first
 
     text = pipeline.condition([PROMPT], pipeline.settings(**SIZE))
-    base = pipeline.denoiser(text, pipeline.settings(**SIZE), 1.0)
-    denoise = key_frames_first(pipeline, base, 16)
+    denoise = key_frames_first(
+        pipeline, lambda view: pipeline.closed(text.seen(keys=view.keys, frames=view.frames)), 16
+    )
     keys, clips = key_table(16)
     z, lam = torch.randn(1, 4, 16, 8, 8), torch.zeros(1)
     with torch.no_grad():

@@ -49,9 +49,7 @@ def main() -> int:
         "processes": trainer.accelerator.num_processes,
         "device": str(trainer.accelerator.device),
         "sharded": sum(hasattr(p, "placements") for p in trainer.model.parameters()),
-        "held": sum(
-            (p.to_local() if hasattr(p, "placements") else p).numel() for p in trainer.model.parameters()
-        ),
+        "held": sum((p.to_local() if hasattr(p, "placements") else p).numel() for p in trainer.model.parameters()),
         "last": seen[-1] if seen else None,
     }
     folder.with_name(f"{folder.name}.{rank}.json").write_text(json.dumps(report))

@@ -25,8 +25,22 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def run_process(recipe_path, folder, *more, check=True):
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.training.runner", str(recipe_path), str(folder), *map(str, more)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "tests.training.runner",
+        str(recipe_path),
+        str(folder),
+        *map(str, more),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
     if check:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

@@ -25,7 +25,7 @@ from muybridge.models.weights.opening import cast
 from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.nn.passes import PassesCalls
-from muybridge.nn.temporal import Call, Mix, Site, SiteHook, TemporalPlugin, TemporalResBlock, spatial_sites
+from muybridge.nn.temporal import AlphaBlender, Call, Site, SiteHook, TemporalPlugin, TemporalResBlock, spatial_sites
 
 
 class DecoderLayers(TemporalPlugin):
@@ -41,7 +41,7 @@ class DecoderLayers(TemporalPlugin):
         self.convolutions = nn.ModuleDict(
             {s.key: TemporalResBlock(s.channels, None, math.gcd(groups, s.channels), 1e-5) for s in sites}
         )
-        self.mixes = nn.ModuleDict({s.key: Mix(0.0, reverse=True) for s in sites})
+        self.mixes = nn.ModuleDict({s.key: AlphaBlender(0.0, reverse=True) for s in sites})
         self.time_conv_out = nn.Conv3d(3, 3, (3, 1, 1), padding=(1, 0, 0))
         with torch.no_grad():  # the identity: each colour from itself at the same frame
             self.time_conv_out.weight.zero_()

@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from muybridge.nn.factorised import zero_init
-from muybridge.nn.frame_attention import FrameAttention, key_frames, put_on
+from muybridge.nn.frame_attention import FrameAttention, key_frames, set_frame_attention
 from muybridge.nn.frame_norm import PooledGroupNorm, pooled_norms
 from muybridge.nn.temporal import Call, Site, TemporalPlugin
 
@@ -48,7 +48,7 @@ class TuneAVideoLayers(TemporalPlugin):
         return [s for s in sites if s.kind == "block"]
 
     def prepare_image(self, image: nn.Module) -> None:
-        put_on(image, self.attention)
+        set_frame_attention(image, self.attention)
         # not registered as modules of the plug-in: they belong to the picture network
         object.__setattr__(self, "norms", pooled_norms(image) if self.pooled else [])
 

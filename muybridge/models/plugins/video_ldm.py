@@ -17,8 +17,8 @@ from muybridge.models.plugins.tune_a_video import TuneAVideoLayers
 from muybridge.nn.factorised import zero_init
 from muybridge.nn.frames import frames_to_batch
 from muybridge.nn.temporal import (
+    AlphaBlender,
     Call,
-    Mix,
     Site,
     TemporalPlugin,
     TemporalResBlock,
@@ -32,7 +32,8 @@ CONTEXT_CHANNELS = 32
 
 
 class ScalarConditions(nn.Module):
-    """Scalars a clip, each a sinusoid, together a vector that joins the time embedding. Source: Stable Video Diffusion."""
+    """Scalars a clip, each a sinusoid, together a vector that joins the time embedding. Source: Stable Video
+    Diffusion."""
 
     def __init__(self, names: Sequence[str], time_channels: int, sinusoid: int = SCALAR_CHANNELS):
         super().__init__()
@@ -55,7 +56,8 @@ class ScalarConditions(nn.Module):
 class ContextFrames(nn.Module):
     """Known frames and their mask, brought into the temporal layers at every resolution.
 
-    A frozen picture network has no input for them. Source: 2304.08818 section 3.2 (a learned downsampling into the layers).
+    A frozen picture network has no input for them. Source: 2304.08818 section 3.2 (a learned downsampling into the
+    layers).
     """
 
     def __init__(self, channels: int, sites: Sequence[Site]):
@@ -77,7 +79,8 @@ class ContextFrames(nn.Module):
 
 
 class VideoLDMLayers(TemporalPlugin):
-    """Temporal convolution after every residual block, temporal attention after every transformer block, each with its mix.
+    """Temporal convolution after every residual block, temporal attention after every transformer block, each with its
+    mix.
 
     Video LDM trains these alone behind a frozen picture network; Stable Video Diffusion trains everything.
     Source: 2304.08818 section 3.1 and Stable Video Diffusion's code, which follows it.
@@ -90,11 +93,11 @@ class VideoLDMLayers(TemporalPlugin):
             whose fresh temporal transformer is not the identity.
         train_image: the picture network trains as well (Stable Video Diffusion).
         scalars: conditions a clip, such as fps.
-        scalars_everywhere: they join the time embedding of the whole network; else of the temporal layers alone, so that
-            a frozen picture network does not hear of them.
+        scalars_everywhere: they join the time embedding of the whole network; else of the temporal layers alone, so
+            that a frozen picture network does not hear of them.
         context_channels: channels of known frames (0 for none): conditions "known" [B, C, F, H, W] and "known_mask".
-        attention: False leaves the temporal attention out: convolutions alone see 2 frames to each side a block, enough for
-            the five frames of interpolation, at a quarter of the parameters.
+        attention: False leaves the temporal attention out: convolutions alone see 2 frames to each side a block, enough
+            for the five frames of interpolation, at a quarter of the parameters.
         window: frames attend only to frames nearer than this; 0 for all.
         eps: of the temporal group normalisation.
         outer_eps: the same, and of the picture network's, for residual blocks beside down-going attention and of the
@@ -119,33 +122,23 @@ class VideoLDMLayers(TemporalPlugin):
     ):
         super().__init__()
         time = 4 * int(image["block_out_channels"][0])
-        groups = int(image["norm_num_groups"])
         text = image["cross_attention_dim"]
         width = int(text if isinstance(text, int) else max(text))
         self.starts_as_identity, self.train_image, self.window = zero, train_image, window
         self.scalars_everywhere = scalars_everywhere
-        attending = {s.path.split(".attentions.")[0] for s in sites if ".attentions." in s.path}
-        self.special_eps = {
-            s.path: outer_eps
-            for s in sites
-            if outer_eps
-            and s.kind == "resnet"
-            and (s.path.startswith("up") or (s.path.startswith("down") and s.path.split(".resnets.")[0] in attending))
-        }
+        self.special_eps = {s.path: outer_eps for s in _outer_resnets(sites)} if outer_eps else {}
         sites = sites if attention else [s for s in sites if s.kind == "resnet"]
         convolved, attended = ([s for s in sites if s.kind == k] for k in ("resnet", "block"))
-        self.convolutions = nn.ModuleDict(
-            {
-                s.key: TemporalResBlock(
-                    s.channels, time, math.gcd(groups, s.channels), self.special_eps.get(s.path, eps)
-                )
-                for s in convolved
-            }
-        )
+
+        def convolution(site: Site) -> TemporalResBlock:
+            groups = math.gcd(int(image["norm_num_groups"]), site.channels)
+            return TemporalResBlock(site.channels, time, groups, self.special_eps.get(site.path, eps))
+
+        self.convolutions = nn.ModuleDict({s.key: convolution(s) for s in convolved})
         self.attentions = nn.ModuleDict(
             {s.key: TemporalTransformerBlock(s.channels, s.heads, width, zero) for s in attended}
         )
-        self.mixes = nn.ModuleDict({s.key: Mix(mix) for s in sites})
+        self.mixes = nn.ModuleDict({s.key: AlphaBlender(mix) for s in sites})
         self.scalars = ScalarConditions(scalars, time, scalar_channels) if scalars else None
         if self.scalars is not None and not scalars_everywhere and zero:
             zero_init(self.scalars.add_embedding.linear_2)
@@ -201,6 +194,18 @@ class VideoLDMLayers(TemporalPlugin):
             new = self.attentions[key](rows, first, call.prepared["mask"])
         mixed: Tensor = self.mixes[key](rows, new)
         return mixed.flatten(0, 1)
+
+
+def _outer_resnets(sites: Sequence[Site]) -> list[Site]:
+    """Residual blocks beside down-going attention and of the way up, where diffusers builds Stable Video Diffusion with
+    another eps."""
+    attending = {s.path.split(".attentions.")[0] for s in sites if ".attentions." in s.path}
+    return [
+        s
+        for s in sites
+        if s.kind == "resnet"
+        and (s.path.startswith("up") or (s.path.startswith("down") and s.path.split(".resnets.")[0] in attending))
+    ]
 
 
 PLUGINS: dict[str, type[TemporalPlugin]] = {

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from muybridge.diffusion.guidance import thresholded
+from muybridge.diffusion.guidance import with_threshold
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_eps
 from muybridge.diffusion.samplers import SamplerState
@@ -69,10 +69,11 @@ def control_video(
     def seeing(view: View) -> Denoise:
         seen = {"keys": view.keys, "frames": view.frames}
         guided = pipeline.denoiser(words.seen(**seen), null.seen(**seen), settings, settings.guidance_scale)
-        return thresholded(guided, settings.threshold)
+        return with_threshold(guided, settings.threshold)
 
     denoise = key_frames_first(pipeline, seeing, frames) if in_clips else _all_at_once(pipeline, seeing, config, frames)
-    between = interpolator or (interpolator_named(config.interpolator) if config.smooth_at is not None else None)
+    smooths = config.smooth_at is not None and config.interpolator != "none"
+    between = interpolator or (interpolator_named(config.interpolator) if smooths else None)
     channels, _, height, width = pipeline.sample_shape(settings)
     noise = noise or Noise([seed], pipeline.device)
     z = noise((channels, 1, height, width), "start").repeat(1, 1, frames, 1, 1)

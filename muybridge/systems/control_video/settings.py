@@ -22,7 +22,11 @@ class ControlVideoConfig(Settings):
     smooth_at: float | None = setting(
         SMOOTH_AT, "share of the run after which two neighbouring steps are smoothed; null is off", low=0, below=1
     )
-    interpolator: str = setting("learned", "what makes the frame between two: learned, flow, linear, or RIFE's weights")
+    interpolator: str = setting(
+        "learned",
+        "what makes the frame between two: learned, flow, linear, a file of RIFE's weights, or none",
+        flag="smooth",
+    )
     hierarchical: bool | None = setting(
         None, f"key frames and clips in place of all frames at once; null chooses it above {LONG} frames"
     )
