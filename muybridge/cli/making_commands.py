@@ -10,7 +10,8 @@ import typer
 from muybridge.cli.made import add_command, argument
 from muybridge.errors import UserError
 from muybridge.making.continued import Extend, Interpolate, UpsampleFps
-from muybridge.making.edited import Control, Instruct, Restyle
+from muybridge.making.controlled import Control
+from muybridge.making.edited import Instruct, Restyle
 from muybridge.making.from_words import Animate, Edit, Zero
 
 

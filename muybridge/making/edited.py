@@ -1,4 +1,4 @@
-"""Videos made from the structure or the look of another: control, instruct, restyle."""
+"""A given video edited: by an instruction, or with another look: instruct, restyle."""
 
 from __future__ import annotations
 
@@ -8,176 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from muybridge.configuration import setting
-from muybridge.errors import UserError, nearest
-from muybridge.library.catalogue import find_part, sampling_of
-from muybridge.making.base import Made, Making, Run, read_source
-from muybridge.making.from_words import WITH_DDIM
+from muybridge.errors import UserError
+from muybridge.making.base import Made, Run
+from muybridge.making.from_video import FromVideo, filled, structure
 from muybridge.models.vision.names import STRUCTURES
-from muybridge.pipelines.settings import READ_BY, SamplingConfig
-from muybridge.systems.control_video.settings import ControlVideoConfig
+from muybridge.pipelines.settings import READ_BY
 from muybridge.systems.text2video_zero.settings import ZeroConfig
-
-#: ControlNets that are bundled, by the structure they follow.
-BUNDLED_NETS = {"edges": "emoji-edges", "depth": "emoji-depth"}
-#: Of these structures a given estimator's folder may take the place of the bundled network.
-BY_FOLDER = ("depth",)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FromVideo(Making):
-    """What commands on a given video share: which of its frames are taken, and at which size the model works."""
-
-    source_kind: ClassVar[str] = "video"
-
-    max_frames: int = setting(0, "take at most this many frames of the video; 0 takes all", low=0)
-    frame_step: int = setting(1, "take every which frame", low=1)
-    height: int | None = setting(None, "pixels to work at; the model's own by default, in the video's shape", low=8)
-    width: int | None = setting(None, "pixels to work at", low=8)
-    own_size: bool = setting(False, "work at the video's own size, whatever size the model knows")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.height is None) != (self.width is None):
-            raise UserError("give --height and --width together, or neither")
-        if self.own_size and self.height is not None:
-            raise UserError("--own-size works at the video's size: leave --height and --width out")
-
-    def taken(self, run: Run) -> tuple[Any, Any, float]:
-        """(frames as they were read, frames at the size to work at, rate)."""
-        most = self.max_frames * self.frame_step if self.max_frames else None
-        clip = read_source(run, most)
-        read = clip.frames[:: self.frame_step]
-        read = run.checked(read[: self.max_frames] if self.max_frames else read)
-        return read, self.fitted(run, read), clip.fps / self.frame_step
-
-    def fitted(self, run: Run, frames: Any) -> Any:
-        """Frames at the size to work at: asked for, the video's own, or the shorter side as long as the model's."""
-        from muybridge.nn.frames import fit_frames
-        from muybridge.pipelines.continuation import at_model_size
-
-        if self.own_size:
-            return frames
-        if self.height is not None and self.width is not None:
-            return fit_frames(frames, self.height, self.width)
-        frames = at_model_size(run.pipeline, frames)
-        own = run.pipeline.settings()
-        shorter, known = min(frames.shape[1:3]), min(own.height, own.width)
-        if shorter == known:
-            return frames
-        sides = (max(1, round(side * known / shorter)) for side in frames.shape[1:3])
-        return fit_frames(frames, *sides)
-
-    def finished(self, run: Run, drawn: Any, settings: SamplingConfig, fps: float, read: Any, fitted: Any) -> Made:
-        """Cropped to what was given: the model's sides are multiples."""
-        frames = drawn.frames[0][:, : fitted.shape[1], : fitted.shape[2]]
-        return self.made(run, frames, settings, fps, read)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Control(ControlVideoConfig, FromVideo):
-    """Give a video's structure another content, without training (ControlVideo), at its length and rate."""
-
-    command: ClassVar[str] = "control"
-    default_model: ClassVar[str] = "emoji-image"
-    zero_shot: ClassVar[bool] = True
-    reads: ClassVar[Sequence[str]] = tuple(name for name in WITH_DDIM if name not in ("fps",))
-
-    prompt: str = setting(..., "what the new video shows")
-    negative_prompt: str = setting("", "what the video shall not show", flag="negative")
-    control: tuple[str, ...] = setting(("edges",), "NAME or NAME:SCALE of a structure; may be repeated")
-    control_net: tuple[str, ...] = setting(
-        (), "a ControlNet's folder for each control; bundled ones for edges and depth"
-    )
-    structure_model: str = setting(
-        "", "a depth model's folder (MiDaS or DPT, of transformers) in place of the bundled one"
-    )
-    method: str = setting(
-        "control-video", "frames see all frames, or the first (zero)", choices=("control-video", "zero")
-    )
-
-    def __post_init__(self) -> None:
-        FromVideo.__post_init__(self)
-        self.controls()
-        changed = [n for n in ("attention", "interpolator", "hierarchical", "group_norm") if self._changed(n)]
-        if self.method == "zero" and changed:
-            raise UserError(f"--{changed[0].replace('_', '-')} is ControlVideo's; --method zero has no such setting")
-
-    def _changed(self, name: str) -> bool:
-        return bool(getattr(self, name) != getattr(ControlVideoConfig, name))
-
-    def controls(self) -> list[tuple[str, str, float]]:
-        """(structure, ControlNet, scale) each.
-
-        Raises:
-            UserError: an unknown structure, or no ControlNet for it.
-        """
-        if len(self.control_net) not in (0, len(self.control)):
-            raise UserError(
-                f"{len(self.control)} --control but {len(self.control_net)} --control-net: give one for each, or none"
-            )
-        out = []
-        for i, text in enumerate(self.control):
-            name, _, scale = text.partition(":")
-            if name not in STRUCTURES:
-                raise UserError(f"--control: unknown {name!r}; {nearest(name, STRUCTURES)}")
-            value = _number(scale or "1", f"--control {text}")
-            net = self.control_net[i] if self.control_net else BUNDLED_NETS.get(name, "")
-            if not net:
-                raise UserError(
-                    f"--control {name}: no ControlNet for it is bundled; give one with --control-net FOLDER"
-                )
-            find_part(net)
-            out.append((name, net, value))
-        return out
-
-    def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:
-        return super().check(model, self.with_advised_guidance(settings))
-
-    def with_advised_guidance(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Much guidance outvotes the structure: ControlNets of ours say which they were made for."""
-        if settings.get("guidance_scale") is not None:
-            return settings
-        advised = [sampling_of(find_part(net)).get("guidance_scale") for _, net, _ in self.controls()]
-        lowest = min((scale for scale in advised if scale is not None), default=None)
-        return {**settings, "guidance_scale": lowest}
-
-    def total_steps(self, run: Run) -> int:
-        from muybridge.systems.text2video_zero.sampling import network_steps
-
-        steps = super().total_steps(run)
-        if self.method != "zero":
-            return steps
-        return network_steps(ZeroConfig(), len(self.taken(run)[0]), steps, True)
-
-    def make(self, run: Run) -> Made:
-        from muybridge.systems.control_video.sampling import control_video
-        from muybridge.systems.text2video_zero.sampling import text_to_video_zero
-
-        read, fitted, fps = self.taken(run)
-        given = filled(fitted, run.pipeline.multiple)
-        controls = self.shown(run, given)
-        size = {"num_frames": len(given), "height": given.shape[1], "width": given.shape[2]}
-        chosen = {**self.with_advised_guidance(run.settings), **size, "fps": min(fps, 240.0)}
-        options = {**chosen, "negative_prompt": self.negative_prompt, "on_step": run.on_step}
-        settings = run.pipeline.settings(**{**chosen, "sampler": "ddim"})
-        if self.method == "zero":
-            drawn = text_to_video_zero(run.pipeline, self.prompt, run.seed, controls=controls, **options)
-        else:
-            drawn = control_video(run.pipeline, self.prompt, controls, run.seed, self, **options)
-        return self.finished(run, drawn, settings, fps, read, fitted)
-
-    def shown(self, run: Run, frames: Any) -> list[Any]:
-        """ControlNets, and what each is shown of the frames."""
-        from muybridge.models.vision.control import Control as Net
-        from muybridge.models.vision.control import open_control_net
-        from muybridge.models.vision.structure import control_pictures
-
-        out, dtype = [], next(run.pipeline.network.parameters()).dtype
-        for name, net, scale in self.controls():
-            pictures = control_pictures(structure(run, name, frames, self.structure_model))
-            network = open_control_net(find_part(net), dtype)
-            out.append(Net(network.to(run.pipeline.device), pictures, scale))
-        return out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,31 +118,3 @@ class Restyle(FromVideo):
             depth_video(structure(run, name, given, self.structure_model)), content, run.seed, level=self.structure_level,
             temporal_scale=self.temporal_scale, on_step=run.on_step, **chosen,
         )  # fmt: skip
-
-
-def structure(run: Run, name: str, frames: Any, folder: str = "") -> Any:
-    """What an estimator, or a user's own in a folder, sees in frames; taken from the cache where it was found before."""
-    from muybridge.models.vision.structure import Depth, estimator_named, structure_of
-
-    if folder and name not in BY_FOLDER:
-        raise UserError(f"--structure-model is for {', '.join(BY_FOLDER)}, not for {name}")
-    estimator = Depth(Path(folder).expanduser()) if folder else estimator_named(name)
-    return structure_of(estimator, frames, run.cache)
-
-
-def filled(frames: Any, multiple: int) -> Any:
-    """Repeat the last row and column until both sides are multiples, uint8 [F, H, W, 3]."""
-    import numpy as np
-
-    height, width = frames.shape[1:3]
-    return np.pad(frames, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise UserError(f"{where}: expected NAME or NAME:SCALE with a number") from None
-    if not abs(value) <= 100:
-        raise UserError(f"{where}: a scale is a number from -100 to 100, got {text}")
-    return value

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from muybridge.diffusion.conditioning import Known, Measurement, reconstruction_guidance
 from muybridge.diffusion.guidance import Scale, classifier_free, guidance_interval, with_threshold
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_x
-from muybridge.diffusion.samplers import SamplerState, sampler_named
+from muybridge.diffusion.samplers import sampler_named
 from muybridge.diffusion.schedule import alpha_of, sigma_of
 from muybridge.errors import UserError
 from muybridge.models.text.encoder import TextConfig, TextEncoder
@@ -27,62 +25,19 @@ from muybridge.models.weights.opening import cast
 from muybridge.nn.frames import to_uint8
 from muybridge.nn.layout import suit_cpu
 from muybridge.nn.text_conditioning import TextCondition
+from muybridge.pipelines.hooks import PipelineHooks
 from muybridge.pipelines.memory import check_fits
+from muybridge.pipelines.running import OnStep, VideoOutput, seeds_of, without_gradients
 from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 
-OnStep = Callable[[SamplerState], None]
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def without_gradients(function: F) -> F:
-    """No graph is kept; and a caller's inference mode is left, whose tensors reconstruction guidance cannot go through."""
-    wrapped: F = torch.inference_mode(False)(torch.no_grad()(function))
-    return wrapped
-
-
-class Condition(Protocol):
-    """What a network is told, one row a video: a TextCondition, or a pipeline's own kind."""
-
-    def rows(self, which: slice) -> Any: ...
-
-    def to(self, device: Any) -> Any: ...
-
-
-@dataclass
-class VideoOutput(BaseOutput):
-    """Sampled videos.
-
-    Attributes:
-        frames: uint8 [B, F, H, W, 3]; empty where latents were asked for.
-        samples: float [B, C, F, H, W] in [-1, 1], before rounding; or latents.
-    """
-
-    frames: np.ndarray
-    samples: Tensor
-
-
-class VideoPipeline(DiffusionPipeline):
+class VideoPipeline(PipelineHooks, DiffusionPipeline):
     """Words to video with any network of this project: settings, prompts, guidance, and the run of a sampler.
 
     Subclasses register their parts and config (`text_encoder`, `text_max_length`, `sampling` among it) and say what differs
     between pixels and latents. The text encoder is loaded at the first prompt and is not part of the saved folder. Nothing of
     a run is kept on the pipeline: what a network is told is closed over by the denoiser.
     """
-
-    #: whether its temporal layers can stand behind another picture model than their own
-    takes_picture_model = False
-    #: whether guidance's two branches may share a network call (their conditions are plain rows)
-    joins_branches = False
-    #: whether "" is a prompt (the null caption of Stable Diffusion's layout)
-    allow_empty = False
-    #: whether long videos go through the network in pieces, so that its memory does not follow their length
-    in_windows = False
-    #: whether frames can be told to the network as a condition, and context guidance makes sense
-    takes_known_frames = False
-    #: what else `condition` takes, by name; given to a call beside the settings
-    told_by: tuple[str, ...] = ()
-    #: whether it draws from words alone, as `generate` does
-    draws_from_words = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,13 +94,7 @@ class VideoPipeline(DiffusionPipeline):
         seed: int | Sequence[int] = 0,
         *,
         negative_prompt: str = "",
-        batch_size: int = 1,
-        known: Known | None = None,
-        measurements: Sequence[Measurement] = (),
-        guidance: Scale | None = None,
-        on_step: OnStep | None = None,
-        output: str = "pixels",
-        **overrides: Any,
+        **options: Any,
     ) -> VideoOutput:
         """Sample one video a prompt.
 
@@ -154,15 +103,7 @@ class VideoPipeline(DiffusionPipeline):
             seed: one seed for each video, or one number: video i then has seed + i. A video depends on its own seed and
                 prompt alone, not on the batch it is in.
             negative_prompt: what the videos shall not show: the caption of guidance's other branch.
-            batch_size: videos a network call; 1 is the same bit for bit whatever else is sampled. Above 1 the order of additions
-                differs, by about 1e-5 at the end of a run; strong reconstruction guidance (w_r = 4 on half of the frames)
-                amplifies that to some 1e-2 (.07 seen in 8 steps).
-            known: frames (or any entries) that are given; see diffusion.conditioning.
-            measurements: further views that are known, such as a low-resolution video.
-            guidance: a scale that varies over the run or over frames; replaces guidance_scale.
-            on_step: called with the sampler's state after each step.
-            output: "pixels", or "latents": what was sampled, not decoded (its `frames` are empty).
-            overrides: fields of SamplingConfig, and what this pipeline's `condition` takes (`told_by`).
+            options: arguments of `draw`, what this pipeline's `condition` takes (`told_by`), and fields of SamplingConfig.
 
         Returns:
             VideoOutput; the i'th video belongs to the i'th prompt.
@@ -170,15 +111,13 @@ class VideoPipeline(DiffusionPipeline):
         Raises:
             UserError: settings or prompts that cannot be sampled.
         """
-        told = {name: overrides.pop(name) for name in self.told_by if name in overrides}
+        told = {name: options.pop(name) for name in self.told_by if name in options}
+        overrides, options = split_options(options)
         settings = self.settings(**overrides)
         prompts = [prompt] if isinstance(prompt, str) or prompt is None else list(prompt)
         condition = self.condition(prompts, settings, **told)
         null = self.null(condition, negative_prompt)
-        return self.draw(
-            condition, null, seeds_of(seed, len(prompts)), settings,
-            batch_size=batch_size, known=known, measurements=measurements, guidance=guidance, on_step=on_step, output=output,
-        )  # fmt: skip
+        return self.draw(condition, null, seeds_of(seed, len(prompts)), settings, **options)
 
     def draw(
         self,
@@ -194,10 +133,18 @@ class VideoPipeline(DiffusionPipeline):
         on_step: OnStep | None = None,
         output: str = "pixels",
     ) -> VideoOutput:
-        """Sample one video a row of a condition; arguments as for a call.
+        """Sample one video a row of a condition.
 
         Args:
             condition, null: what the network is told, and what guidance's other branch is told; None without text.
+            batch_size: videos a network call; 1 is the same bit for bit whatever else is sampled. Above 1 the order of additions
+                differs, by about 1e-5 at the end of a run; strong reconstruction guidance (w_r = 4 on half of the frames)
+                amplifies that to 1e-2.
+            known: frames (or any entries) that are given; see diffusion.conditioning.
+            measurements: further views that are known, such as a low-resolution video.
+            guidance: a scale that varies over the run or over frames; replaces guidance_scale.
+            on_step: called with the sampler's state after each step.
+            output: "pixels", or "latents": what was sampled, not decoded (its `frames` are empty).
         """
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, got {batch_size}")
@@ -282,8 +229,6 @@ class VideoPipeline(DiffusionPipeline):
         low = -math.inf if first == 0 else float(lams[first])
         return low, math.inf if behind == steps else float(lams[behind - 1])
 
-    # --- what differs between pixels and latents ------------------------------------------------------------------
-
     def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> Any:
         """What every network call of a run is told, one row a video; None for a model or a call without text."""
         return self._embed(prompts)
@@ -291,46 +236,6 @@ class VideoPipeline(DiffusionPipeline):
     def condition_on_video(self, prompt: str | None, video: Tensor, settings: SamplingConfig) -> Any:
         """What the network is told when a given video [1, 3, F, H, W] is drawn anew."""
         return self.condition([prompt], settings)
-
-    @property
-    def prediction_type(self) -> str:
-        """What the network predicts: "epsilon", "sample" or "v_prediction"."""
-        raise NotImplementedError
-
-    def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
-        """The network's own output at log-SNR lam [B]."""
-        raise NotImplementedError
-
-    def null(self, condition: Any, negative_prompt: str = "") -> Any:
-        """The condition of guidance's unconditional branch; for None, that of a call without prompts.
-
-        Raises:
-            UserError: a negative prompt for a model that takes none.
-        """
-        raise NotImplementedError
-
-    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
-        """Log-SNR [steps + 1] from noisy to clean, as this sampler walks; float64 on the CPU."""
-        raise NotImplementedError
-
-    @property
-    def multiple(self) -> int:
-        """Sides of its videos, in pixels, are multiples of this."""
-        return 8
-
-    def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
-        """[C, F, H, W] of what is sampled."""
-        raise NotImplementedError
-
-    def to_pixels(self, samples: Tensor) -> Tensor:
-        """What is sampled -> [B, 3, F, H, W]."""
-        return samples
-
-    def to_samples(self, pixels: Tensor) -> Tensor:
-        """[B, 3, F, H, W] in [-1, 1] -> what is sampled, on the pipeline's device."""
-        return pixels.to(self.device)
-
-    # ----------------------------------------------------------------------------------------------------------------
 
     def _sample(
         self,
@@ -365,18 +270,6 @@ class VideoPipeline(DiffusionPipeline):
             if caption not in self._embedded:
                 self._embedded[caption] = self._encoder([caption], allow_empty=self.allow_empty)
         return TextCondition.stack([self._embedded[c] for c in captions])
-
-
-def seeds_of(seed: int | Sequence[int], count: int) -> list[int]:
-    """A seed for each of `count` videos: those given, or seed, seed + 1, ...
-
-    Raises:
-        UserError: another number of seeds than of videos.
-    """
-    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
-    if len(seeds) != count:
-        raise UserError(f"{count} prompts but {len(seeds)} seeds: give one seed each, or a single one")
-    return seeds
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -5,6 +5,7 @@ Source: 2204.03458 section 3.1: block-autoregressive extension and temporal inte
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,12 @@ from muybridge.diffusion.conditioning import Known, frame_mask
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
 from muybridge.nn.frames import from_uint8, to_uint8
-from muybridge.pipelines.base import OnStep, VideoPipeline
+from muybridge.pipelines.base import VideoPipeline
 from muybridge.pipelines.methods import CONTINUATION_SAMPLER, METHODS
+from muybridge.pipelines.running import OnStep
+
+#: (known frames, their places, seed) -> the block, completed.
+Fill = Callable[[Tensor, range, int], Tensor]
 
 
 def at_model_size(pipeline: VideoPipeline, frames: np.ndarray) -> np.ndarray:
@@ -61,21 +66,12 @@ def extend_video(
         raise UserError(f"add_frames must be at least 1, got {add_frames}")
     if not 1 <= context < block:
         raise UserError(f"context_frames must be in 1..{block - 1} for a model of {block} frames, got {context}")
+    fill = _filler(pipeline, prompt, method, weight, on_step, overrides)
     video = from_uint8(frames)[None]
     for turn in range(-(-add_frames // (block - context))):
         known = torch.zeros(1, video.shape[1], block, *video.shape[3:])
         known[:, :, :context] = video[:, :, -context:]
-        out = _fill(
-            pipeline,
-            known,
-            range(context),
-            prompt,
-            derive_seed(seed, "extend", turn),
-            method,
-            weight,
-            on_step,
-            overrides,
-        )
+        out = fill(known, range(context), derive_seed(seed, "extend", turn))
         video = torch.cat([video, out[:, :, context:].to(video)], 2)
     new = to_uint8(video)[0, len(frames) : len(frames) + add_frames]
     return np.concatenate([frames, new])
@@ -109,25 +105,13 @@ def interpolate_video(
     block = pipeline.settings(**overrides).num_frames
     if block < 3:
         raise UserError(f"interpolation needs a model of at least 3 frames, got {block}")
-    video = frames
-    level = 0
-    while factor > 1:
-        video = _double(pipeline, video, prompt, derive_seed(seed, "level", level), method, weight, on_step, overrides)
-        factor, level = factor // 2, level + 1
-    return video
+    fill = _filler(pipeline, prompt, method, weight, on_step, overrides)
+    for level in range(factor.bit_length() - 1):
+        frames = _double(fill, frames, block, derive_seed(seed, "level", level))
+    return frames
 
 
-def _double(
-    pipeline: VideoPipeline,
-    frames: np.ndarray,
-    prompt: str | None,
-    seed: int,
-    method: str,
-    weight: float,
-    on_step: OnStep | None,
-    overrides: dict[str, Any],
-) -> np.ndarray:
-    block = pipeline.settings(**overrides).num_frames
+def _double(fill: Fill, frames: np.ndarray, block: int, seed: int) -> np.ndarray:
     keys = (block + 1) // 2  # known frames of one window: 0, 2, 4, ...
     source = from_uint8(frames)
     out = torch.zeros(source.shape[0], 2 * len(frames) - 1, *source.shape[2:])
@@ -138,17 +122,7 @@ def _double(
         part = source[:, first : first + keys]
         known = torch.zeros(1, source.shape[0], block, *source.shape[2:])
         known[0, :, : 2 * part.shape[1] : 2] = part
-        filled = _fill(
-            pipeline,
-            known,
-            range(0, 2 * part.shape[1], 2),
-            prompt,
-            derive_seed(seed, "window", start),
-            method,
-            weight,
-            on_step,
-            overrides,
-        )
+        filled = fill(known, range(0, 2 * part.shape[1], 2), derive_seed(seed, "window", start))
         between = slice(2 * (start - first), 2 * part.shape[1] - 1)
         out[:, 2 * start : 2 * (first + part.shape[1]) - 1] = filled[0, :, between].to(out)
         start = first + part.shape[1] - 1
@@ -156,27 +130,24 @@ def _double(
     return to_uint8(out[None])[0]
 
 
-def _fill(
+def _filler(
     pipeline: VideoPipeline,
-    known: Tensor,
-    places: range,
     prompt: str | None,
-    seed: int,
     method: str,
     weight: float,
     on_step: OnStep | None,
     overrides: dict[str, Any],
-) -> Tensor:
+) -> Fill:
+    """What completes a block [1, 3, F, H, W] of which the frames at some places are known."""
     if method not in METHODS:
         raise UserError(f"unknown method {method!r}; Known: {', '.join(METHODS)}")
-    height, width = known.shape[-2:]
-    given = Known(
-        pipeline.to_samples(known), frame_mask(places, known.shape[2]), weight if method == "reconstruction" else 0.0
-    )
-    settings = {
-        **overrides,
-        "sampler": overrides.get("sampler") or CONTINUATION_SAMPLER,
-        "height": height,
-        "width": width,
-    }
-    return pipeline(prompt, seed=seed, known=given, on_step=on_step, **settings).samples
+
+    def fill(known: Tensor, places: range, seed: int) -> Tensor:
+        mask = frame_mask(places, known.shape[2])
+        given = Known(pipeline.to_samples(known), mask, weight if method == "reconstruction" else 0.0)
+        sampler = overrides.get("sampler") or CONTINUATION_SAMPLER
+        settings = {**overrides, "sampler": sampler, "height": known.shape[-2], "width": known.shape[-1]}
+        made: Tensor = pipeline(prompt, seed=seed, known=given, on_step=on_step, **settings).samples
+        return made
+
+    return fill

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from muybridge.diffusion.samplers import invert_ddim
-from muybridge.pipelines.base import OnStep, VideoOutput, VideoPipeline, without_gradients
+from muybridge.pipelines.base import VideoPipeline
+from muybridge.pipelines.running import OnStep, VideoOutput, without_gradients
 from muybridge.pipelines.settings import only_with
 
 

@@ -10,7 +10,8 @@ from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.process import diffuse
 from muybridge.errors import UserError
 from muybridge.nn.frames import to_uint8
-from muybridge.pipelines.base import OnStep, VideoOutput, VideoPipeline, without_gradients
+from muybridge.pipelines.base import VideoPipeline
+from muybridge.pipelines.running import OnStep, VideoOutput, without_gradients
 
 
 def steps_of(strength: float, steps: int) -> int:

@@ -107,7 +107,7 @@ def test_zero(more, tmp_path, device):
 
 @pytest.mark.parametrize("interpolator", ["learned", "flow", "linear"])
 def test_control(interpolator, tmp_path, clip, device):
-    how = ("--interpolator", interpolator, "--steps", 4, "--max-frames", 3)
+    how = ("--smooth", interpolator, "--steps", 4, "--max-frames", 3)
     the_same_there(tmp_path, device, "control", clip, WORDS, *how)
 
 

@@ -8,8 +8,9 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
 from muybridge.errors import UserError
+from muybridge.library.catalogue import split_lora
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.weights.lora import apply_lora, parse_lora
+from muybridge.models.weights.lora import apply_lora
 from tests.models.test_inflated_unet import LAYERS, SHAPED, conditions, inputs
 
 PLACE = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -50,12 +51,12 @@ def test_formats(net, kind, tmp_path):
         tensors[alpha_name] = torch.tensor(2.0)
     save_file(tensors, tmp_path / "l.safetensors")
     before = net.get_submodule(PLACE).weight.clone()
-    file, scale = parse_lora(f"{tmp_path / 'l.safetensors'}:0.5")
+    file, scale = split_lora(f"{tmp_path / 'l.safetensors'}:0.5")
     told = apply_lora(net, Path(file), scale)
     expected = before + 0.5 * (2 / 4 if alpha_name else 1.0) * up @ down
     assert torch.allclose(net.get_submodule(PLACE).weight, expected, atol=1e-6)
     assert told["scale"] == 0.5 and len(told["sha256"]) == 64
-    assert parse_lora("a:b.safetensors") == ("a:b.safetensors", 1.0)
+    assert split_lora("a:b.safetensors") == ("a:b.safetensors", 1.0)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from muybridge.errors import UserError
 from muybridge.models.vision.control import Control
 from muybridge.models.vision.frame_interpolation import Interpolator, interpolator_named
 from muybridge.nn.frame_norm import pooled_group_norms
-from muybridge.pipelines.base import OnStep, VideoOutput, without_gradients
+from muybridge.pipelines.running import OnStep, VideoOutput, without_gradients
 from muybridge.pipelines.settings import only_with
 from muybridge.pipelines.zero_shot import View, ZeroShotPipeline
 from muybridge.systems.control_video.settings import ControlVideoConfig

@@ -23,9 +23,10 @@ from muybridge.models.text.scorers import ImageTextScorer, open_scorer
 from muybridge.models.vision.structure_level import LEVELS, coarsened, level_channels
 from muybridge.models.weights.opening import open_network
 from muybridge.nn.text_conditioning import TextCondition
-from muybridge.pipelines.base import VideoOutput, split_options, without_gradients
+from muybridge.pipelines.base import split_options
 from muybridge.pipelines.latents import LatentSpacePipeline
 from muybridge.pipelines.picture_token import as_token, context_of, only_token
+from muybridge.pipelines.running import VideoOutput, without_gradients
 from muybridge.pipelines.settings import SamplingConfig
 
 

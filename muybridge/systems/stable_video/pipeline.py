@@ -20,10 +20,11 @@ from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.text.scorers import ImageTextScorer, open_scorer
 from muybridge.models.weights.opening import open_network
-from muybridge.pipelines.base import VideoOutput, seeds_of, split_options, without_gradients
+from muybridge.pipelines.base import split_options
 from muybridge.pipelines.inflated import VideoCondition
 from muybridge.pipelines.latents import LatentSpacePipeline
 from muybridge.pipelines.picture_token import context_of, only_token
+from muybridge.pipelines.running import VideoOutput, seeds_of, without_gradients
 from muybridge.pipelines.settings import SamplingConfig
 
 #: What the network is told of a clip, in the order of diffusers' `added_time_ids`.

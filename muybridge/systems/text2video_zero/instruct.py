@@ -11,7 +11,7 @@ from muybridge.diffusion.guidance import classifier_free_two
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise
 from muybridge.errors import UserError
-from muybridge.pipelines.base import OnStep, VideoOutput, without_gradients
+from muybridge.pipelines.running import OnStep, VideoOutput, without_gradients
 from muybridge.pipelines.settings import only_with
 from muybridge.pipelines.zero_shot import View, ZeroShotPipeline
 from muybridge.systems.text2video_zero.sampling import ZeroConfig, sample_in_chunks

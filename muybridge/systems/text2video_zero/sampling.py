@@ -20,7 +20,7 @@ from muybridge.diffusion.prediction import Denoise
 from muybridge.diffusion.process import renoise
 from muybridge.errors import UserError
 from muybridge.models.vision.control import Control
-from muybridge.pipelines.base import OnStep, VideoOutput, without_gradients
+from muybridge.pipelines.running import OnStep, VideoOutput, without_gradients
 from muybridge.pipelines.settings import SamplingConfig, only_with
 from muybridge.pipelines.zero_shot import View, ZeroShotPipeline
 from muybridge.systems.text2video_zero.background import Masks, with_one_background

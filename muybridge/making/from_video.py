@@ -1,0 +1,83 @@
+"""What makings of a given video share: which of its frames are taken, at which size, and what structure is seen in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from muybridge.configuration import setting
+from muybridge.errors import UserError
+from muybridge.making.base import Made, Making, Run, read_source
+from muybridge.pipelines.settings import SamplingConfig
+
+#: Of these structures a given estimator's folder may take the place of the bundled network.
+BY_FOLDER = ("depth",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromVideo(Making):
+    """What commands on a given video share: which of its frames are taken, and at which size the model works."""
+
+    source_kind: ClassVar[str] = "video"
+
+    max_frames: int = setting(0, "take at most this many frames of the video; 0 takes all", low=0)
+    frame_step: int = setting(1, "take every which frame", low=1)
+    height: int | None = setting(None, "pixels to work at; the model's own by default, in the video's shape", low=8)
+    width: int | None = setting(None, "pixels to work at", low=8)
+    own_size: bool = setting(False, "work at the video's own size, whatever size the model knows")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.height is None) != (self.width is None):
+            raise UserError("give --height and --width together, or neither")
+        if self.own_size and self.height is not None:
+            raise UserError("--own-size works at the video's size: leave --height and --width out")
+
+    def taken(self, run: Run) -> tuple[Any, Any, float]:
+        """(frames as they were read, frames at the size to work at, rate)."""
+        most = self.max_frames * self.frame_step if self.max_frames else None
+        clip = read_source(run, most)
+        read = clip.frames[:: self.frame_step]
+        read = run.checked(read[: self.max_frames] if self.max_frames else read)
+        return read, self.fitted(run, read), clip.fps / self.frame_step
+
+    def fitted(self, run: Run, frames: Any) -> Any:
+        """Frames at the size to work at: asked for, the video's own, or the shorter side as long as the model's."""
+        from muybridge.nn.frames import fit_frames
+        from muybridge.pipelines.continuation import at_model_size
+
+        if self.own_size:
+            return frames
+        if self.height is not None and self.width is not None:
+            return fit_frames(frames, self.height, self.width)
+        frames = at_model_size(run.pipeline, frames)
+        own = run.pipeline.settings()
+        shorter, known = min(frames.shape[1:3]), min(own.height, own.width)
+        if shorter == known:
+            return frames
+        sides = (max(1, round(side * known / shorter)) for side in frames.shape[1:3])
+        return fit_frames(frames, *sides)
+
+    def finished(self, run: Run, drawn: Any, settings: SamplingConfig, fps: float, read: Any, fitted: Any) -> Made:
+        """Cropped to what was given: the model's sides are multiples."""
+        frames = drawn.frames[0][:, : fitted.shape[1], : fitted.shape[2]]
+        return self.made(run, frames, settings, fps, read)
+
+
+def structure(run: Run, name: str, frames: Any, folder: str = "") -> Any:
+    """What an estimator, or a user's own in a folder, sees in frames; taken from the cache where it was found before."""
+    from muybridge.models.vision.structure import Depth, estimator_named, structure_of
+
+    if folder and name not in BY_FOLDER:
+        raise UserError(f"--structure-model is for {', '.join(BY_FOLDER)}, not for {name}")
+    estimator = Depth(Path(folder).expanduser()) if folder else estimator_named(name)
+    return structure_of(estimator, frames, run.cache)
+
+
+def filled(frames: Any, multiple: int) -> Any:
+    """Repeat the last row and column until both sides are multiples, uint8 [F, H, W, 3]."""
+    import numpy as np
+
+    height, width = frames.shape[1:3]
+    return np.pad(frames, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")

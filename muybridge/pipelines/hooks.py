@@ -1,0 +1,68 @@
+"""What differs between pipelines: in pixels or in latents, told words or pictures, by one network or another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from muybridge.pipelines.settings import SamplingConfig
+
+
+class PipelineHooks:
+    """What a pipeline says of itself; `VideoPipeline` does the rest."""
+
+    device: torch.device
+    #: whether its temporal layers can stand behind another picture model than their own
+    takes_picture_model = False
+    #: whether guidance's two branches may share a network call (their conditions are plain rows)
+    joins_branches = False
+    #: whether "" is a prompt (the null caption of Stable Diffusion's layout)
+    allow_empty = False
+    #: whether long videos go through the network in pieces, so that its memory does not follow their length
+    in_windows = False
+    #: whether frames can be told to the network as a condition, and context guidance makes sense
+    takes_known_frames = False
+    #: what else `condition` takes, by name; given to a call beside the settings
+    told_by: tuple[str, ...] = ()
+    #: whether it draws from words alone, as `generate` does
+    draws_from_words = True
+
+    @property
+    def prediction_type(self) -> str:
+        """What the network predicts: "epsilon", "sample" or "v_prediction"."""
+        raise NotImplementedError
+
+    def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
+        """The network's own output at log-SNR lam [B]."""
+        raise NotImplementedError
+
+    def null(self, condition: Any, negative_prompt: str = "") -> Any:
+        """The condition of guidance's unconditional branch; for None, that of a call without prompts.
+
+        Raises:
+            UserError: a negative prompt for a model that takes none.
+        """
+        raise NotImplementedError
+
+    def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
+        """Log-SNR [steps + 1] from noisy to clean, as this sampler walks; float64 on the CPU."""
+        raise NotImplementedError
+
+    @property
+    def multiple(self) -> int:
+        """Sides of its videos, in pixels, are multiples of this."""
+        return 8
+
+    def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
+        """[C, F, H, W] of what is sampled."""
+        raise NotImplementedError
+
+    def to_pixels(self, samples: Tensor) -> Tensor:
+        """What is sampled -> [B, 3, F, H, W]."""
+        return samples
+
+    def to_samples(self, pixels: Tensor) -> Tensor:
+        """[B, 3, F, H, W] in [-1, 1] -> what is sampled, on the pipeline's device."""
+        return pixels.to(self.device)
