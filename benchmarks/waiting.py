@@ -89,7 +89,9 @@ def main() -> None:
                         server.stdin.flush()
                         times = json.loads(server.stdout.readline())
                         if number:  # the first round warms up
-                            key = f"{name}, {threads} thread{'s' * (threads > 1)}, {'beside one' if beside else 'alone'}"
+                            key = (
+                                f"{name}, {threads} thread{'s' * (threads > 1)}, {'beside one' if beside else 'alone'}"
+                            )
                             found.setdefault(f"{key}|{way}", []).extend(times)
                 if busy is not None:
                     busy.kill()
