@@ -72,7 +72,7 @@ def tune(video: Path, **values: Any) -> None:
 
     device_named(told.device)
     recipe = recipe_of(told, folder, video)
-    Trainer(recipe, folder).run()
+    Trainer(recipe, folder, device=told.device).run()
     _invert(folder / "model", recipe.data, told)
     typer.echo(f'{folder / "model"}: edit it with  muybridge edit {folder / "model"} "..."')
 
