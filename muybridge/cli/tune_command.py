@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ class Tuning(Settings):
     seed: int = setting(0, "of the run")
     device: str = setting(AUTO, "auto (the accelerator, if there is one), cpu, cuda, cuda:1, mps")
     precision: str = setting(
-        "fp32", "of the training step; bf16 and fp16 (GPUs) halve its memory", choices=tuple(PRECISIONS)
-    )
+        AUTO, "of the training step: auto is bf16 on an accelerator, which halves its memory, and fp32 on a CPU",
+        choices=(AUTO, *PRECISIONS),
+    )  # fmt: skip
     gradient_checkpointing: bool = setting(
         True, "compute activations again in the backward pass: a third slower, at 512 pixels a seventh of the memory"
     )
@@ -70,7 +71,10 @@ def tune(video: Path, **values: Any) -> None:
     from muybridge.nn.devices import device_named
     from muybridge.training.trainer import Trainer
 
-    device_named(told.device)
+    precision = told.precision
+    if precision == AUTO:
+        precision = "fp32" if device_named(told.device).type == "cpu" else "bf16"
+    told = replace(told, precision=precision)
     recipe = recipe_of(told, folder, video)
     Trainer(recipe, folder, device=told.device).run()
     _invert(folder / "model", recipe.data, told)
