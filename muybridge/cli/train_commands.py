@@ -11,6 +11,10 @@ from muybridge.cli.console import bytes_text, command, time_text
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; see recipes/.")]
 
+DeviceName = Annotated[
+    str, typer.Option("--device", help="auto (the machine's accelerator, else its CPU), cpu, cuda, cuda:1, mps.")
+]
+
 
 def register(app: typer.Typer) -> None:
     for function in (train, plan, export):
@@ -24,12 +28,13 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Folder of the run; runs/NAME by default.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Train to this step instead of the recipe's last.")] = None,
+    device: DeviceName = "auto",
 ) -> None:
     """Train a recipe. The same command goes on from the newest checkpoint.
 
-    Ctrl-C finishes the step, saves a checkpoint and stops. For several processes or machines:
+    Ctrl-C finishes the step, saves a checkpoint and stops. For several processes or machines (docs/training.md):
 
-    [bold]accelerate launch --num_processes 2 -m muybridge.cli.main train recipes/world-vdm.yaml[/bold]
+    [bold]python -m torch.distributed.run --nproc_per_node 2 -m muybridge.cli.main train recipes/world-vdm.yaml[/bold]
     """
     from muybridge.training.recipe import load_recipe
 
@@ -37,12 +42,12 @@ def train(
 
     from muybridge.training.trainer import Trainer
 
-    folder = Trainer(parsed, output or Path("runs") / parsed.name).run(until=steps)
+    folder = Trainer(parsed, output or Path("runs") / parsed.name, device=device).run(until=steps)
     typer.echo(f"{folder}")
 
 
 @command
-def plan(recipe: RecipePath) -> None:
+def plan(recipe: RecipePath, device: DeviceName = "auto") -> None:
     """Say what a recipe needs before it runs: parameters, memory, time, disk, from a probe of a few steps."""
     import tempfile
 
@@ -56,7 +61,7 @@ def plan(recipe: RecipePath) -> None:
     from muybridge.training.plan import plan_run
 
     with tempfile.TemporaryDirectory() as scratch:
-        found = plan_run(parsed, Path(scratch))
+        found = plan_run(parsed, Path(scratch), device)
     table = Table(
         title=f"{parsed.name}: {parsed.training.steps:,} steps of {parsed.training.batch_size}", show_header=False
     )

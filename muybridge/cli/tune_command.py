@@ -76,7 +76,7 @@ def tune(video: Path, **values: Any) -> None:
         precision = "fp32" if device_named(told.device).type == "cpu" else "bf16"
     told = replace(told, precision=precision)
     recipe = recipe_of(told, folder, video)
-    Trainer(recipe, folder).run()
+    Trainer(recipe, folder, device=told.device).run()
     _invert(folder / "model", recipe.data, told)
     typer.echo(f'{folder / "model"}: edit it with  muybridge edit {folder / "model"} "..."')
 

@@ -14,6 +14,7 @@ from muybridge.curation.records import Source, plain
 from muybridge.curation.stages import Captioner, Scoring, Sidecar
 from muybridge.curation.store import Store
 from muybridge.curation.survey import Watched, probe_file, stretches_of, survey, watch
+from muybridge.waiting import wait_passively
 
 if TYPE_CHECKING:
     from muybridge.curation.pipeline import CurationSettings
@@ -62,6 +63,7 @@ class SourceWork:
 
         cv2.setNumThreads(1)
         os.environ["OMP_NUM_THREADS"] = "1"
+        wait_passively()
         self.settings, self.store = settings, Store(Path(output))
         # a short file is decoded by all threads, of a long one every process has a stretch
         self.alone, self.beside = Cages(1, threads=threads), Cages(threads, threads=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from muybridge.nn.devices import AUTO
 from muybridge.training.recipe import Recipe
 from muybridge.training.trainer import Trainer
 
@@ -42,10 +43,10 @@ class Plan:
     advice: str
 
 
-def plan_run(recipe: Recipe, scratch: Path) -> Plan:
+def plan_run(recipe: Recipe, scratch: Path, device: str = AUTO) -> Plan:
     """Probe a few steps of a recipe, with its own network, batch and data, in a scratch folder."""
     probe = replace(recipe, training=replace(recipe.training, warmup_steps=0))
-    trainer = Trainer(probe, scratch)
+    trainer = Trainer(probe, scratch, device=device)
     trainer.prepare(limit=2 * recipe.training.batch_size)
     times = []
     for step in range(PROBE_STEPS):
@@ -53,6 +54,7 @@ def plan_run(recipe: Recipe, scratch: Path) -> Plan:
         trainer.step(step)
         trainer.optimizer.zero_grad()
         times.append(time.perf_counter() - began)
+    trainer.feed.close()
     counts, config = trainer.counts, recipe.training
     state = FLOAT_BYTES * (counts["total"] + 4 * counts["trainable"])
     checkpoint = FLOAT_BYTES * (counts["total"] + 3 * counts["trainable"])
@@ -79,6 +81,8 @@ def plan_run(recipe: Recipe, scratch: Path) -> Plan:
 def _memory(device: torch.device) -> tuple[int, int]:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory(), torch.mps.recommended_max_memory()
     import psutil
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, int(psutil.virtual_memory().total)

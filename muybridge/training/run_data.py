@@ -67,7 +67,9 @@ def run_data(
                 source.captions() + held_out.captions(), recipe.text, cache, tell, accelerator.device
             )
 
-    space = getattr(system, "space", None)
+    scorer, space = getattr(system, "scorer", None), getattr(system, "space", None)
+    if scorer is not None:
+        scorer.to(accelerator.device)
 
     def encoded(clips: ClipSource) -> ClipLatents | None:
         if space is None:

@@ -202,6 +202,14 @@ class _Module:
         yield
 
 
+def _overloads(name: str) -> Iterator[tuple[str, Any]]:
+    """An operation's variants with their full names, but those that write into a given tensor."""
+    packet = getattr(torch.ops.aten, name)
+    for overload in packet.overloads():
+        if "out" not in overload and not overload.startswith("dtype"):
+            yield f"{name}.{overload}".removesuffix(".default"), getattr(packet, overload)
+
+
 _libraries: list[torch.library.Library] = []
 
 
@@ -213,16 +221,14 @@ def register() -> None:
     kernels, casts = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
     kernels.fallback(_run, "PrivateUse1")
     for name in FACTORIES:
-        packet = getattr(torch.ops.aten, name)
-        for overload in packet.overloads():
-            if overload.find("out") < 0:
-                own = f"{name}.{overload}".removesuffix(".default")
-                casts.impl(own, partial(_run, getattr(packet, overload)), "PrivateUse1")
+        for own, operation in _overloads(name):
+            casts.impl(own, partial(_run, operation), "PrivateUse1")
     # torch.tensor(..., device=...) goes past wrappers to the backend itself, and there takes no fallback
     casts.impl("_copy_from", _copy_from, "PrivateUse1")
     kernels.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     for name in AUTOCAST:
-        casts.impl(name, _lower(getattr(torch.ops.aten, name)), "AutocastPrivateUse1")
+        for own, operation in _overloads(name):
+            casts.impl(own, _lower(operation), "AutocastPrivateUse1")
     _libraries.extend((kernels, casts))
 
 

@@ -1,3 +1,3 @@
 """The tiny models of the device tests serve the tests of processes, too."""
 
-from tests.devices.conftest import tiny_models  # noqa: F401
+from tests.devices.conftest import device, tiny_models  # noqa: F401

@@ -26,6 +26,10 @@ START_TEMPERATURE = 2.5
 class ImageTextScorer(Protocol):
     """Pictures and words in one space; rows have unit length, and their products are the scores."""
 
+    def to(self, device: torch.device | str) -> Any:
+        """Move its networks; it embeds what lies elsewhere all the same."""
+        ...
+
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] -> [N, D]."""
         ...
@@ -65,21 +69,29 @@ class DualEncoder(ModelMixin, ConfigMixin):
 
 
 class SmallScorer:
-    """`emoji-clip` and its like: a DualEncoder with the feature networks before it."""
+    """`emoji-clip` and its like: a DualEncoder with the feature networks before it.
+
+    It computes where it is (`to` moves it); embeddings of pictures lie where the pictures do.
+    """
 
     def __init__(self, network: DualEncoder, text: TextConfig = TextConfig()):
         self.network = network.eval().requires_grad_(False)
         self.features, self.encoder = PictureFeatures(), TextEncoder(text)
 
+    def to(self, device: torch.device | str) -> SmallScorer:
+        self.network.to(device)
+        self.features.to(device)
+        return self
+
     @torch.no_grad()
     def embed_pictures(self, pictures: Tensor) -> Tensor:
-        features = self.network.standardise(self.features(pictures))
-        return normalize(self.network.picture(features), dim=-1)
+        features = self.network.standardise(self.features(pictures.to(self.network.device)))
+        return normalize(self.network.picture(features), dim=-1).to(pictures.device)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         pooled = torch.cat([self.encoder([text]).pooled for text in texts])
-        return normalize(self.network.words(pooled), dim=-1)
+        return normalize(self.network.words(pooled.to(self.network.device)), dim=-1)
 
 
 class CLIPScorer:
@@ -94,18 +106,27 @@ class CLIPScorer:
         self.mean, self.std = (torch.tensor(settings[n]).reshape(1, 3, 1, 1) for n in ("image_mean", "image_std"))
         self.size = int(self.model.config.vision_config.image_size)
 
+    def to(self, device: torch.device | str) -> CLIPScorer:
+        self.model.to(device)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        return self
+
     @torch.no_grad()
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         x = nn.functional.interpolate(
-            pictures, (self.size, self.size), mode="bicubic", align_corners=False, antialias=True
+            pictures.to(self.mean.device),
+            (self.size, self.size),
+            mode="bicubic",
+            align_corners=False,
+            antialias=True,
         )
         pixels = ((x.clamp(-1, 1) + 1) / 2 - self.mean) / self.std
         hidden = self.model.vision_model(pixel_values=pixels).pooler_output
-        return normalize(self.model.visual_projection(hidden), dim=-1)
+        return normalize(self.model.visual_projection(hidden), dim=-1).to(pictures.device)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(self.mean.device)
         hidden = self.model.text_model(**tokens).pooler_output
         return normalize(self.model.text_projection(hidden), dim=-1)
 
