@@ -138,7 +138,7 @@ class StableVideo(System):
         latents = self.space.encode(noisy)[0] / self.space.scale  # unscaled, as the official code has it
         flags = torch.tensor(kept, device=x.device)
         width = int(self.model_width())
-        context = context_of(self.scorer, clean, width) * flags[:, :1, None]
+        context = context_of(self.scorer.to(x.device), clean, width) * flags[:, :1, None]
         picture = latents * flags[:, 1].reshape(-1, 1, 1, 1, 1)
         return lam, noise, {"picture": picture, "context": context, "level": level}
 
