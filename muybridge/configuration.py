@@ -89,12 +89,12 @@ class Setting:
 
     def range_text(self) -> str:
         """The range in words; empty where there is none."""
-        low = "" if self.low is None else f"at least {self.low:g}"
-        low = low if self.above is None else f"above {self.above:g}"
-        high = "" if self.high is None else f"at most {self.high:g}"
-        high = high if self.below is None else f"below {self.below:g}"
+        low = "" if self.low is None else f"at least {self.low:.12g}"
+        low = low if self.above is None else f"above {self.above:.12g}"
+        high = "" if self.high is None else f"at most {self.high:.12g}"
+        high = high if self.below is None else f"below {self.below:.12g}"
         if self.low is not None and self.high is not None:
-            return f"in {self.low:g}..{self.high:g}"
+            return f"in {self.low:.12g}..{self.high:.12g}"
         return " and ".join(part for part in (low, high) if part)
 
 
@@ -165,6 +165,16 @@ def check_document(values: Any, where: str) -> None:
         level = inner
     if level:
         raise UserError(f"{where}: nested more than {DEEPEST} deep")
+
+
+def from_names(cls: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Some of a dataclass' fields, checked as `from_mapping` does, without those that are not given.
+
+    Raises:
+        UserError: an unknown key, or a value of another type.
+    """
+    made = from_mapping(cls, values, where)
+    return {name: getattr(made, name) for name in new_names(cls, values)}
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any] | None, where: str) -> T:

@@ -15,33 +15,11 @@ from typing import Any
 import numpy as np
 
 from muybridge.curation.dissolves import LONGEST, SHORTEST, Look, dissolve_quality, even_pairs
+from muybridge.curation.settings import CutSettings
 
 THUMB = (24, 16)
 #: Seconds of thumbnails that are kept, and how long a suspicion waits for what follows it.
 MEMORY, PATIENCE = 7.0, 1.6
-
-
-@dataclass(frozen=True)
-class CutSettings:
-    """Thresholds of the cascade.
-
-    Attributes:
-        content: PySceneDetect's content detector, mean HSV difference.
-        peak: how many times the differences beside it a content cut must have.
-        adaptive: its adaptive detector, ratio to the neighbours' difference.
-        slow_rates: looked at for slow changes, frames a second, each with the histogram correlation below which to suspect.
-        flash_seconds: a picture that is back within this time was only interrupted.
-        blank_contrast: standard deviation of a thumbnail below which a frame is blank, grey levels.
-        margin: seconds taken off on both sides of a transition.
-    """
-
-    content: float = 27.0
-    peak: float = 1.25
-    adaptive: float = 3.0
-    slow_rates: tuple[tuple[float, float], ...] = ((5.0, 0.90), (2.0, 0.85))
-    flash_seconds: float = 0.45
-    blank_contrast: float = 6.0
-    margin: float = 0.05
 
 
 @dataclass
@@ -72,7 +50,7 @@ class CutWatcher:
         settings: thresholds.
     """
 
-    settings: CutSettings = CutSettings()
+    settings: CutSettings = field(default_factory=CutSettings)
     zones: list[Zone] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from muybridge.curation.cuts import Zone
 from muybridge.curation.records import Clip, Source, clip_identity
 
 if TYPE_CHECKING:
-    from muybridge.curation.survey import SurveySettings
+    from muybridge.curation.settings import SurveySettings
 
 
 def shots_of(zones: list[Zone], end: float, margin: float) -> list[tuple[float, float]]:

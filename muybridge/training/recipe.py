@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from muybridge.configuration import DEEPEST, Settings, check_document, from_mapping, setting, to_mapping
+from muybridge.configuration import DEEPEST, Settings, check_document, from_mapping, from_names, setting, to_mapping
+from muybridge.data.registry import source_settings
 from muybridge.errors import UserError
 from muybridge.learning.contract import System
 from muybridge.models.text.encoder import TextConfig
 from muybridge.nn.devices import PRECISIONS
 from muybridge.opening.training import build_system
+from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 
 OPTIMIZERS = ("adamw", "muon")
 DECAYS = ("constant", "cosine", "tail")
@@ -108,7 +110,8 @@ def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe.
 
     Raises:
-        UserError: no such file, not YAML, or a key or value that is not known (the nearest name is offered).
+        UserError: no such file, not YAML, a key or value that is not known (the nearest name is offered), or one out of
+            range.
     """
     import yaml
 
@@ -122,7 +125,10 @@ def load_recipe(path: str | Path) -> Recipe:
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no text, or a number of thousands of digits
         raise UserError(f"{path}: not a readable YAML recipe: {error}") from error
     check_document(values, str(path))
-    return from_mapping(Recipe, values, str(path))
+    recipe = from_mapping(Recipe, values, str(path))
+    source_settings(recipe.data)
+    sampling_settings({}, from_names(SamplingConfig, recipe.sampling, "sampling"))
+    return recipe
 
 
 def lasting_part(key: str, value: Any) -> Any:
