@@ -173,7 +173,7 @@ def from_names(cls: type, values: Mapping[str, Any], where: str) -> dict[str, An
     Raises:
         UserError: an unknown key, or a value of another type.
     """
-    made = from_mapping(cls, values, where)
+    made: Any = from_mapping(cls, values, where)
     return {name: getattr(made, name) for name in new_names(cls, values)}
 
 
@@ -214,6 +214,8 @@ def new_names(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else from_mapping(hint, value, where)
     if origin in (types.UnionType, typing.Union):

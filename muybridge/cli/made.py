@@ -78,7 +78,7 @@ def option(known: dataclasses.Field[Any], hint: Any, default: Any = ...) -> insp
     about = setting_of(known)
     own: Any = known.default if default is ... else default
     if own is dataclasses.MISSING:
-        made = known.default_factory
+        made: Any = known.default_factory
         own = inspect.Parameter.empty if made is dataclasses.MISSING else made()
     limits = ", ".join(str(c) for c in about.choices if c != "") if about.choices else about.range_text()
     first = about.help.partition(" ")[0]

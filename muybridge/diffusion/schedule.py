@@ -176,7 +176,7 @@ class ShiftedSchedule(Settings):
 
     where: ClassVar[str] = "schedule_options"
 
-    base: Schedule = setting(..., "the schedule that is shifted")
+    base: Any = setting(..., "the schedule that is shifted")
     kappa: float = setting(1.0, "shifts the log-SNR by -log(kappa): above 1 is more noise", above=0, high=1e6)
 
     def __call__(self, t: Tensor) -> Tensor:
