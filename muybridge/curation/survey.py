@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from muybridge.curation.ahead import ahead
-from muybridge.curation.cuts import CutWatcher, Zone, join
+from muybridge.curation.cuts import CutWatcher
 from muybridge.curation.footage import (
     FootageError,
     Frame,
@@ -25,6 +25,7 @@ from muybridge.curation.footage import (
 from muybridge.curation.records import Source, plain
 from muybridge.curation.settings import SurveySettings
 from muybridge.curation.shots import clips_of
+from muybridge.curation.zones import Zone, join
 from muybridge.data.video_io import uneven
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def survey(
         kind = source.problem.get("kind", "breaks off")
         told = source.problem.get("message", "no frame could be decoded")
         raise FootageError("no frame" if kind == "breaks off" else kind, told)
-    zones = join([Zone(*zone) for zone in found], 0.2)
+    zones = join([Zone(*zone) for zone in found])
     gap = float(np.median(np.diff(times))) if len(times) > 1 else 1 / (probe.fps or 25)
     end = times[-1] + gap
     if not source.problem and end < 0.95 * probe.duration - 0.1:
