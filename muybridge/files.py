@@ -163,6 +163,21 @@ def check_writable(path: Path) -> None:
         folder.rmdir()
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A JSON file that holds keys and values.
+
+    Raises:
+        UserError: it is missing, not UTF-8, no JSON, nested too deeply, or no mapping.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({str(error)[:200]}); copy it again") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected keys and values in braces, got {type(found).__name__}")
+    return found
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write a JSON file whole: under a temporary name, flushed to disk, then renamed."""
     with whole_file(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:

@@ -11,20 +11,25 @@ from typing import Any
 from muybridge.errors import UserError, nearest
 from muybridge.files import ZOO
 from muybridge.library.index import CONFIG, INDEX, SETTINGS, index_of, settings_of
-from muybridge.models.weights.packaged import WEIGHTS
+from muybridge.models.weights.found import weight_files
 
 #: What benchmarks measured of a bundled model lies beside it, and is no part of it.
 FIGURES = "figures.json"
 DEFAULT_MODEL = "emoji-video"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 #: A LoRA's file name, as diffusers has it.
 LORA = "pytorch_lora_weights.safetensors"
 #: Noise in which a tuned video was found, beside the model that was tuned on it.
 INVERSION = "inversion.safetensors"
-#: Folder classes of diffusers that are image models here.
-IMAGE_MODELS = ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline")
-#: Parts of a Stable Diffusion folder that are networks of diffusers; the others are a scheduler and text encoders.
-STABLE_DIFFUSION_PARTS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+#: Folders of diffusers that are opened here, and those of their parts that are networks of diffusers; the others are schedulers
+#: and encoders of words and pictures.
+_STABLE_DIFFUSION = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+OF_DIFFUSERS = {
+    "StableDiffusionPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionInstructPix2PixPipeline": _STABLE_DIFFUSION,
+    "StableVideoDiffusionPipeline": {"unet": "UNetSpatioTemporalConditionModel", "vae": "AutoencoderKLTemporalDecoder"},
+}
+#: Folders of diffusers that are known and not opened here yet.
+NOT_YET = ("StableDiffusionXLPipeline",)
 
 
 def bundled_models() -> dict[str, Path]:
@@ -123,26 +128,23 @@ def check_weights(folder: Path, index: dict[str, Any]) -> None:
 
     for name, entry in _networks(folder, index).items():
         importlib.import_module(str(entry[0]))  # diffusers opens only modules that are already imported
-        weights = folder / name / WEIGHTS
-        if not weights.is_file():
-            pickled = [p.name for p in (folder / name).glob("*") if p.suffix in PICKLES]
-            if pickled:
-                raise UserError(
-                    f"{folder / name}: holds pickled weights ({pickled[0]}), which can run code when opened and are refused; "
-                    "convert them to safetensors first"
-                )
-            raise UserError(f"{folder / name}: {WEIGHTS} is missing")
-        try:
-            with safe_open(weights, "pt") as file:
-                file.keys()
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{weights}: damaged or cut short ({error}); copy it again") from error
+        for file in weight_files(folder / name):
+            try:
+                with safe_open(file, "pt") as opened:
+                    opened.keys()
+            except (SafetensorError, OSError) as error:
+                raise UserError(f"{file}: damaged or cut short ({error}); copy it again") from error
 
 
 def _networks(folder: Path, index: dict[str, Any]) -> dict[str, list[Any]]:
     parts = {k: v for k, v in index.items() if not k.startswith("_") and isinstance(v, list) and len(v) == 2}
-    if index.get("_class_name") in IMAGE_MODELS:
-        return {name: ["diffusers", cls] for name, cls in STABLE_DIFFUSION_PARTS.items()}
+    kind = str(index.get("_class_name"))
+    if kind in NOT_YET:
+        raise UserError(
+            f"{folder}: a {kind}, which muybridge cannot sample with yet; its U-Net can be inflated in Python"
+        )
+    if kind in OF_DIFFUSERS:
+        return {name: ["diffusers", cls] for name, cls in OF_DIFFUSERS[kind].items()}
     for name, (module, cls) in parts.items():
         if not str(module).startswith("muybridge.") or not _has_class(str(module), str(cls)):
             raise UserError(f"{folder}: component {name} is a {module}.{cls}; expected a network of muybridge")

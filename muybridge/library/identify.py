@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError
-from muybridge.library.catalogue import PICKLES
+from muybridge.models.weights.found import PICKLES
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -22,10 +22,7 @@ CLASSES = {
         "generate --model; image model of Video LDM and the zero-shot systems",
     ),
     "StableDiffusionXLPipeline": ("Stable Diffusion XL model", "its U-Net can be inflated; sampling is not built"),
-    "StableVideoDiffusionPipeline": (
-        "Stable Video Diffusion model",
-        "its U-Net and decoder load (models.weights.stable_video)",
-    ),
+    "StableVideoDiffusionPipeline": ("Stable Video Diffusion model", "animate --model"),
     "UNet2DConditionModel": ("picture U-Net", "can be inflated (models.inflated_unet)"),
     "UNetSpatioTemporalConditionModel": ("Stable Video U-Net", "models.weights.stable_video.load_stable_video_unet"),
     "AutoencoderKL": ("picture autoencoder", "a latent space: model.autoencoder of a recipe"),
@@ -43,6 +40,12 @@ CLASSES = {
     "ImageToVideoPipeline": ("muybridge image-to-video model", "animate --model"),
     "DualEncoder": ("muybridge image-text scorer", "curate --scorer"),
 }
+
+
+#: Parts of Stable Diffusion folders that are not used here.
+OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
+#: Parts that a folder of ours holds itself; others it names.
+OWN_PARTS = ("unet", "vae", "network", "temporal")
 
 
 @dataclass
@@ -164,7 +167,7 @@ def _explain(found: Identity, folder: Path, config: dict[str, Any]) -> None:
         )
     for part, entry in config.items() if (folder / "model_index.json").is_file() else ():
         if isinstance(entry, list) and len(entry) == 2 and entry[0] and not (folder / part).is_dir():
-            if found.kind.startswith("muybridge") and not part.startswith(("unet", "vae", "network", "temporal")):
+            if part in OPTIONAL or (found.kind.startswith("muybridge") and part not in OWN_PARTS):
                 continue
             found.needs.append(f"its part {part} ({entry[1]}), which is not in the folder")
     unet = folder / "unet" / "config.json" if (folder / "unet").is_dir() else folder / "config.json"

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError
-from muybridge.files import write_json
+from muybridge.files import read_mapping, write_json
 
 INDEX, SETTINGS, CONFIG = "model_index.json", "muybridge.json", "config.json"
 #: A network's place in an index: the module and the class it is opened with.
 INFLATED_UNET = ["muybridge.models.inflated_unet", "InflatedUNet"]
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """A JSON file that holds keys and values.
-
-    Raises:
-        UserError: it is missing, not UTF-8, no JSON, nested too deeply, or no mapping.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({str(error)[:200]}); copy it again") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: expected keys and values in braces, got {type(found).__name__}")
-    return found
 
 
 def index_of(folder: Path) -> dict[str, Any]:

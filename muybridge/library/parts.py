@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from muybridge.errors import UserError
+from muybridge.files import read_mapping
 from muybridge.library.catalogue import check_weights, find_model, find_part
-from muybridge.library.index import index_of, read_mapping
+from muybridge.library.index import index_of
+from muybridge.models.weights.found import variant_of
 from muybridge.models.weights.packaged import WEIGHTS
 
 if TYPE_CHECKING:
@@ -22,7 +24,9 @@ def load_picture_unet(image: str) -> UNet2DConditionModel:
     from diffusers import UNet2DConditionModel
 
     folder = find_part(f"{image}/unet")
-    return UNet2DConditionModel.from_pretrained(str(folder), local_files_only=True, torch_dtype=torch.float32)
+    return UNet2DConditionModel.from_pretrained(
+        str(folder), local_files_only=True, use_safetensors=True, torch_dtype=torch.float32, variant=variant_of(folder)
+    )
 
 
 def scheduler_of(image: str) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from torch import Tensor
 from muybridge.diffusion.guidance import Scale, guide
 from muybridge.diffusion.prediction import Denoise
 from muybridge.errors import UserError
+from muybridge.files import read_mapping
 from muybridge.library.catalogue import find_model, find_part
-from muybridge.library.index import CONFIG, read_mapping, settings_of
+from muybridge.library.index import CONFIG, settings_of
 from muybridge.library.parts import scheduler_of
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.space import LatentSpace

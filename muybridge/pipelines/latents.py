@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from muybridge.diffusion.tables import DiscreteSchedule
 from muybridge.errors import UserError
-from muybridge.library.index import read_mapping, settings_of
+from muybridge.files import read_mapping
+from muybridge.library.index import settings_of
 from muybridge.library.parts import table_settings
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.vision.control import Residuals
@@ -156,7 +157,7 @@ def _foreign(folder: Path, network: Any, space: LatentSpace) -> dict[str, Any]:
     text = read_mapping(folder / "text_encoder" / "config.json")
     sampling = {"num_frames": 1, "height": side, "width": side, "num_inference_steps": 50, "guidance_scale": 7.5}
     return {
-        "text_encoder": str(folder / "text_encoder"),
+        "text_encoder": str((folder / "text_encoder").resolve()),
         "text_max_length": int(text["max_position_embeddings"]),
         "sampling": {**sampling, "sampler": "ddim", "threshold": "none"},
     }

@@ -97,6 +97,24 @@ def test_samplers(name):
         torch.testing.assert_close(got[:, :, f], run(lams[:, :, f])[:, :, f], atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("name", [*SAMPLERS, "corrected", "inversion", "langevin"])
+def test_clean_frames_stay_whatever_the_network_says_of_them(name):
+    """At +inf there is no noise to take away: not even a denoiser that is wrong there moves a known frame."""
+    z, noise = torch.randn(2, 2, FRAMES, 3, 3, dtype=F64), Noise([3, 4], dtype=F64)
+    lams = torch.linspace(-2, 2, 5, dtype=F64)[:, None, None] + LEVELS
+    lams[:, :, 1] = torch.inf
+    if name == "inversion":
+        out = list(invert_ddim(COND, z, lams.flip(0), 3))[-1].z
+    elif name == "langevin":
+        out = langevin_step(COND, z, lams[0], noise.like(z, "x"))
+    elif name == "corrected":
+        out = list(SAMPLERS["ancestral"](COND, z, lams, noise, corrector_step_size=0.1, resample_steps=2))[-1].z
+    else:
+        out = list(SAMPLERS[name](COND, z, lams, noise))[-1].z
+    assert torch.isfinite(out).all()
+    assert torch.equal(out[:, :, 1], z[:, :, 1])
+
+
 def test_conversions_and_weights():
     z, output = torch.randn(2, 2, FRAMES, 3, 3, dtype=F64), torch.randn(2, 2, FRAMES, 3, 3, dtype=F64)
     for kind, convert in INTO.items():

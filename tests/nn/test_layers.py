@@ -7,6 +7,7 @@ import torch
 
 from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding, init_after_silu, log_snr_position, sinusoid
 from muybridge.nn.factorised import ResBlock, TemporalAttention, per_frame_norm, position_basis
+from muybridge.nn.network_inputs import level_for_embedding
 from muybridge.nn.position import relative_offsets, t5_buckets
 from muybridge.nn.spacetime_attention import SpacetimeAttention
 from muybridge.nn.text_conditioning import TextCondition, TextPooling, Words
@@ -143,3 +144,9 @@ def test_condition_batches():
     assert b.rows(slice(1, 3)).dropped.tolist() == [True, True]
     assert both.dropped.tolist() == [False, False, True, True, True]
     assert TextCondition.stack([a, a]).dropped is None
+
+
+def test_a_level_is_embedded_from_its_float32_copy():
+    lam, z = torch.tensor([0.1, 7.0], dtype=torch.float64), torch.zeros(2, 3, 4, 8, 8)
+    assert level_for_embedding(lam, z).dtype == torch.float32 and level_for_embedding(lam, z).shape == (2, 1)
+    assert level_for_embedding(lam[:, None].expand(2, 4), z.bfloat16()).dtype == torch.float32

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from muybridge.diffusion.conditioning import Known, frame_mask
+from muybridge.diffusion.noise import Noise
 from muybridge.errors import UserError
 from muybridge.evaluation.motion import seam_ratio
 from muybridge.library.catalogue import find_model, model_hash
@@ -165,6 +166,31 @@ def test_known_frames_come_back(pipeline):
         out = pipeline("a red circle moving left", seed=1, known=known, sampler="ancestral").samples
         assert torch.equal(out[:, :, :2], value[:, :, :2])
         assert not torch.allclose(out[:, :, 2:], value[:, :, 2:], atol=0.05)
+
+
+def test_known_frames_start_from_their_own_noise(pipeline, monkeypatch):
+    """With posterior replacement nothing else ever sets them: q(z | x) of what is known, the model's noise elsewhere."""
+    value, seen, predict = torch.rand(1, 3, 6, 16, 16) * 2 - 1, [], pipeline.predict
+    monkeypatch.setattr(
+        pipeline, "predict", lambda z, lam, c, **how: seen.append((z, lam)) or predict(z, lam, c, **how)
+    )
+    pipeline(PROMPTS[0], seed=3, known=Known(value, frame_mask([4], 6), 0.0, "posterior"), num_inference_steps=2)
+    z, lam = seen[0]
+    noise = Noise([3])((3, 6, 16, 16), "start")
+    expected = noise.clone()
+    expected[:, :, 4] = (torch.sigmoid(lam).sqrt() * value + torch.sigmoid(-lam).sqrt() * noise).float()[:, :, 4]
+    torch.testing.assert_close(z, expected)
+
+
+def test_an_extension_goes_on_from_the_last_frames(pipeline):
+    frames = pipeline(PROMPTS[0], seed=1).frames[0]
+    others = frames.copy()
+    others[:3] = 255 - others[:3]  # 3 of the model's 6 frames are known, the last
+    steps = {"num_inference_steps": 2}
+    longer = extend_video(pipeline, frames, PROMPTS[0], 3, seed=2, **steps)
+    assert np.array_equal(extend_video(pipeline, others, PROMPTS[0], 3, seed=2, **steps)[6:], longer[6:])
+    others[-1] = 255 - others[-1]
+    assert not np.array_equal(extend_video(pipeline, others, PROMPTS[0], 3, seed=2, **steps)[6:], longer[6:])
 
 
 def test_extension_and_interpolation_keep_what_is_given(pipeline):

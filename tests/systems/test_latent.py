@@ -258,6 +258,11 @@ def test_interpolation_joins_on_the_given_frames(picture_model):
     part = interpolate_latents(pipeline, keys[:, :, :3], PROMPT, seed=2)
     assert torch.allclose(part, between[:, :, :9], atol=1e-4)
     assert not torch.allclose(interpolate_latents(pipeline, keys, PROMPT, seed=2, regime=1), between, atol=1e-3)
+    for changed, gap in ((0, slice(1, 4)), (7, slice(25, 28))):  # each end is seen
+        others = keys.clone()
+        others[:, :, changed] += 2
+        moved = interpolate_latents(pipeline, others, PROMPT, seed=2)
+        assert not torch.allclose(moved[:, :, gap], between[:, :, gap], atol=1e-3)
     assert interpolate_latents(pipeline, between, PROMPT, regime=1).shape[2] == 113
     with pytest.raises(UserError, match="at least 2"):
         interpolate_latents(pipeline, keys[:, :, :1], PROMPT)

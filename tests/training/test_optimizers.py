@@ -74,6 +74,21 @@ def test_an_update_has_the_size_of_adamws(shape):
     assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.1 * 0.2, rel=0.25)
 
 
+def test_matrices_are_stepped_by_muons_formula():
+    """m <- b m + (1 - b) g; W <- (1 - lr decay) W - lr 0.2 sqrt(max side) orthogonalised((1 - b) g + b m)."""
+    weight, rate, decay, beta = nn.Parameter(torch.randn(16, 48)), 0.1, 0.3, 0.9
+    expected, average = weight.detach().double().clone(), torch.zeros(16, 48, dtype=torch.float64)
+    optimizer = Muon([{"params": [weight], "matrices": True}], lr=rate, momentum=beta, weight_decay=decay)
+    for _ in range(3):
+        weight.grad = torch.randn(16, 48)
+        gradient = weight.grad.double()
+        optimizer.step()
+        average = beta * average + (1 - beta) * gradient
+        direction = newton_schulz((1 - beta) * gradient + beta * average)
+        expected = (1 - rate * decay) * expected - rate * 0.2 * 48**0.5 * direction
+        torch.testing.assert_close(weight.detach().double(), expected, atol=1e-3, rtol=0)
+
+
 def test_unknown_optimizer_offers_the_nearest():
     with pytest.raises(UserError, match="muon"):
         TrainingConfig(optimizer="moun")

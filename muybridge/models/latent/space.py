@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from muybridge.errors import UserError
-from muybridge.models.weights.packaged import WEIGHTS
+from muybridge.models.weights.found import variant_of
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 
 #: Pixels of one call: 16 frames of 64 x 64, one of 256 x 256. What an autoencoder makes of them on the way is hundreds of times as much.
@@ -78,10 +78,16 @@ class LatentSpace:
         Raises:
             UserError: incomplete or damaged.
         """
-        if not (folder / WEIGHTS).is_file():
-            raise UserError(f"autoencoder {folder}: {WEIGHTS} is missing there")
         try:
-            vae = AutoencoderKL.from_pretrained(str(folder), local_files_only=True, torch_dtype=torch.float32)
+            vae = AutoencoderKL.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                use_safetensors=True,
+                torch_dtype=torch.float32,
+                variant=variant_of(folder),
+            )
+        except UserError:
+            raise
         except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
             raise UserError(f"autoencoder {folder}: it cannot be opened: {error}") from error
         for parameter in vae.parameters():  # memory of its own: a mapped file stays as long as one tensor of it

@@ -20,9 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from muybridge.errors import UserError
+from muybridge.files import read_mapping
 from muybridge.models.weights.compact import read_weights
+from muybridge.models.weights.found import weight_files
 from muybridge.models.weights.opening import cast
-from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.nn.passes import PassesCalls
 from muybridge.nn.temporal import AlphaBlender, Call, Site, SiteHook, TemporalPlugin, TemporalResBlock, spatial_sites
@@ -178,10 +179,10 @@ def video_autoencoder_from(config: Mapping[str, Any], weights: Mapping[str, Tens
 
 def load_stable_video_autoencoder(folder: Path) -> VideoAutoencoder:
     """Read the `vae` folder of a Stable Video Diffusion model."""
-    file = folder / WEIGHTS
-    if not (folder / "config.json").is_file() or not file.is_file():
-        raise UserError(f"{folder}: expected config.json and {file.name}")
-    return video_autoencoder_from(json.loads((folder / "config.json").read_text(encoding="utf-8")), load_file(file))
+    weights: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        weights |= {name: value.float() for name, value in load_file(file).items()}
+    return video_autoencoder_from(read_mapping(folder / "config.json"), weights)
 
 
 def _renamed(name: str) -> str:

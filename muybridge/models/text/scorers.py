@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -23,20 +23,19 @@ from muybridge.models.vision.picture_features import WIDTH, PictureFeatures
 START_TEMPERATURE = 2.5
 
 
-class ImageTextScorer(Protocol):
-    """Pictures and words in one space; rows have unit length, and their products are the scores."""
+class ImageTextScorer(nn.Module):
+    """Pictures and words in one space; rows have unit length, and their products are the scores. Frozen.
 
-    def to(self, device: torch.device | str) -> Any:
-        """Move its networks; it embeds what lies elsewhere all the same."""
-        ...
+    Pictures may lie on any device: they are embedded where the scorer is, and the rows come back to where they were.
+    """
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
-        """[N, 3, H, W] in [-1, 1] -> [N, D]."""
-        ...
+        """[N, 3, H, W] in [-1, 1] -> [N, D], float32."""
+        raise NotImplementedError
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """[N, D]."""
-        ...
+        """[N, D], float32 on the CPU."""
+        raise NotImplementedError
 
 
 class DualEncoder(ModelMixin, ConfigMixin):
@@ -68,67 +67,55 @@ class DualEncoder(ModelMixin, ConfigMixin):
         return pictures, normalize(self.words(pooled), dim=-1), self.temperature.exp().clamp(max=100.0)
 
 
-class SmallScorer:
-    """`emoji-clip` and its like: a DualEncoder with the feature networks before it.
-
-    It computes where it is (`to` moves it); embeddings of pictures lie where the pictures do.
-    """
+class SmallScorer(ImageTextScorer):
+    """`emoji-clip` and its like: a DualEncoder with the feature networks before it."""
 
     def __init__(self, network: DualEncoder, text: TextConfig = TextConfig()):
+        super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.features, self.encoder = PictureFeatures(), TextEncoder(text)
 
-    def to(self, device: torch.device | str) -> SmallScorer:
-        self.network.to(device)
-        self.features.to(device)
-        return self
-
     @torch.no_grad()
     def embed_pictures(self, pictures: Tensor) -> Tensor:
-        features = self.network.standardise(self.features(pictures.to(self.network.device)))
+        there = pictures.to(self.network.temperature)
+        features = self.network.standardise(self.features(there))
         return normalize(self.network.picture(features), dim=-1).to(pictures.device)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         pooled = torch.cat([self.encoder([text]).pooled for text in texts])
-        return normalize(self.network.words(pooled.to(self.network.device)), dim=-1)
+        return normalize(self.network.words(pooled.to(self.network.temperature)), dim=-1).cpu()
 
 
-class CLIPScorer:
+class CLIPScorer(ImageTextScorer):
     """A user's CLIP from a transformers folder (config.json, safetensors, tokenizer, preprocessor_config.json)."""
 
     def __init__(self, folder: Path):
+        super().__init__()
         from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
 
         self.model: Any = CLIPModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True).eval()
+        self.model.requires_grad_(False)
         self.tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         settings = CLIPImageProcessor.get_image_processor_dict(str(folder), local_files_only=True)[0]
-        self.mean, self.std = (torch.tensor(settings[n]).reshape(1, 3, 1, 1) for n in ("image_mean", "image_std"))
+        for name in ("image_mean", "image_std"):
+            self.register_buffer(name, torch.tensor(settings[name]).reshape(1, 3, 1, 1), persistent=False)
         self.size = int(self.model.config.vision_config.image_size)
-
-    def to(self, device: torch.device | str) -> CLIPScorer:
-        self.model.to(device)
-        self.mean, self.std = self.mean.to(device), self.std.to(device)
-        return self
 
     @torch.no_grad()
     def embed_pictures(self, pictures: Tensor) -> Tensor:
+        mean, std = self.get_buffer("image_mean"), self.get_buffer("image_std")
         x = nn.functional.interpolate(
-            pictures.to(self.mean.device),
-            (self.size, self.size),
-            mode="bicubic",
-            align_corners=False,
-            antialias=True,
+            pictures.to(mean), (self.size, self.size), mode="bicubic", align_corners=False, antialias=True
         )
-        pixels = ((x.clamp(-1, 1) + 1) / 2 - self.mean) / self.std
-        hidden = self.model.vision_model(pixel_values=pixels).pooler_output
+        hidden = self.model.vision_model(pixel_values=((x.clamp(-1, 1) + 1) / 2 - mean) / std).pooler_output
         return normalize(self.model.visual_projection(hidden), dim=-1).to(pictures.device)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(self.mean.device)
-        hidden = self.model.text_model(**tokens).pooler_output
-        return normalize(self.model.text_projection(hidden), dim=-1)
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        hidden = self.model.text_model(**tokens.to(self.get_buffer("image_mean").device)).pooler_output
+        return normalize(self.model.text_projection(hidden), dim=-1).cpu()
 
 
 def open_scorer(folder: Path) -> ImageTextScorer:

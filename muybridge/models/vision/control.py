@@ -15,7 +15,6 @@ from torch import Tensor
 
 from muybridge.errors import UserError
 from muybridge.models.weights.opening import open_network
-from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.nn.layout import suit_cpu
 
 
@@ -66,8 +65,8 @@ def open_control_net(folder: Path, dtype: torch.dtype = torch.float32) -> Contro
     Raises:
         UserError: incomplete, damaged, or another kind of network.
     """
-    if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
-        raise UserError(f"ControlNet {folder}: expected a folder with config.json and {WEIGHTS}")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"ControlNet {folder}: expected a folder with config.json and safetensors weights")
     try:
         opened = open_network(ControlNetModel, folder, dtype).requires_grad_(False)
     except Exception as error:  # torch and safetensors raise many kinds for damaged files

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.models.weights.compact import SCALE, read_weights
-from muybridge.models.weights.packaged import WEIGHTS
+from muybridge.models.weights.found import weight_files
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -83,7 +83,7 @@ def open_network(network_class: type[N], folder: Path, dtype: torch.dtype = torc
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         network: N = network_class.from_config(config)  # type: ignore[attr-defined]
     wanted = {name: value.shape for name, value in network.state_dict().items()}
-    for name, value in stream_weights(folder / WEIGHTS):
+    for name, value in (pair for file in weight_files(folder) for pair in stream_weights(file)):
         shape = wanted.pop(name, None)
         if shape is None:
             raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from muybridge.errors import UserError
+from muybridge.files import read_mapping
 from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.weights.found import weight_files
 
 #: The three scalars of its conditioning, in the order of `added_time_ids`.
 SCALARS = ("fps", "motion_bucket", "noise_augmentation")
@@ -106,12 +107,7 @@ def inflated_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> I
 
 def load_stable_video_unet(folder: Path, dtype: torch.dtype = torch.float32) -> InflatedUNet:
     """Read the `unet` folder of a Stable Video Diffusion model (config.json, one or several safetensors)."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not files:
-        raise UserError(f"{folder}: expected config.json and .safetensors weights of a Stable Video U-Net")
-    # of several variants one: full precision where it is there
-    plain = [f for f in files if ".fp16." not in f.name] or files
     weights: dict[str, Tensor] = {}
-    for file in plain:
-        weights |= load_file(file)
-    return inflated_from(json.loads((folder / "config.json").read_text(encoding="utf-8")), weights).to(dtype)
+    for file in weight_files(folder):
+        weights |= {name: value.float() for name, value in load_file(file).items()}
+    return inflated_from(read_mapping(folder / "config.json"), weights).to(dtype)

@@ -124,7 +124,7 @@ class Gen1(System):
         rows = torch.arange(len(x))
         frame = batch.pixels[rows, :, torch.tensor(chosen)][:, :, None]
         width = int(getattr(model, "module", model).image.config.cross_attention_dim)
-        content = context_of(self.scorer, frame, width) * kept[:, None, None]
+        content = context_of(self.scorer.to(x.device), frame, width) * kept[:, None, None]
         structure = structure_latents(self.space, self.depth(batch.pixels), torch.tensor(levels)).to(x)
         z = diffuse(x, noise, lam)
         # a whole batch is images or videos, never both: the draw is the step's, the same on every process

@@ -112,9 +112,13 @@ class ImageToVideoPipeline(LatentSpacePipeline):
         count, first = len(pictures), pictures[:, :, None]
         grain = Noise(seeds)(first.shape[1:], "picture").to(first)
         latents = self.space.encode(first + noise_augmentation * grain)[0] / self.space.scale
-        values = {"fps": fps, "motion_bucket": motion_bucket, "noise_augmentation": noise_augmentation}
+        values = {"fps": self.told_fps(fps), "motion_bucket": motion_bucket, "noise_augmentation": noise_augmentation}
         tensors = {name: torch.full((count,), float(value)) for name, value in values.items()}
         return VideoCondition(only_token(self.embedded(first)), {**tensors, "picture": latents})
+
+    def told_fps(self, fps: float) -> float:
+        """What the network is told of a rate."""
+        return fps
 
     def embedded(self, first_frame: Tensor) -> Tensor:
         """The picture's token [N, 1, D] of first frames [N, 3, 1, H, W]."""

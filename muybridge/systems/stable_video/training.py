@@ -21,10 +21,11 @@ from muybridge.diffusion.losses import mse_per_sample
 from muybridge.diffusion.prediction import target_of
 from muybridge.diffusion.process import diffuse
 from muybridge.errors import UserError
+from muybridge.files import read_mapping
 from muybridge.learning.contract import Losses, System, TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.library.catalogue import find_part
-from muybridge.library.index import CONFIG, INFLATED_UNET, read_mapping, write_index, write_settings
+from muybridge.library.index import CONFIG, INFLATED_UNET, write_index, write_settings
 from muybridge.library.parts import load_picture_unet
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.space import LatentSpace
@@ -137,7 +138,7 @@ class StableVideo(System):
         latents = self.space.encode(noisy)[0] / self.space.scale  # unscaled, as the official code has it
         flags = torch.tensor(kept, device=x.device)
         width = int(self.model_width())
-        context = context_of(self.scorer, clean, width) * flags[:, :1, None]
+        context = context_of(self.scorer.to(x.device), clean, width) * flags[:, :1, None]
         picture = latents * flags[:, 1].reshape(-1, 1, 1, 1, 1)
         return lam, noise, {"picture": picture, "context": context, "level": level}
 

@@ -1,0 +1,44 @@
+"""Which files of a folder hold a network's weights: whole, in shards, or in half precision; never pickled ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from muybridge.errors import UserError
+from muybridge.files import read_mapping
+from muybridge.models.weights.packaged import WEIGHTS
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+HALF = "fp16"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors of a network's folder: one file, the shards that its index names, or the half-precision variant of either.
+
+    Raises:
+        UserError: none is there, only pickled ones are, or a shard is missing.
+    """
+    for name in (WEIGHTS, WEIGHTS.replace(".safetensors", f".{HALF}.safetensors")):
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            shards = sorted({str(shard) for shard in read_mapping(index).get("weight_map", {}).values()})
+            missing = [s for s in shards if Path(s).name != s or not (folder / s).is_file()]
+            if missing or not shards:
+                raise UserError(
+                    f"{folder}: the shard {missing[0] if missing else 'of its index'} is missing; copy it again"
+                )
+            return [folder / shard for shard in shards]
+    pickled = [p.name for p in folder.glob("*") if p.suffix in PICKLES]
+    if pickled:
+        raise UserError(
+            f"{folder}: holds pickled weights ({pickled[0]}), which can run code when opened and are refused; "
+            "convert them to safetensors first"
+        )
+    raise UserError(f"{folder}: {WEIGHTS} is missing")
+
+
+def variant_of(folder: Path) -> str | None:
+    """What diffusers' loaders call the files that are there: None for the plain ones, else "fp16"."""
+    return HALF if f".{HALF}" in weight_files(folder)[0].name else None

@@ -1,0 +1,82 @@
+"""A user's Stable Video Diffusion folder, as diffusers keeps it: SVD (14 frames) and SVD-XT (25)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from muybridge.errors import UserError
+from muybridge.files import read_mapping
+from muybridge.library.index import CONFIG
+from muybridge.models.latent.space import LatentSpace
+from muybridge.models.latent.video_autoencoder import load_stable_video_autoencoder
+from muybridge.models.weights.stable_video import load_stable_video_unet
+from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
+
+#: What the official pipeline samples with; 7 frames a second, of which the network is told one less.
+SAMPLING: dict[str, Any] = {
+    "height": 576, "width": 1024, "fps": 7.0, "num_inference_steps": 25, "guidance_scale": 3.0, "sampler": "ddim",
+    "threshold": "none",
+}  # fmt: skip
+
+
+class PublishedEncoder(nn.Module):
+    """CLIP's image embedding as Stable Video was trained with it: raw, neither of unit length nor scaled.
+
+    Args:
+        folder: of the model, with image_encoder/ and feature_extractor/.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        from transformers import CLIPVisionModelWithProjection
+
+        encoder = CLIPVisionModelWithProjection.from_pretrained(
+            str(folder / "image_encoder"), local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
+        )
+        self.encoder: Any = encoder.eval().requires_grad_(False)
+        settings = read_mapping(folder / "feature_extractor" / "preprocessor_config.json")
+        for name in ("mean", "std"):
+            value = torch.tensor(settings[f"image_{name}"]).reshape(1, 3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
+        self.size = int(encoder.config.image_size)
+
+    @torch.no_grad()
+    def forward(self, pictures: Tensor) -> Tensor:
+        """[N, 3, H, W] in [-1, 1] -> [N, D]."""
+        from diffusers.pipelines.stable_video_diffusion import pipeline_stable_video_diffusion as published
+
+        there = pictures.to(self.get_buffer("mean"))
+        small = (published._resize_with_antialiasing(there, (self.size, self.size)) + 1) / 2
+        out: Tensor = self.encoder((small - self.get_buffer("mean")) / self.get_buffer("std")).image_embeds
+        return out
+
+
+class StableVideoDiffusionFolder(ImageToVideoPipeline):
+    """Image to video with a user's weights: `muybridge animate --model FOLDER`."""
+
+    @classmethod
+    def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
+        """Open unet/, vae/ (a decoder with time), image_encoder/ and feature_extractor/."""
+        for part in ("image_encoder", "feature_extractor"):
+            if not (folder / part).is_dir():
+                raise UserError(f"{folder}: has no {part} folder; a Stable Video model needs it")
+        network = load_stable_video_unet(folder / "unet", dtype)
+        decoder = load_stable_video_autoencoder(folder / "vae")
+        frames = int(read_mapping(folder / "unet" / CONFIG).get("num_frames", 14))
+        made = cls(network, decoder.image, PublishedEncoder(folder), {**SAMPLING, "num_frames": frames})
+        made.space = LatentSpace(decoder.image, decoder=decoder)
+        return made
+
+    def embedded(self, first_frame: Tensor) -> Tensor:
+        encoder: Any = self.scorer
+        raw = encoder.to(self.device)(first_frame[:, :, 0])
+        width = int(self.network.image.config.cross_attention_dim)
+        return pad(raw, (0, width - raw.shape[1]))[:, None]
+
+    def told_fps(self, fps: float) -> float:
+        return max(0.0, fps - 1)  # micro-conditioning of the published training: fps - 1
