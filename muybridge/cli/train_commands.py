@@ -42,8 +42,10 @@ def train(
 
     from muybridge.training.trainer import Trainer
 
-    folder = Trainer(parsed, output or Path("runs") / parsed.name, device=device).run(until=steps)
-    typer.echo(f"{folder}")
+    trainer = Trainer(parsed, output or Path("runs") / parsed.name, device=device)
+    folder = trainer.run(until=steps)
+    if trainer.main:
+        typer.echo(f"{folder}")
 
 
 @command
