@@ -11,6 +11,7 @@ import math
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import types
 from collections.abc import Callable
@@ -177,13 +178,35 @@ def against_frames() -> dict[str, float]:
 
 
 def start_up() -> dict[str, float]:
-    """`muybridge --help` against a bare interpreter."""
+    """Cold processes in turn: `--help` and a refusal against `import typer` and a bare typer command, a short `generate` against
+    `import torch`."""
+    bare = "import typer; app = typer.Typer(); app.command()(lambda a: None); app([], standalone_mode=False)"
+    out = Path(tempfile.mkdtemp()) / "cold.mp4"
 
-    def process(*arguments: str) -> Callable[[], object]:
-        return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+    def process(*arguments: str, rc: int = 0) -> Callable[[], object]:
+        def run() -> None:
+            done = subprocess.run([sys.executable, *arguments], capture_output=True)
+            assert done.returncode == rc or rc < 0, done.stderr[-500:]
 
-    seconds = medians({"help": process("-m", "muybridge.cli.main", "--help"), "bare": process("-c", "pass")})
-    return {"help_seconds": seconds["help"], "help_over_bare_interpreter": seconds["help"] / seconds["bare"]}
+        return run
+
+    command = ("-m", "muybridge.cli.main")
+    jobs = {
+        "python": process("-c", "pass"),
+        "typer": process("-c", "import typer"),
+        "typer_command": process("-c", bare, rc=-1),
+        "torch": process("-c", "import torch"),
+        "help": process(*command, "--help"),
+        "refusal": process(*command, "generate", "unicorn", "--steps", "0", rc=2),
+        "generate": process(*command, "generate", "unicorn, fluent style", "--steps", "2", "-o", str(out)),
+    }
+    seconds = medians(jobs, rounds=5)
+    return {
+        **{f"{name}_seconds": value for name, value in seconds.items()},
+        "refusal_over_typer": seconds["refusal"] / seconds["typer"],
+        "refusal_over_a_typer_command": seconds["refusal"] / seconds["typer_command"],
+        "generate_over_torch": seconds["generate"] / seconds["torch"],
+    }
 
 
 def linear_kernels() -> dict[str, float]:

@@ -24,7 +24,7 @@ WAYS = {
     "passive": {"OMP_WAIT_POLICY": "passive"},
 }
 #: Base width, side, frames, batch and steps a turn.
-NETWORKS = {"tiny": (16, 16, 4, 2, 8), "larger": (64, 32, 8, 2, 2)}
+NETWORKS = {"tiny": (16, 16, 4, 2, 8), "larger": (48, 32, 8, 1, 2)}
 
 
 def serve(threads: int) -> None:

@@ -1,9 +1,11 @@
 """muybridge: every major design of a video diffusion model, built from the same few parts.
 
 from muybridge import load_pipeline
+from muybridge.data.video_io import write_video
+
 pipeline = load_pipeline("world-vdm")
 result = pipeline("a red circle moving left", seed=1)
-result.save("circle.mp4")
+write_video(result.frames[0], "circle.mp4", fps=8)
 """
 
 from __future__ import annotations

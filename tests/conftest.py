@@ -92,6 +92,10 @@ TINY_MODEL = {
 
 @pytest.fixture
 def tiny_recipe() -> Recipe:
+    return make_tiny_recipe()
+
+
+def make_tiny_recipe() -> Recipe:
     """A real recipe small enough to train in seconds: text encoder, world data, U-Net."""
     from muybridge.models.text.encoder import TextConfig
 

@@ -20,7 +20,7 @@ from muybridge.making.base import Making, Run
 from muybridge.nn.devices import AUTO, PRECISIONS
 from muybridge.pipelines.settings import SamplingConfig
 
-ENDINGS = ("mp4", "gif", "webp", "npy")
+ENDINGS = ("mp4", "gif", "webp", "png", "npy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,9 @@ def add_command(
     named = [p for p in options_of(Common) if p.name not in taken]
     where = inspect.Parameter(
         "output", inspect.Parameter.KEYWORD_ONLY, default=Path(output),
-        annotation=Annotated[Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp or .npy.")],
+        annotation=Annotated[
+            Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp, .npy; .png for a picture.")
+        ],
     )  # fmt: skip
     text = f"{inspect.getdoc(cls)}\n\n[bold]{example}[/bold]"
     app.command(cls.command)(with_signature(run, [*arguments, where, *own, *sampled, *named], text))

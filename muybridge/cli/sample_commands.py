@@ -31,7 +31,14 @@ TOLERATED_DB = 3.0
 def register(app: typer.Typer) -> None:
     prompt = argument("prompt", str | None, "What the video shows.", None)
     own: list[inspect.Parameter] = [
-        _option("output", Path, Path("out.mp4"), "The file to write: .mp4, .gif, .webp or .npy.", "--output", "-o"),
+        _option(
+            "output",
+            Path,
+            Path("out.mp4"),
+            "The file to write: .mp4, .gif, .webp, .npy; .png for a picture.",
+            "--output",
+            "-o",
+        ),
         _option("picture_model", str, "", "Put the model's temporal layers behind this picture model."),
         _option("prompts", Path | None, None, "A file with one prompt a line, instead of PROMPT."),
         _option("output_dir", Path | None, None, "With --prompts: where 0000.mp4, 0001.mp4, ... go."),

@@ -59,8 +59,10 @@ def train(recipe: Path, **values: Any) -> None:
 
     from muybridge.training.trainer import Trainer
 
-    folder = Trainer(parsed, told.output or Path("runs") / parsed.name, device=told.device).run(until=told.steps)
-    typer.echo(f"{folder}")
+    trainer = Trainer(parsed, told.output or Path("runs") / parsed.name, device=told.device)
+    folder = trainer.run(until=told.steps)
+    if trainer.main:
+        typer.echo(f"{folder}")
 
 
 def plan(recipe: Path, **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""Reading and writing video: mp4 (H.264), gif, animated webp, npy; each carries its recipe."""
+"""Reading and writing video: mp4 (H.264), gif, animated webp, png, npy; each carries its record."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from muybridge.data.clips import Clip
 from muybridge.errors import UserError, nearest
 from muybridge.files import whole_file
 
-FORMATS = ("mp4", "gif", "webp", "npy")
+FORMATS = ("mp4", "gif", "webp", "png", "npy")
 #: x264 options for the same bytes from the same frames: without the second it now and then reads memory that it never set.
 SAME_BYTES = {"threads": "1", "x264-params": "cpu-independent=1"}
 CRF = 12
@@ -24,7 +25,7 @@ UNEVEN = 0.5
 
 
 def write_video(frames: np.ndarray, path: str | Path, fps: float = 8.0, recipe: dict[str, Any] | None = None) -> Path:
-    """Write a video; the ending chooses the format (.mp4, .gif, .webp, .npy).
+    """Write a video; the ending chooses the format (.mp4, .gif, .webp, .npy; .png for a single frame).
 
     The file appears whole under its name or not at all.
 
@@ -43,6 +44,8 @@ def write_video(frames: np.ndarray, path: str | Path, fps: float = 8.0, recipe: 
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise UserError(f"{path}: cannot write {path.suffix or 'a file without ending'}; {nearest(kind, FORMATS)}")
+    if kind == "png" and len(frames) > 1:
+        raise UserError(f"{path}: a .png holds one frame, this video has {len(frames)}; choose .mp4, .gif or .webp")
     text = json.dumps(recipe or {}, sort_keys=True)
     with whole_file(path) as unfinished:
         if kind == "mp4":
@@ -94,6 +97,10 @@ def _write_pillow(frames: np.ndarray, path: Path, fps: float, text: str, kind: s
     options: dict[str, Any] = {"save_all": True, "append_images": pictures[1:], "duration": durations, "loop": 0}
     if kind == "gif":
         pictures[0].save(path, format="GIF", comment=text.encode(), **options)
+    elif kind == "png":
+        about = PngInfo()
+        about.add_itxt("Comment", text)
+        pictures[0].save(path, format="PNG", pnginfo=about)
     else:
         exif = Image.Exif()
         exif[0x010E] = text  # ImageDescription
@@ -198,9 +205,10 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     if kind == "npy":
         beside = Path(f"{path}.json")
         text = beside.read_text(encoding="utf-8") if beside.is_file() else ""
-    elif kind in ("gif", "webp"):
+    elif kind in ("gif", "webp", "png"):
         with Image.open(path) as picture:
-            text = picture.getexif().get(0x010E, "") if kind == "webp" else picture.info.get("comment", b"")
+            found = {"gif": "comment", "png": "Comment"}.get(kind)
+            text = picture.info.get(found, b"") if found else picture.getexif().get(0x010E, "")
     else:
         import av
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError
-from muybridge.models.weights.found import PICKLES
+from muybridge.models.weights.found import PICKLES, shapes_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -71,28 +70,6 @@ class Identity:
     @property
     def memory_bytes(self) -> int:
         return 4 * self.parameters
-
-
-def shapes_of(file: Path) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Names and shapes in a safetensors file, and the bytes of its tensors; only its header is read.
-
-    Raises:
-        UserError: not a whole safetensors file.
-    """
-    size = file.stat().st_size
-    try:
-        with open(file, "rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(size, 100_000_000):
-                raise ValueError("its header is longer than the file")
-            header: dict[str, Any] = json.loads(stream.read(length))
-    except (OSError, ValueError, struct.error) as error:
-        raise UserError(f"{file}: not a readable safetensors file ({error})") from error
-    tensors = {k: v for k, v in header.items() if k != "__metadata__"}
-    end = max((v["data_offsets"][1] for v in tensors.values()), default=0)
-    if size < 8 + length + end:
-        raise UserError(f"{file}: cut short: {size:,} bytes of {8 + length + end:,}; copy it again")
-    return {k: tuple(v["shape"]) for k, v in tensors.items()}, end
 
 
 def identify(path: Path) -> Identity:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from muybridge.configuration import Settings
 from muybridge.errors import UserError
-from muybridge.library.catalogue import DEFAULT_MODEL, find_model, sampling_of
+from muybridge.library.catalogue import DEFAULT_MODEL, check_weights, find_model, sampling_of
+from muybridge.library.index import index_of
 from muybridge.making.record import frames_hash, record_of
 from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 
@@ -110,7 +111,9 @@ class Making(Settings):
         for name, value in settings.items():
             if value is not None and name not in self.reads:
                 raise UserError(f"{self.command} does not take {name}; it takes {', '.join(self.reads)}")
-        return sampling_settings(sampling_of(find_model(model)), settings)
+        folder = find_model(model)
+        check_weights(folder, index_of(folder))
+        return sampling_settings(sampling_of(folder), settings)
 
     def total_steps(self, run: Run) -> int:
         """Sampling steps that a run reports, for a progress bar."""

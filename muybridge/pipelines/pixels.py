@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from muybridge.diffusion.schedule import schedule_from_name
 from muybridge.diffusion.tables import level_grid
+from muybridge.errors import UserError
 from muybridge.library.index import index_of
 from muybridge.models.weights.opening import open_network
 from muybridge.nn.text_conditioning import TextCondition
@@ -53,7 +54,10 @@ class TextToVideoPipeline(VideoPipeline):
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
         """Open what `save_pretrained` wrote."""
         module, name = index_of(folder)["network"]
-        network = open_network(getattr(importlib.import_module(module), name), folder / "network", dtype)
+        found = getattr(importlib.import_module(module), name, None)
+        if not isinstance(found, type):
+            raise UserError(f"{folder}: component network is a {module}.{name}; expected a network of muybridge")
+        network: nn.Module = open_network(found, folder / "network", dtype)
         options = {"torch_dtype": torch.float32, "local_files_only": True}
         return cls.from_pretrained(str(folder), network=network, **options)
 

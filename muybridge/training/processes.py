@@ -40,6 +40,7 @@ def make_accelerator(precision: str = "fp32", device: str = AUTO, find_unused_pa
                 f"training.precision: fp16 needs a GPU, not {wanted.type}; use fp32 (or bf16 where it is built in)"
             )
         made = Accelerator(
+            cpu=wanted.type == "cpu",  # accelerate lets several processes meet on CPUs only where it is told to
             mixed_precision={"fp32": "no"}.get(precision, precision),
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters)],
         )

@@ -123,7 +123,8 @@ def test_a_transformer_and_a_unet_overfit_one_clip(tiny_recipe, tmp_path):
         with trainer.ema.applied():
             pipeline = trainer.system.pipeline(trainer.model.eval())
             settings = pipeline.settings(**{**recipe.sampling, "guidance_scale": 1.0, "num_inference_steps": 12})
-            denoise = pipeline.denoiser(pipeline._embed([clip.caption]), settings, 1.0)
+            words = pipeline.condition([clip.caption], settings)
+            denoise = pipeline.denoiser(words, pipeline.null(words), settings, 1.0)
             x, lam = from_uint8(clip.frames)[None], torch.tensor([-1.0])
             with torch.no_grad():
                 read = to_uint8(denoise(diffuse(x, torch.randn_like(x), lam), lam))[0]
@@ -231,6 +232,7 @@ def test_health_speaks_in_words():
     for norm in (float("inf"), float("nan")):
         with pytest.raises(UserError, match=f"gradient's norm is {norm}"):
             health.check_step(1.0, norm, 50, 40)
+    health = Health()
     for _ in range(OVERFLOWS):  # float16's loss scale is looking for its size
         health.check_step(1.0, float("inf"), 50, 40, scaled=True)
     with pytest.raises(UserError, match="norm is inf"):

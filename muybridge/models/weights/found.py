@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from pathlib import Path
+from typing import Any
 
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
@@ -10,6 +13,32 @@ from muybridge.models.weights.packaged import WEIGHTS
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 HALF = "fp16"
+
+
+def shapes_of(file: Path) -> tuple[dict[str, tuple[int, ...]], int]:
+    """Names and shapes in a safetensors file, and the bytes of its tensors; only its header is read.
+
+    Raises:
+        UserError: not a whole safetensors file.
+    """
+    size = file.stat().st_size
+    try:
+        with open(file, "rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(size, 100_000_000):
+                raise ValueError("its header is longer than the file")
+            header: dict[str, Any] = json.loads(stream.read(length))
+    except (OSError, ValueError, struct.error, RecursionError) as error:
+        raise UserError(f"{file}: not a readable safetensors file ({error})") from error
+    try:
+        tensors = {k: v for k, v in header.items() if k != "__metadata__"}
+        end = max((int(v["data_offsets"][1]) for v in tensors.values()), default=0)
+        shapes = {k: tuple(int(n) for n in v["shape"]) for k, v in tensors.items()}
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: damaged: its header does not describe tensors ({error!r}); copy it again") from error
+    if size < 8 + length + end:
+        raise UserError(f"{file}: cut short: {size:,} bytes of {8 + length + end:,}; copy it again")
+    return shapes, end
 
 
 def weight_files(folder: Path) -> list[Path]:
