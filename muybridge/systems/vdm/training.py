@@ -66,6 +66,7 @@ class VDM(System):
     """
 
     name = "vdm"
+    config_class = VDMConfig
     section = "diffusion"
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
