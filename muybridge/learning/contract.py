@@ -69,6 +69,7 @@ class System:
         name: in a recipe's `system`.
         model_class, config_class: settings of the recipe's `model` section and of `section`; None where a network's own
             arguments are the section, or where it has none.
+        network_class: the network of this project whose arguments the `model` section holds; None for other sections.
         section: of the recipe, with its settings beside `model`: "diffusion" or "objective".
         wants_first_frame, wants_pixels: the trainer hands over pixels of the first frame, or of all, beside the latents.
         images_per_video: stills of other clips appended to each clip.
@@ -80,6 +81,7 @@ class System:
     section: str = "diffusion"
     model_class: type[Any] | None = None
     config_class: type[Any] | None = None
+    network_class: type[Any] | None = None
     wants_first_frame: bool = False
     wants_pixels: bool = False
     images_per_video: int = 0

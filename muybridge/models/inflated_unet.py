@@ -18,6 +18,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from muybridge.errors import UserError, nearest
+from muybridge.models.arguments import check_arguments
 from muybridge.models.plugins.video_ldm import PLUGINS
 from muybridge.nn.frame_attention import SharedText, set_frame_attention
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
@@ -69,6 +70,7 @@ class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
         kind = str(settings.pop("type", None))
         if kind not in PLUGINS:
             raise UserError(f"temporal.type: unknown {kind!r}; {nearest(kind, PLUGINS)}")
+        check_arguments(settings)
         every = list(spatial_sites(self.image))
         sites = PLUGINS[kind].choose(every)
         try:

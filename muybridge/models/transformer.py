@@ -17,7 +17,7 @@ from torch.nn.functional import silu
 
 from muybridge.errors import UserError
 from muybridge.nn.embeddings import NoiseLevelEmbedding, sinusoid
-from muybridge.nn.network_inputs import check_condition, level_for_embedding, one_per_patch
+from muybridge.nn.network_inputs import NetworkInputs, VideoNetwork, check_condition, level_for_embedding, one_per_patch
 from muybridge.nn.position import grid_positions, rotary_angles
 from muybridge.nn.text_conditioning import TextCondition, TextPooling, Words
 from muybridge.nn.transformer_blocks import TransformerBlock, init_transformer, modulate
@@ -44,7 +44,7 @@ def unpatchify(tokens: Tensor, patch: Sequence[int], grid: Sequence[int]) -> Ten
     return rearrange(tokens, "b (f y x) (t h w c) -> b c (f t) (y h) (x w)", t=t, h=h, w=w, f=f, y=y, x=x)
 
 
-class SpacetimeTransformer(ModelMixin, ConfigMixin):
+class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
     """Predicts eps, x or v of a video (or latent video) from patches of it.
 
     Args:
@@ -121,25 +121,14 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
         if self.classes is not None:
             nn.init.normal_(self.classes.weight, std=0.02)
 
-    def forward(
-        self,
-        sample: Tensor,
-        log_snr: Tensor,
-        text: TextCondition | None = None,
-        temporal_mask: Tensor | None = None,
-        frame_to_caption: Tensor | None = None,
-        condition: Tensor | None = None,
-        class_labels: Tensor | None = None,
-    ) -> Tensor:
-        """Predict; arguments as for UNet3DModel.forward.
-
-        Args:
-            class_labels: int64 [B], `num_classes` being the null class.
+    def predict(self, inputs: NetworkInputs) -> Tensor:
+        """Predict from whole patches.
 
         Raises:
             UserError: the data cannot be cut into whole patches, does not fit a sin-cos table or the condition
                 channels, or something differs between the frames of one patch.
         """
+        sample, text, condition = inputs.sample, inputs.text, inputs.condition
         patch = tuple(self.config.patch_size)
         grid = self._grid(sample, patch)
         check_condition(condition, self.config.condition_channels, "transformer")
@@ -152,16 +141,16 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin):
             x = x + self._sincos(grid)
         else:
             angles = rotary_angles(grid_positions(*grid, device=x.device), self.config.width // self.config.heads)
-        lam = level_for_embedding(log_snr, sample)
+        lam = level_for_embedding(inputs.log_snr, sample)
         if lam.shape[1] > 1:
             lam = one_per_patch(lam, patch[0], 1, "noise levels")
-        mask, captions = temporal_mask, frame_to_caption
+        mask, captions = inputs.temporal_mask, inputs.frame_to_caption
         if mask is not None:
             mask = mask.expand(1 if mask.ndim == 2 else -1, -1, -1)  # [1 or B, F, F]
             mask = one_per_patch(one_per_patch(mask, patch[0], 1, "a mask"), patch[0], 2, "a mask")
         if captions is not None:
             captions = one_per_patch(captions, patch[0], 0, "captions")
-        vector = self._vector(lam, text, captions, class_labels, grid[1] * grid[2])  # [2, 1 or 2048, 384]
+        vector = self._vector(lam, text, captions, inputs.class_labels, grid[1] * grid[2])  # [2, 1 or 2048, 384]
         words = self._words(text, captions, len(x), grid[1] * grid[2])
         x = self._through_blocks(x, vector, grid[0], angles, mask, words)
         shift, scale = self.modulation_out(silu(vector)).chunk(2, -1)

@@ -14,7 +14,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 from muybridge.errors import UserError
 from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding
 from muybridge.nn.factorised import ResBlock, SpatialAttention, TemporalAttention, per_frame_norm, zero_init
-from muybridge.nn.network_inputs import check_condition, level_for_embedding
+from muybridge.nn.network_inputs import NetworkInputs, VideoNetwork, check_condition, level_for_embedding
 from muybridge.nn.position import independent_frames
 from muybridge.nn.spacetime_attention import SpacetimeAttention
 from muybridge.nn.text_conditioning import TextCondition, TextPooling, Words
@@ -78,7 +78,7 @@ class _Stages:
         return int(self.config.sample_size // self.config.patch_size // 2**level)
 
 
-class UNet3DModel(ModelMixin, ConfigMixin):
+class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
     """Predicts eps, x or v of a video from its noisy version, its noise level and a caption.
 
     Args:
@@ -181,32 +181,16 @@ class UNet3DModel(ModelMixin, ConfigMixin):
                 up["upsample"] = stages.block(channels, channels, "up")
             self.up.append(up)
 
-    def forward(
-        self,
-        sample: Tensor,
-        log_snr: Tensor,
-        text: TextCondition | None = None,
-        temporal_mask: Tensor | None = None,
-        frame_to_caption: Tensor | None = None,
-        condition: Tensor | None = None,
-    ) -> Tensor:
-        """Predict.
-
-        Args:
-            sample: z [B, C, F, H, W].
-            log_snr: [B], or [B, F] for a noise level per frame.
-            text: captions, one a sample, or K a sample together with `frame_to_caption`; None is unconditional.
-            temporal_mask: bool [F, F] or [B, F, F], True where frame i may attend to frame j
-                (`joint_mask` for a video followed by independent images).
-            frame_to_caption: int64 [F], which of the K captions each frame has.
-            condition: [B, condition_channels, F, H, W].
-
-        Returns:
-            [B, out_channels, F, H, W] in the space of `prediction_type`.
+    def predict(self, inputs: NetworkInputs) -> Tensor:
+        """Predict through the U.
 
         Raises:
-            UserError: the size cannot be halved as often as the network does, or a condition is missing.
+            UserError: the size cannot be halved as often as the network does, a condition is missing, or class labels
+                are given: it has no classes.
         """
+        sample, text, condition, temporal_mask = inputs.sample, inputs.text, inputs.condition, inputs.temporal_mask
+        if inputs.class_labels is not None:
+            raise UserError("this U-Net has no classes; leave class_labels out")
         batch, _, frames, height, width = sample.shape
         self._check(sample, condition)
         x = sample if condition is None else torch.cat([sample, condition], 1)
@@ -215,11 +199,13 @@ class UNet3DModel(ModelMixin, ConfigMixin):
         h = x.transpose(1, 2).flatten(0, 1)  # [B F, C, H, W] [32, 3, 64, 64]
         h = h.contiguous(memory_format=torch.channels_last)
         h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)  # [32, 128, 64, 64]
-        lam = level_for_embedding(log_snr, sample)
-        embedding = silu(self._embed(lam, text, frame_to_caption, frames, temporal_mask))  # [B, F or 1, E] [2, 1, 1024]
+        lam = level_for_embedding(inputs.log_snr, sample)
+        embedding = silu(
+            self._embed(lam, text, inputs.frame_to_caption, frames, temporal_mask)
+        )  # [B, F or 1, E] [2, 1, 1024]
         words = None
         if text is not None and self.config.text_token_dim and self.config.joint_resolutions:
-            words = Words.of(text, frame_to_caption)
+            words = Words.of(text, inputs.frame_to_caption)
         h = self._down_and_up(h, embedding, batch, temporal_mask, words)  # [32, 128, 64, 64]
         h = self.conv_out(silu(self.norm_out(h)))  # [32, 3, 64, 64]
         h = pixel_shuffle(h, patch) if patch > 1 else h

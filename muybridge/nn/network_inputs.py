@@ -2,10 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from muybridge.errors import UserError
+from muybridge.nn.text_conditioning import TextCondition
+
+
+@dataclass(frozen=True)
+class NetworkInputs:
+    """What a video network is told.
+
+    Attributes:
+        sample: z [B, C, F, H, W].
+        log_snr: [B], or [B, F] for a noise level per frame.
+        text: captions, one a sample, or K a sample together with `frame_to_caption`; None is unconditional.
+        temporal_mask: bool [F, F] or [B, F, F], True where frame i may attend to frame j (`joint_mask` for a video
+            followed by independent images).
+        frame_to_caption: int64 [F], which of the K captions each frame has.
+        condition: [B, condition_channels, F, H, W].
+        class_labels: int64 [B], `num_classes` being the null class, of networks that have classes.
+    """
+
+    sample: Tensor
+    log_snr: Tensor
+    text: TextCondition | None = None
+    temporal_mask: Tensor | None = None
+    frame_to_caption: Tensor | None = None
+    condition: Tensor | None = None
+    class_labels: Tensor | None = None
+
+
+class VideoNetwork:
+    """Base of the networks that predict a video: all are called the same way."""
+
+    def forward(
+        self,
+        sample: Tensor,
+        log_snr: Tensor,
+        text: TextCondition | None = None,
+        temporal_mask: Tensor | None = None,
+        frame_to_caption: Tensor | None = None,
+        condition: Tensor | None = None,
+        class_labels: Tensor | None = None,
+    ) -> Tensor:
+        """Predict: z [B, C, F, H, W] -> [B, out_channels, F, H, W] in the space of `prediction_type`.
+
+        Args: as the attributes of NetworkInputs.
+
+        Raises:
+            UserError: data or a condition that do not fit the network.
+        """
+        told = NetworkInputs(sample, log_snr, text, temporal_mask, frame_to_caption, condition, class_labels)
+        return self.predict(told)
+
+    def predict(self, inputs: NetworkInputs) -> Tensor:
+        """The network itself."""
+        raise NotImplementedError
 
 
 def check_condition(condition: Tensor | None, channels: int, network: str) -> None:

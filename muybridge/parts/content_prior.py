@@ -30,6 +30,7 @@ class ContentPriorTraining(System):
     """
 
     name = "content_prior"
+    network_class = ContentPrior
     section = "objective"
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any] | None, text: TextConfig | None):

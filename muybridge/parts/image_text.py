@@ -28,6 +28,7 @@ class ImageText(System):
     """
 
     name = "image_text"
+    network_class = DualEncoder
     section = "objective"
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any] | None, text: TextConfig | None):

@@ -26,7 +26,6 @@ class PixelRegression(System):
 
     name = ""
     section = "objective"
-    network_class: type[nn.Module]
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any] | None, text: TextConfig | None):
         if text is not None or objective:

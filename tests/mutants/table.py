@@ -113,7 +113,7 @@ LAYERS_AND_NETWORKS = [
     ("temporal residual block: time not through SiLU", "self.time_emb_proj(silu(time))", "self.time_emb_proj(time)", "test_inflated_unet"),
     ("window of attention one wider", ".abs() < window", ".abs() <= window", "test_inflated_unet"),
     ("key frame: itself for the one before", "(frame - 1).clamp(min=0)], 1)", "frame], 1)", "test_frame_attention"),
-    ("shared text: of the first video for all", "encoder_hidden_states[:: self.frames]", "encoder_hidden_states[: len(encoder_hidden_states) // self.frames]", "test_frame_attention"),
+    ("shared text: of the first video for all", "text = text[:: self.frames]", "text = text[: len(text) // self.frames]", "test_frame_attention"),
     ("pooled norm: statistics of single frames", "x.unflatten(0, (-1, self.frames)).transpose(1, 2)", "x.unflatten(0, (-1, 1)).transpose(1, 2)", "test_frame_attention"),
     ("cross-frame attention: residual left out", "out = out + hidden_states\n    scaled", "out = out\n    scaled", "test_frame_attention"),
     ("low-rank adapter: subtracts", "super().forward(x) + self.lora_B(self.lora_A(x))\n\n\nclass", "super().forward(x) - self.lora_B(self.lora_A(x))\n\n\nclass", "test_camera_lora::test_adapters_start_as_nothing_and_merge_to_the_same"),
