@@ -1,7 +1,8 @@
-"""Our pipelines against diffusers' in turn, each run in a process of its own: `python -m benchmarks.against_diffusers` for AnimateDiff.
+"""Our pipelines against diffusers' in turn, each run in a process of its own: `python -m benchmarks.against_diffusers`
+for AnimateDiff.
 
-emoji-video (16 frames of 64x64, its own 20 steps; as it comes, guided in every step, and in bf16) against diffusers' AnimateDiffPipeline of the same U-Net widths with random
-weights and a text encoder of the same size, as many steps.
+emoji-video (16 frames of 64x64, its own 20 steps; as it comes, guided in every step, and in bf16) against diffusers'
+AnimateDiffPipeline of the same U-Net widths with random weights and a text encoder of the same size, as many steps.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def peak() -> float:
 
 
 def in_turn(module: str, folder: Path, count: int, ours: tuple[str, ...] = ("ours",)) -> dict[str, Any]:
-    """Run `python -m MODULE one --whose NAME --folder FOLDER` alternately for each of ours and "diffusers"; medians, and ratios to diffusers'."""
+    """Run `python -m MODULE one --whose NAME --folder FOLDER` alternately for each of ours and "diffusers"; medians,
+    and ratios to diffusers'."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in (*ours, "diffusers")}
     for _ in range(count):
         for whose, rows in runs.items():

@@ -1,4 +1,5 @@
-"""The bundled models' cards from their figures, logs and recipes: `python -m benchmarks.cards`. No number is typed by hand."""
+"""The bundled models' cards from their figures, logs and recipes: `python -m benchmarks.cards`. No number is typed by
+hand."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def training_of(log: list[dict[str, Any]]) -> tuple[int, float, dict[str, float]
 
 
 def later_stages(folder: Path, name: str) -> tuple[str, dict[str, float]]:
-    """What a card says of recipes/NAME-more.yaml and -third.yaml, and the newest held-out errors; nothing for a model of one stage."""
+    """What a card says of recipes/NAME-more.yaml and -third.yaml, and the newest held-out errors; nothing for a model
+    of one stage."""
     told, errors = [], {}
     for stage in ("more", "third"):
         log = folder / f"log-{stage}.jsonl"

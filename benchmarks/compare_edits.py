@@ -1,4 +1,5 @@
-"""The pictures of docs/editing.md and of its systems' pages: one clip through every command that edits: `python -m benchmarks.compare_edits`."""
+"""The pictures of docs/editing.md and of its systems' pages: one clip through every command that edits: `python -m
+benchmarks.compare_edits`."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """Curation measured: `python -m benchmarks.curation known|film|agreement|kills|workers`.
 
-known: transitions on films that were not used to set the rules; then precision and recall of each filter on shots that are still,
-cards of moving text, and re-encoded duplicates among ordinary ones.
-film: time as a ratio to plain decoding and peak memory, also for the film twice over. agreement: cuts against TransNetV2.
-kills: the driver, and a worker of Ray, killed at random moments; the same command must then end in the bytes of an undisturbed run.
-workers: two Ray workers against one on the same files, and the same command on a cluster that runs already.
+known: transitions on films that were not used to set the rules; then precision and recall of each filter on shots that
+are still, cards of moving text, and re-encoded duplicates among ordinary ones.
+film: time as a ratio to plain decoding and peak memory, also for the film twice over. agreement: cuts against
+TransNetV2. kills: the driver, and a worker of Ray, killed at random moments; the same command must then end in the
+bytes of an undisturbed run. workers: two Ray workers against one on the same files, and the same command on a cluster
+that runs already.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Does filtered data train better: `python -m benchmarks.curation_experiment BIG_BUCK_BUNNY.mp4`.
 
-The first half of the film as it is (hard cuts inside its files), beside single frames held for seconds, cards of text, and the same few
-moments encoded again and again. One small network is trained on pieces of all of it, and for as many steps on what `muybridge curate`
-keeps of it, three seeds each; then Frechet distances of what they sample to shots of the film's other half.
+The first half of the film as it is (hard cuts inside its files), beside single frames held for seconds, cards of text,
+and the same few moments encoded again and again. One small network is trained on pieces of all of it, and for as many
+steps on what `muybridge curate` keeps of it, three seeds each; then Frechet distances of what they sample to shots of
+the film's other half.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def make_raw(film: Path, folder: Path) -> dict[str, int]:
 
 
 def reference_clips(film: Path) -> list[np.ndarray]:
-    """Pieces of the other half's shots, told apart by TransNetV2 (our own cuts made the curated set), as training sees clips."""
+    """Pieces of the other half's shots, told apart by TransNetV2 (our own cuts made the curated set), as training sees
+    clips."""
     from muybridge.nn.frames import fit_frames
 
     frames, times = film_frames(film, MEASURED)

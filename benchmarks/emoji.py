@@ -1,11 +1,12 @@
 """The figures of the emoji models: `python -m benchmarks.emoji`.
 
-Words: pictures (or videos) of 100 captions seen in training and 50 unseen, each judged by its nearest neighbours among the stills of all
-captions, by picture features that share no weights with the model (MobileNetV2 of ImageNet). Sex and skin-tone variants are one.
-The judge's own ceiling is given beside: true pictures after the latent space's round trip.
+Words: pictures (or videos) of 100 captions seen in training and 50 unseen, each judged by its nearest neighbours among
+the stills of all captions, by picture features that share no weights with the model (MobileNetV2 of ImageNet). Sex and
+skin-tone variants are one. The judge's own ceiling is given beside: true pictures after the latent space's round trip.
 
-Motion, of a video model (`--motion N`): N captions of loops, drawn as videos and as independent pictures of its image model. The share of videos
-whose mean frame difference lies between the 5th and 95th percentile of the data's, and Frechet distances to other loops of the data.
+Motion, of a video model (`--motion N`): N captions of loops, drawn as videos and as independent pictures of its image
+model. The share of videos whose mean frame difference lies between the 5th and 95th percentile of the data's, and
+Frechet distances to other loops of the data.
 """
 
 from __future__ import annotations

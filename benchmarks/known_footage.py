@@ -1,4 +1,5 @@
-"""Films with known truth: generated shots joined by cuts, dissolves and fades, with pans, flashes and still ones among them."""
+"""Films with known truth: generated shots joined by cuts, dissolves and fades, with pans, flashes and still ones among
+them."""
 
 from __future__ import annotations
 

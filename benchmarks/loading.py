@@ -1,9 +1,10 @@
-"""Batches made inside the step, ahead of it by threads, and ahead of it by DataLoader's processes: milliseconds a training step.
+"""Batches made inside the step, ahead of it by threads, and ahead of it by DataLoader's processes: milliseconds a
+training step.
 
     python -m benchmarks.loading [--threads 2]
 
-The recipe of world-vdm with AdamW: clips are drawn anew for every batch. The ways take turns, so that what else the machine does falls on
-all alike; medians.
+The recipe of world-vdm with AdamW: clips are drawn anew for every batch. The ways take turns, so that what else the
+machine does falls on all alike; medians.
 """
 
 from __future__ import annotations

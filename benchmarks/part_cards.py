@@ -1,4 +1,5 @@
-"""Cards of the models and small networks that stand beside emoji-video: `python -m benchmarks.part_cards`. No number is typed by hand."""
+"""Cards of the models and small networks that stand beside emoji-video: `python -m benchmarks.part_cards`. No number is
+typed by hand."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The small networks beside the models, on data they were not trained on: `python -m benchmarks.parts`.
 
-depth: error on composites, against their mean depth. interpolator: error of middle frames, against the mean of both neighbours and optical
-flow. prior: likeness to the pictures' embeddings, of its answers and of the bare words'. edges, depth ControlNets: does the drawn picture
-have the structure it was shown, beside the same words without it.
+depth: error on composites, against their mean depth. interpolator: error of middle frames, against the mean of both
+neighbours and optical flow. prior: likeness to the pictures' embeddings, of its answers and of the bare words'. edges,
+depth ControlNets: does the drawn picture have the structure it was shown, beside the same words without it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""What stands on emoji-image beside emoji-video: `python -m benchmarks.picture_to_video decoder|animate|between|long|camera`.
+"""What stands on emoji-image beside emoji-video: `python -m benchmarks.picture_to_video
+decoder|animate|between|long|camera`.
 
-decoder: flicker of reconstructions, as the motion distance of the round trip to the clips themselves, by the picture decoder and by
-the one tuned on video. animate: is the first frame the picture, and does more motion asked for give more motion. between: seams of
-29 frames from 8, and the error of the frames in between against the truth, beside the mean of their neighbours. long: peak memory of a video
-of 101 frames against one of 25, each in a process of its own. camera: how far a camera LoRA moves the picture.
+decoder: flicker of reconstructions, as the motion distance of the round trip to the clips themselves, by the picture
+decoder and by the one tuned on video. animate: is the first frame the picture, and does more motion asked for give more
+motion. between: seams of 29 frames from 8, and the error of the frames in between against the truth, beside the mean of
+their neighbours. long: peak memory of a video of 101 frames against one of 25, each in a process of its own. camera:
+how far a camera LoRA moves the picture.
 """
 
 from __future__ import annotations
@@ -154,7 +156,8 @@ def camera(count: int, lora: str = "runs/camera-left/model") -> dict[str, Any]:
 
 
 def _drift(videos: list[np.ndarray]) -> dict[str, float]:
-    """Of the thing in the picture (what is not white): how far its middle goes, and how much its area grows, first to last frame."""
+    """Of the thing in the picture (what is not white): how far its middle goes, and how much its area grows, first to
+    last frame."""
     shifts, growths = [], []
     for frames in videos:
         masks = [(f.min(-1) < 240) for f in (frames[0], frames[-1])]

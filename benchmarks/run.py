@@ -178,8 +178,8 @@ def against_frames() -> dict[str, float]:
 
 
 def start_up() -> dict[str, float]:
-    """Cold processes in turn: `--help` and a refusal against `import typer` and a bare typer command, a short `generate` against
-    `import torch`."""
+    """Cold processes in turn: `--help` and a refusal against `import typer` and a bare typer command, a short
+    `generate` against `import torch`."""
     bare = "import typer; app = typer.Typer(); app.command()(lambda a: None); app([], standalone_mode=False)"
     out = Path(tempfile.mkdtemp()) / "cold.mp4"
 
@@ -210,7 +210,8 @@ def start_up() -> dict[str, float]:
 
 
 def linear_kernels() -> dict[str, float]:
-    """Forward and backward of a linear layer as torch computes it and as a 1 x 1 convolution (nn.layout.ConvolvedLinear)."""
+    """Forward and backward of a linear layer as torch computes it and as a 1 x 1 convolution
+    (nn.layout.ConvolvedLinear)."""
     from muybridge.nn.layout import ConvolvedLinear, linears_by_convolution
 
     out: dict[str, float] = {"chosen_on_this_machine": float(linears_by_convolution())}

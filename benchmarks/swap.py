@@ -1,8 +1,8 @@
 """Temporal layers behind another picture model: `python -m benchmarks.swap runs/emoji-openmoji/model`.
 
-emoji-video's temporal layers, trained behind emoji-image, behind a picture model tuned on a held-out style (recipes/emoji-openmoji.yaml).
-For captions with an animation: which style's still of that caption each frame is nearest to, and whether the videos move as the data does,
-with the layers' own picture model and with the other.
+emoji-video's temporal layers, trained behind emoji-image, behind a picture model tuned on a held-out style
+(recipes/emoji-openmoji.yaml). For captions with an animation: which style's still of that caption each frame is nearest
+to, and whether the videos move as the data does, with the layers' own picture model and with the other.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python -m benchmarks.waiting
 
-Every way of waiting has a process of its own (libgomp reads it once, when torch is loaded); they take turns step by step, so that what
-else the machine does falls on all alike. Prints milliseconds a step (medians over the rounds), and writes benchmarks/waiting.json.
+Every way of waiting has a process of its own (libgomp reads it once, when torch is loaded); they take turns step by
+step, so that what else the machine does falls on all alike. Prints milliseconds a step (medians over the rounds), and
+writes benchmarks/waiting.json.
 """
 
 from __future__ import annotations

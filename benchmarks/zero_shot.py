@@ -1,9 +1,9 @@
 """Video without training, measured: `python -m benchmarks.zero_shot flicker|speed|memory|tune|restyle`.
 
-flicker: flow-warped error with exact flow and frame consistency (emoji-clip) on drawn scenes, for independent frames, Text2Video-Zero
-and ControlVideo under the same ControlNet. speed: Text2Video-Zero against diffusers' deprecated pipeline on the same random weights of
-Stable Diffusion 1.5's width, each alternately in a process of its own. memory: ControlVideo's peak at 20 and at 100 frames. tune:
-Tune-A-Video on real loops. restyle: Gen-1's levels and omega_t.
+flicker: flow-warped error with exact flow and frame consistency (emoji-clip) on drawn scenes, for independent frames,
+Text2Video-Zero and ControlVideo under the same ControlNet. speed: Text2Video-Zero against diffusers' deprecated
+pipeline on the same random weights of Stable Diffusion 1.5's width, each alternately in a process of its own. memory:
+ControlVideo's peak at 20 and at 100 frames. tune: Tune-A-Video on real loops. restyle: Gen-1's levels and omega_t.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ EDITS = {
 }
 
 
-#: emoji-image knows its words without guidance, and guidance costs motion: of the edits of a heart the flow correlates with
-#: the source's by .31 - .48 at 3, by .56 - .61 at 1, and the new subject is first in both.
+#: emoji-image knows its words without guidance, and guidance costs motion: of the edits of a heart the flow correlates
+#: with the source's by .31 - .48 at 3, by .56 - .61 at 1, and the new subject is first in both.
 EDIT_GUIDANCE = 1.0
 
 

@@ -1,4 +1,5 @@
-"""Files and folders that appear whole under their name or not at all, and never at the cost of what a user has there."""
+"""Files and folders that appear whole under their name or not at all, and never at the cost of what a user has
+there."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ def cache_folder() -> Path:
 def strange_files(folder: Path, known: Collection[str]) -> list[str]:
     """What lies in a folder, at any depth, beside files whose relative path fits one of the patterns; broken links too.
 
-    A path fits if it or one of its parents does ("network" stands for all that is in it). The walk ends at the first strange
-    file, so that a large foreign folder costs nothing.
+    A path fits if it or one of its parents does ("network" stands for all that is in it). The walk ends at the first
+    strange file, so that a large foreign folder costs nothing.
     """
 
     def fits(relative: Path) -> bool:
@@ -80,13 +81,15 @@ def whole_folder(
     made_here: Callable[[Path], bool] = lambda folder: True,
     same: Callable[[Path], bool] = lambda folder: False,
 ) -> Iterator[Path]:
-    """A folder of one's own beside `folder` that takes its place when the block ends well and vanishes when it does not.
+    """A folder of one's own beside `folder` that takes its place when the block ends well and vanishes when it does
+    not.
 
     Two writers of one folder never meet: each has its own.
 
     Args:
         folder, known, what, made_here: as for `check_replaceable`.
-        same: whether the folder that is there by the end is as good as the new one (another process was first): it stays.
+        same: whether the folder that is there by the end is as good as the new one (another process was first): it
+            stays.
 
     Raises:
         UserError: a folder that holds anything else, before the block and again before it is replaced.

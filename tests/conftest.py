@@ -29,7 +29,8 @@ def fixed_seed():
 
 
 def randomise(model: torch.nn.Module, std: float = 0.1) -> torch.nn.Module:
-    """Perturb every parameter, zero-initialised ones included, so that a law is tested on a network that does something."""
+    """Perturb every parameter, zero-initialised ones included, so that a law is tested on a network that does
+    something."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -1,5 +1,5 @@
-"""Values that cannot be are refused with exit code 2 and a message that says what is allowed, before anything is made of
-them: in every section of a recipe and in the options of every command."""
+"""Values that cannot be are refused with exit code 2 and a message that says what is allowed, before anything is made
+of them: in every section of a recipe and in the options of every command."""
 
 import copy
 import json

@@ -109,7 +109,8 @@ def test_emoji_animate_keeps_its_picture_and_moves_as_it_is_told():
     ],
 )
 def test_the_bundled_control_nets_draw_what_they_are_shown(name, words, scale, margin):
-    """Outlines and depth of drawn things, at the guidance the nets were made for: pictures under them have them, free ones have not."""
+    """Outlines and depth of drawn things, at the guidance the nets were made for: pictures under them have them, free
+    ones have not."""
     from benchmarks.parts import _likeness
     from muybridge.data.world import WorldConfig, WorldSource
     from muybridge.library.catalogue import find_part

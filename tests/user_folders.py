@@ -1,4 +1,5 @@
-"""Folders in the layouts that users own, on tiny random weights: Stable Diffusion 1.x and 2.x, Stable Video Diffusion."""
+"""Folders in the layouts that users own, on tiny random weights: Stable Diffusion 1.x and 2.x, Stable Video
+Diffusion."""
 
 import json
 from pathlib import Path
@@ -23,7 +24,8 @@ def write_tokenizer(folder: Path) -> int:
 
 
 def stable_diffusion(folder: Path, prediction: str = "", scheduler: str = "PNDMScheduler") -> Path:
-    """Stable Diffusion 1.5's files (prediction "": epsilon, which its config does not say; leading spacing with offset 1)."""
+    """Stable Diffusion 1.5's files (prediction "": epsilon, which its config does not say; leading spacing with offset
+    1)."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 

@@ -1,4 +1,5 @@
-"""Commands made from dataclasses: every option is a field of what it makes, of the sampling settings, or of `Common` below."""
+"""Commands made from dataclasses: every option is a field of what it makes, of the sampling settings, or of `Common`
+below."""
 
 from __future__ import annotations
 

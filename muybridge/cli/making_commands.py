@@ -1,4 +1,5 @@
-"""The commands that make one video: extend, interpolate, animate, upsample-fps, zero, control, instruct, edit, restyle."""
+"""The commands that make one video: extend, interpolate, animate, upsample-fps, zero, control, instruct, edit,
+restyle."""
 
 from __future__ import annotations
 

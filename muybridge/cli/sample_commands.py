@@ -23,8 +23,8 @@ from muybridge.errors import UserError
 from muybridge.making.base import Run
 from muybridge.making.from_words import Generate
 
-#: Decibels by which a replayed video may be less like the file than the frames that were encoded in it, where frames are the
-#: same but for rounding; other frames are 10 and more decibels away.
+#: Decibels by which a replayed video may be less like the file than the frames that were encoded in it, where frames
+#: are the same but for rounding; other frames are 10 and more decibels away.
 TOLERATED_DB = 3.0
 
 

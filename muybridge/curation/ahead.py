@@ -11,7 +11,8 @@ T = TypeVar("T")
 
 
 def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
-    """The same items, made by a thread of its own up to `depth` ahead: decoding and scaling run outside Python's lock."""
+    """The same items, made by a thread of its own up to `depth` ahead: decoding and scaling run outside Python's
+    lock."""
     made: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     done = threading.Event()
 

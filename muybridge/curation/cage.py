@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from muybridge.curation.footage import THREADS_VARIABLE, FootageError
 
-#: Seconds: a thread that comes back from decoding must not wait long for Python's lock while another works on small arrays.
+#: Seconds: a thread that comes back from decoding must not wait long for Python's lock while another works on small
+#: arrays.
 SWITCH = 2e-4
 T = TypeVar("T")
 CODE = "from muybridge.curation.cage import serve; serve()"

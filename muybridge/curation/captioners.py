@@ -1,7 +1,9 @@
-"""Captions of clips by models: of a picture, of the whole clip, and both merged by a language model, as in Stable Video Diffusion.
+"""Captions of clips by models: of a picture, of the whole clip, and both merged by a language model, as in Stable Video
+Diffusion.
 
-Every model comes from a folder of transformers (safetensors; nothing is fetched). Decoding is greedy, so that a clip has the same caption
-in every run. Source: 2311.15127 appendix C (CoCa on the middle frame, VideoBLIP, a language model over both, drawn 2 : 1 : 1).
+Every model comes from a folder of transformers (safetensors; nothing is fetched). Decoding is greedy, so that a clip
+has the same caption in every run. Source: 2311.15127 appendix C (CoCa on the middle frame, VideoBLIP, a language model
+over both, drawn 2 : 1 : 1).
 """
 
 from __future__ import annotations
@@ -106,7 +108,8 @@ class ClipCaptioner(_FromFolder):
 
 
 class RetrievalCaptioner:
-    """The nearest of known captions, by the scorer's embedding of the middle picture ("picture") or of all of them ("clip").
+    """The nearest of known captions, by the scorer's embedding of the middle picture ("picture") or of all of them
+    ("clip").
 
     Args:
         vocabulary: a text file, one caption a line.
@@ -127,7 +130,8 @@ class RetrievalCaptioner:
 
 
 class Merger:
-    """Two descriptions as one: a language model of transformers from a folder, or "join", which sets them side by side."""
+    """Two descriptions as one: a language model of transformers from a folder, or "join", which sets them side by
+    side."""
 
     name = "merged"
 

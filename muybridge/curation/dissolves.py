@@ -8,13 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
-#: A dissolve changes the coarse picture by at least this, root mean square grey levels, and lasts at least this, seconds.
+#: A dissolve changes the coarse picture by at least this, root mean square grey levels, and lasts at least this,
+#: seconds.
 SMALLEST, SHORTEST, LONGEST = 9.0, 0.3, 3.2
 #: and at this share of places or more (participation ratio of the change).
 SPREAD = 0.1
 #: and so that at least this share of it rises together, on average.
 FOLLOWING = 0.55
-#: Mixing two pictures lowers the contrast: the variance dips by w (1 - w) var(B - A). At least this share of it must be seen.
+#: Mixing two pictures lowers the contrast: the variance dips by w (1 - w) var(B - A). At least this share of it must be
+#: seen.
 DIP = 0.5
 
 
@@ -40,10 +42,11 @@ UNEVEN = 0.14
 
 
 def even_pairs(looks: Sequence[Look]) -> np.ndarray:
-    """Which pairs of looks might be the ends of a dissolve, bool [N, N]: much changes, in many places, and evenly between them.
+    """Which pairs of looks might be the ends of a dissolve, bool [N, N]: much changes, in many places, and evenly
+    between them.
 
-    What `dissolve_quality` asks first, for all pairs at once: with the Gram matrix G of the coarse pictures, the share of the change
-    from i to j that is done at k is (G_kj - G_ki - G_ij + G_ii) / |c_j - c_i|^2.
+    What `dissolve_quality` asks first, for all pairs at once: with the Gram matrix G of the coarse pictures, the share
+    of the change from i to j that is done at k is (G_kj - G_ki - G_ij + G_ii) / |c_j - c_i|^2.
     """
     coarse = np.stack([x.coarse.ravel() for x in looks])
     times = np.array([x.time - looks[0].time for x in looks], np.float32)

@@ -91,7 +91,8 @@ def content_hash(path: Path) -> str:
 
 
 def decoding_threads() -> int:
-    """Threads of a decoder here, 0 for as many as there are cores: a worker of a cluster keeps to the one it was given (cage.py)."""
+    """Threads of a decoder here, 0 for as many as there are cores: a worker of a cluster keeps to the one it was given
+    (cage.py)."""
     return int(os.environ.get(THREADS_VARIABLE, "0"))
 
 
@@ -172,7 +173,8 @@ class Frame:
 
 
 def frames_of(container: Any, start: float = 0.0, end: float = float("inf")) -> Iterator[Frame]:
-    """Decode the frames with times in [start, end) of a container that was just opened: one without a key frame at its start cannot be rewound.
+    """Decode the frames with times in [start, end) of a container that was just opened: one without a key frame at its
+    start cannot be rewound.
 
     Raises:
         FootageError: the stream breaks off; what came before was good.

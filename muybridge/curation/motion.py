@@ -1,7 +1,8 @@
 """How much a clip moves, and what moves: optical flow at 2 frames a second, camera and things told apart.
 
-Flow is taken at full small size and its magnitude averaged; vectors are never averaged first, or motions that differ would
-cancel. Source: 2311.15127 appendix C (Farneback at 2 fps); DIS is the default here because it also measures large shifts.
+Flow is taken at full small size and its magnitude averaged; vectors are never averaged first, or motions that differ
+would cancel. Source: 2311.15127 appendix C (Farneback at 2 fps); DIS is the default here because it also measures large
+shifts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ FEWEST = 12
 
 
 def evidence(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(where two grey pictures differ by more than grain does, where that or a texture tells how they moved), bool [H, W].
+    """(where two grey pictures differ by more than grain does, where that or a texture tells how they moved), bool [H,
+    W].
 
     Where nothing changed a flow field is a guess; if there is a texture it stood still, else nobody knows.
     """

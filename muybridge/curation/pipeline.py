@@ -1,7 +1,7 @@
 """The whole way from a folder of footage to shards, on one machine or on Ray, resumed by the same command.
 
-Survey and scores of a source are committed files (store.py); decisions, clips and shards are functions of them alone. So a
-run that is killed anywhere and started again ends in the same bytes. Footage is only ever read.
+Survey and scores of a source are committed files (store.py); decisions, clips and shards are functions of them alone.
+So a run that is killed anywhere and started again ends in the same bytes. Footage is only ever read.
 """
 
 from __future__ import annotations

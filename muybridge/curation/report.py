@@ -1,4 +1,5 @@
-"""The report of a run as one HTML page that needs nothing else: counts, histograms, pictures of kept and dropped clips."""
+"""The report of a run as one HTML page that needs nothing else: counts, histograms, pictures of kept and dropped
+clips."""
 
 from __future__ import annotations
 
@@ -119,7 +120,8 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_tuning(run: Curation, outcome: Outcome, path: Path) -> Path:
-    """What each filter alone would do: its histogram, how many it keeps, and the clips on both sides of its threshold."""
+    """What each filter alone would do: its histogram, how many it keeps, and the clips on both sides of its
+    threshold."""
     clips = [c for c in outcome.clips if c["scores"]]
     parts = [f"<h1>{escape(run.footage.name)}: what each filter would do</h1>"]
     for name, (bad, share) in FILTERS.items():

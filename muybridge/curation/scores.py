@@ -1,6 +1,7 @@
 """Scores of a clip's looked-at pictures: how sharp, how colourful, how exposed, how much text; and its fingerprint.
 
-The three picture scores are classical stand-ins where no aesthetic model is given; they are named for what they measure.
+The three picture scores are classical stand-ins where no aesthetic model is given; they are named for what they
+measure.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def _reader() -> Any:
 def text_area(picture: np.ndarray) -> float:
     """Share of the picture under lines of text (shoelace areas, added up), at most 1.
 
-    A detected line counts once it has been read: stripes and chequers look like lines, but nothing of two letters or digits
-    is read out of them.
+    A detected line counts once it has been read: stripes and chequers look like lines, but nothing of two letters or
+    digits is read out of them.
     """
     lines, _ = _reader()(np.ascontiguousarray(picture[..., ::-1]), use_cls=False, text_score=READABLE)
     total = 0.0
@@ -68,7 +69,8 @@ def text_area(picture: np.ndarray) -> float:
 
 
 def fingerprint(picture: np.ndarray) -> str:
-    """A perceptual hash, 16 hex digits: signs of the lowest 8 x 8 cosine coefficients. Survives scaling and re-encoding."""
+    """A perceptual hash, 16 hex digits: signs of the lowest 8 x 8 cosine coefficients. Survives scaling and
+    re-encoding."""
     import cv2
 
     grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)

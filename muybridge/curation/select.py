@@ -1,4 +1,5 @@
-"""Which clips are kept: thresholds from shares or given outright, near duplicates, and a reason for every clip that goes."""
+"""Which clips are kept: thresholds from shares or given outright, near duplicates, and a reason for every clip that
+goes."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ def span_to_copy(clip: dict[str, Any], probe: dict[str, Any], last: bool) -> tup
 
 
 def write_clip(clip: dict[str, Any], probe: dict[str, Any], root: Path, output: Path, split: str) -> dict[str, Any]:
-    """Cut one clip's file, clips/ID.mp4, whole under its name; one that is there is the same one. Returns its record."""
+    """Cut one clip's file, clips/ID.mp4, whole under its name; one that is there is the same one. Returns its
+    record."""
     name = f"clips/{clip['clip_id'][:2]}/{clip['clip_id']}.mp4"
     target = output / name
     span = None if split == "exact" else span_to_copy(clip, probe, clip["end"] >= probe["duration"] - 1e-3)
@@ -90,7 +91,8 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def write_manifest(sources: list[dict[str, Any]], output: Path) -> Path:
-    """manifest.parquet: a row for every clip of every source, for every file without one, and for every copy of a file. Same rows, same bytes."""
+    """manifest.parquet: a row for every clip of every source, for every file without one, and for every copy of a file.
+    Same rows, same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

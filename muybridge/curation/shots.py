@@ -25,7 +25,8 @@ def shots_of(zones: list[Zone], end: float, margin: float) -> list[tuple[float, 
 
 
 def divide(start: float, stop: float, keys: list[float], least: float, most: float) -> list[tuple[float, float]]:
-    """A shot in parts of `least` to `most` seconds: on key frames, where nothing has to be encoded again, if that can be; else evenly."""
+    """A shot in parts of `least` to `most` seconds: on key frames, where nothing has to be encoded again, if that can
+    be; else evenly."""
     edges = [start]
     while stop - edges[-1] > most + 1e-6:
         reached = [k for k in keys if edges[-1] + least <= k <= min(edges[-1] + most, stop - least)]

@@ -1,7 +1,7 @@
 """What is scored: functions from a source's record and its small pictures to the same record with more columns.
 
-A model behind an interface (image-text similarity, aesthetics, captions, text detection) is one more scorer; a failed one
-leaves its own columns empty, with a line in the clip's problems.
+A model behind an interface (image-text similarity, aesthetics, captions, text detection) is one more scorer; a failed
+one leaves its own columns empty, with a line in the clip's problems.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from muybridge.curation.settings import ScoreSettings
 from muybridge.errors import UserError
 
 T = TypeVar("T")
-#: How often each kind of caption stands for its clip (2311.15127: CoCa, VideoBLIP, the merged one); others count as the first.
+#: How often each kind of caption stands for its clip (2311.15127: CoCa, VideoBLIP, the merged one); others count as the
+#: first.
 SHARES = {"picture": 0.5, "clip": 0.25, "merged": 0.25}
 
 

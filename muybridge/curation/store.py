@@ -1,4 +1,5 @@
-"""Committed results: one file a (stage, source), whole or not there. Its existence is the commit; nothing else is recorded."""
+"""Committed results: one file a (stage, source), whole or not there. Its existence is the commit; nothing else is
+recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One decode of a file, in stretches: its transitions, its shots, and small pictures of it at 2 frames a second for all later scores."""
+"""One decode of a file, in stretches: its transitions, its shots, and small pictures of it at 2 frames a second for all
+later scores."""
 
 from __future__ import annotations
 
@@ -104,7 +105,8 @@ def watch(path: Path, start: float, end: float, settings: SurveySettings) -> Wat
 def survey(
     name: str, source_id: str, probe: Probe, stretches: list[Watched], settings: SurveySettings
 ) -> tuple[dict[str, Any], list[bytes]]:
-    """A file's record and its small pictures (JPEG, in order; their times are in the record's probe), from all of its stretches.
+    """A file's record and its small pictures (JPEG, in order; their times are in the record's probe), from all of its
+    stretches.
 
     A file that breaks off is used as far as it goes, with a line that says so.
 
@@ -150,8 +152,8 @@ def survey(
 def _looks(
     start: float, end: float, frames: Iterator[Frame], settings: SurveySettings
 ) -> Iterator[tuple[float, bool, np.ndarray, bytes]]:
-    """Of every frame its time, whether it is a key frame, and a small picture for the cuts; of some of the stretch a larger one, JPEG, for
-    the scores."""
+    """Of every frame its time, whether it is a key frame, and a small picture for the cuts; of some of the stretch a
+    larger one, JPEG, for the scores."""
     due = start
     for frame in frames:
         picture = b""

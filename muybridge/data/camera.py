@@ -1,4 +1,5 @@
-"""Clips seen by a moving camera: any source's clips, each frame from a window that glides or narrows evenly over the clip."""
+"""Clips seen by a moving camera: any source's clips, each frame from a window that glides or narrows evenly over the
+clip."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ class CameraSource:
 
 
 def window_at(share: float, config: CameraConfig) -> tuple[float, float, float]:
-    """Scale and shift of the camera's window after a share of the clip: pixel p of the view is at scale p + shift x side of the picture,
-    counted from its middle."""
+    """Scale and shift of the camera's window after a share of the clip: pixel p of the view is at scale p + shift x
+    side of the picture, counted from its middle."""
     signs = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
     x, y = signs.get(config.move, (0, 0))
     scale = {"in": 1 - config.amount * share, "out": 1 + config.amount * share}.get(config.move, 1.0)

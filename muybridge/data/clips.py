@@ -47,7 +47,8 @@ class ClipSource(Protocol):
 
 
 def buckets_of(source: ClipSource) -> list[np.ndarray]:
-    """The clips' numbers by shape, for sources whose clips differ in it (they list `shapes`); all of them for others."""
+    """The clips' numbers by shape, for sources whose clips differ in it (they list `shapes`); all of them for
+    others."""
     shapes = list(getattr(source, "shapes", []))
     if not shapes:
         return [np.arange(len(source))]

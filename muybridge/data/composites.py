@@ -1,8 +1,8 @@
 """`composites`: pictures put together from cut-outs on a ground, with their exact inverse depth.
 
 A clip has two frames: the picture, and its inverse depth as a grey picture (0 far, 255 near). Half of the pictures are
-landscapes - a ground that reaches the horizon, cut-outs standing on it, nearer ones larger and in front - and half are one
-thing before a plain backdrop, as emoji are.
+landscapes - a ground that reaches the horizon, cut-outs standing on it, nearer ones larger and in front - and half are
+one thing before a plain backdrop, as emoji are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`emoji`: captioned animated loops (Fluent) and captioned stills in six styles, built from their npm packages.
 
-`muybridge data build emoji` fetches the packages with the npm client (or takes them from a folder), decodes them once into a
-compact store, and keeps the licences beside it. Captions are the Unicode names; sex and skin-tone variants of one caption
-share a group and so a split.
+`muybridge data build emoji` fetches the packages with the npm client (or takes them from a folder), decodes them once
+into a compact store, and keeps the licences beside it. Captions are the Unicode names; sex and skin-tone variants of
+one caption share a group and so a split.
 """
 
 from __future__ import annotations

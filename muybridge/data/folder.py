@@ -1,11 +1,11 @@
 """A user's own clips: a folder of videos, or of folders of frames, with captions in `.txt` files or one JSONL.
 
-The rules: every file is either used or has a line in the report. A clip is `NAME.mp4` (or .gif, .webp, .mkv, ...), a folder of
-pictures, or a picture (a clip of one frame). Its caption is `NAME.txt` beside it, or the line of captions.jsonl with
-{"file": "NAME.mp4", "caption": "..."}. A WebDataset shard (.tar) holds both; of a folder that `muybridge curate` wrote, the
-shards are read and nothing else. Clips are resampled to the wanted frame rate, cut into pieces of the wanted length, and
-resized to cover the wanted size, then cropped in the middle. With `buckets`, each piece goes to the bucket nearest to its shape, and every
-batch comes out of one bucket.
+The rules: every file is either used or has a line in the report. A clip is `NAME.mp4` (or .gif, .webp, .mkv, ...), a
+folder of pictures, or a picture (a clip of one frame). Its caption is `NAME.txt` beside it, or the line of
+captions.jsonl with {"file": "NAME.mp4", "caption": "..."}. A WebDataset shard (.tar) holds both; of a folder that
+`muybridge curate` wrote, the shards are read and nothing else. Clips are resampled to the wanted frame rate, cut into
+pieces of the wanted length, and resized to cover the wanted size, then cropped in the middle. With `buckets`, each
+piece goes to the bucket nearest to its shape, and every batch comes out of one bucket.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ def _shard(
 
 
 def _shard_caption(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], key: str) -> str:
-    """Of the captions that KEY.json lists with their shares, one drawn by the key, so that the set holds them in these shares; else KEY.txt's."""
+    """Of the captions that KEY.json lists with their shares, one drawn by the key, so that the set holds them in these
+    shares; else KEY.txt's."""
 
     def read(ending: str) -> str:
         found = tar.extractfile(members[f"{key}.{ending}"]) if f"{key}.{ending}" in members else None

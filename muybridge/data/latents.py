@@ -27,12 +27,14 @@ PROBED = 16
 class ClipLatents:
     """Posterior mean and deviation of every clip, half precision.
 
-    Clips are decoded by threads ahead of the encoder. On a CPU they are encoded one at a time, so that a row never depends on
-    its neighbours; on an accelerator as many of one shape together as keep it busy, the same ones every time.
+    Clips are decoded by threads ahead of the encoder. On a CPU they are encoded one at a time, so that a row never
+    depends on its neighbours; on an accelerator as many of one shape together as keep it busy, the same ones every
+    time.
 
     Args:
         space: encodes where its autoencoder is.
-        folder: where the file is kept; it is written whole under a temporary name first, and made anew where it cannot be read.
+        folder: where the file is kept; it is written whole under a temporary name first, and made anew where it cannot
+            be read.
         progress: called with (done, total).
         workers: threads that decode; results do not depend on them.
     """
@@ -117,7 +119,8 @@ def read_table(path: Path) -> dict[str, Tensor] | None:
 def _together(
     clips: Iterator[tuple[Tensor, float, float]], device: torch.device
 ) -> Iterator[list[tuple[Tensor, float, float]]]:
-    """Neighbours that are encoded in one go: each clip alone on a CPU, else those of one shape up to what a call takes."""
+    """Neighbours that are encoded in one go: each clip alone on a CPU, else those of one shape up to what a call
+    takes."""
     group: list[tuple[Tensor, float, float]] = []
     for clip in clips:
         pixels = clip[0]

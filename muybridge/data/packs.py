@@ -117,8 +117,8 @@ class PackedSource:
     Args:
         store: a folder `build_pack` wrote.
         split: "train", "validation" or "all".
-        num_frames: frames of every clip, evenly spaced over it (`loops`) or its first ones; stills are repeated; 0 takes every
-            clip as it is stored.
+        num_frames: frames of every clip, evenly spaced over it (`loops`) or its first ones; stills are repeated; 0
+            takes every clip as it is stored.
         background: RGB behind clips with alpha.
         loops: clips are seamless loops: sample them without repeating the first frame at the end.
         with_style: append ", STYLE style" to captions of clips that have a style.

@@ -17,7 +17,8 @@ from muybridge.errors import UserError, nearest
 from muybridge.files import whole_file
 
 FORMATS = ("mp4", "gif", "webp", "png", "npy")
-#: x264 options for the same bytes from the same frames: without the second it now and then reads memory that it never set.
+#: x264 options for the same bytes from the same frames: without the second it now and then reads memory that it never
+#: set.
 SAME_BYTES = {"threads": "1", "x264-params": "cpu-independent=1"}
 CRF = 12
 #: Frame times that differ from an even rhythm by more than this share of a frame are a variable rate.
@@ -189,7 +190,8 @@ def uneven(times: Sequence[float] | np.ndarray) -> bool:
 
 
 def _even(times: np.ndarray, fps: float) -> np.ndarray:
-    """Which frames make an even rhythm: all of them, or for a variable frame rate the one that is shown at every 1 / fps."""
+    """Which frames make an even rhythm: all of them, or for a variable frame rate the one that is shown at every 1 /
+    fps."""
     if not uneven(times):
         return np.arange(len(times))
     wanted = max(1, round((times[-1] - times[0] + float(np.median(np.diff(times)))) * fps))

@@ -20,7 +20,8 @@ def frame_consistency(scorer: ImageTextScorer, frames: np.ndarray) -> float:
 def warped_error(frames: np.ndarray, flow: np.ndarray) -> float:
     """Mean squared error, of 1, between each frame and the next one brought back along the flow.
 
-    Pixels whose way leads out of the picture are left out. Source: 1808.00449 (with estimated flow and occlusion masks).
+    Pixels whose way leads out of the picture are left out. Source: 1808.00449 (with estimated flow and occlusion
+    masks).
 
     Args:
         frames: uint8 [F, H, W, 3].

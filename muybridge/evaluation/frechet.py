@@ -1,8 +1,8 @@
 """How far a set of videos is from another: Frechet distances of how pictures look and of how they change.
 
-Two numbers from one feature network, in place of FID and FVD (neither sees the arrow of time): the mean feature of a clip's
-frames ("appearance"), and the mean absolute difference of consecutive frames' features ("motion"). Only numbers from the same
-reference set can be compared; give the floor (two halves of real data) beside them.
+Two numbers from one feature network, in place of FID and FVD (neither sees the arrow of time): the mean feature of a
+clip's frames ("appearance"), and the mean absolute difference of consecutive frames' features ("motion"). Only numbers
+from the same reference set can be compared; give the floor (two halves of real data) beside them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Says from pixels alone what a small video of one moving shape shows: its colour, its shape, its direction.
 
-Shares no code and no table with the generator: colours are told by hue, shapes by the geometry of the silhouette, directions
-by the drift of its centre.
+Shares no code and no table with the generator: colours are told by hue, shapes by the geometry of the silhouette,
+directions by the drift of its centre.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def judge(frames: Array) -> Verdict:
 
 
 def _foreground(frame: Array) -> Array:
-    """Share of each pixel that is not background, 0..1: distance from the median border colour over the largest such."""
+    """Share of each pixel that is not background, 0..1: distance from the median border colour over the largest
+    such."""
     pixels = frame.astype(np.float64)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     distance = np.linalg.norm(pixels - np.median(border, axis=0), axis=-1)

@@ -18,7 +18,8 @@ def mean_frame_difference(frames: np.ndarray) -> float:
 
 
 def order_ratio(frames: np.ndarray) -> float:
-    """How far frames change in two steps against one: 1 for frames in no order, towards 2 for steady motion; 0 for a still.
+    """How far frames change in two steps against one: 1 for frames in no order, towards 2 for steady motion; 0 for a
+    still.
 
     Frechet distances of motion cannot tell frames in order from shuffled ones that differ as much; this can.
     """

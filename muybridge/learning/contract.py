@@ -26,8 +26,8 @@ class TrainingBatch:
         places: each sample's position in the global batch; with `seed` and `step` it keys all randomness.
         total: size of the global batch.
         seed, step: of the run.
-        scalars: numbers a clip, [B] each: "fps" and "motion_bucket" (0 .. 255: the clip's motion as a quantile of the data
-            set's, times 255) in a latent space.
+        scalars: numbers a clip, [B] each: "fps" and "motion_bucket" (0 .. 255: the clip's motion as a quantile of the
+            data set's, times 255) in a latent space.
         first_frame: pixels [B, 3, 1, H, W] of the clips' first frames, beside their latents, for systems that ask
             (`wants_first_frame`).
         pixels: of all their frames, [B, 3, F, H, W] (`wants_pixels`).
@@ -71,7 +71,8 @@ class System:
             arguments are the section, or where it has none.
         network_class: the network of this project whose arguments the `model` section holds; None for other sections.
         section: of the recipe, with its settings beside `model`: "diffusion" or "objective".
-        wants_first_frame, wants_pixels: the trainer hands over pixels of the first frame, or of all, beside the latents.
+        wants_first_frame, wants_pixels: the trainer hands over pixels of the first frame, or of all, beside the
+            latents.
         images_per_video: stills of other clips appended to each clip.
         find_unused_parameters: some steps leave trained layers without gradients, and several processes must know it.
         space: the latent space that clips are encoded into; None trains on pixels.

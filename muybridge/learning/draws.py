@@ -1,6 +1,7 @@
 """The random numbers of a training step: each sample's own, from (seed, step, place in the global batch).
 
-So a step is the same however a batch is split over processes and accumulation rounds, and a resumed run needs only its step.
+So a step is the same however a batch is split over processes and accumulation rounds, and a resumed run needs only its
+step.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from muybridge.learning.contract import TrainingBatch
 
 
 class Draws:
-    """One generator a sample. Each method draws the same kind of number for every sample; their order is part of a recipe.
+    """One generator a sample. Each method draws the same kind of number for every sample; their order is part of a
+    recipe.
 
     Args:
         batch: whose seed, step and places key the generators.

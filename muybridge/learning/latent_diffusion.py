@@ -1,4 +1,5 @@
-"""What systems in a latent space share: the noise table, the loss with the empty caption, a place for the autoencoder."""
+"""What systems in a latent space share: the noise table, the loss with the empty caption, a place for the
+autoencoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What systems behind a picture model share: its latent space and noise table, temporal layers, and being told a picture."""
+"""What systems behind a picture model share: its latent space and noise table, temporal layers, and being told a
+picture."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ DEFAULT_MODEL = "emoji-video"
 LORA = "pytorch_lora_weights.safetensors"
 #: Noise in which a tuned video was found, beside the model that was tuned on it.
 INVERSION = "inversion.safetensors"
-#: Folders of diffusers that are opened here, and those of their parts that are networks of diffusers; the others are schedulers
-#: and encoders of words and pictures.
+#: Folders of diffusers that are opened here, and those of their parts that are networks of diffusers; the others are
+#: schedulers and encoders of words and pictures.
 _STABLE_DIFFUSION = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
 OF_DIFFUSERS = {
     "StableDiffusionPipeline": _STABLE_DIFFUSION,
@@ -57,7 +57,8 @@ def find_model(name: str) -> Path:
 
 
 def sampling_of(folder: Path) -> dict[str, Any]:
-    """The sampling settings of a model, or of a part such as a ControlNet, without opening it; none where none are kept."""
+    """The sampling settings of a model, or of a part such as a ControlNet, without opening it; none where none are
+    kept."""
     if (folder / SETTINGS).is_file():
         return dict(settings_of(folder).get("sampling", {}))
     return dict(index_of(folder).get("sampling", {})) if (folder / INDEX).is_file() else {}
@@ -106,7 +107,8 @@ def find_lora(name: str) -> Path:
 
 
 def model_hash(folder: Path) -> str:
-    """First 16 hex digits of the SHA-256 over a model's weights and configs, and of the picture model it names; written into every video."""
+    """First 16 hex digits of the SHA-256 over a model's weights and configs, and of the picture model it names; written
+    into every video."""
     digest = hashlib.sha256()
     named = settings_of(folder).get("image")
     if named:

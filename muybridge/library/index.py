@@ -1,4 +1,5 @@
-"""The index files of a model folder, read and written in one place: model_index.json (diffusers') and muybridge.json (ours)."""
+"""The index files of a model folder, read and written in one place: model_index.json (diffusers') and muybridge.json
+(ours)."""
 
 from __future__ import annotations
 

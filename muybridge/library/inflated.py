@@ -1,4 +1,5 @@
-"""The folder of an inflated model: its temporal layers and what changed of the picture model, which is named, not copied."""
+"""The folder of an inflated model: its temporal layers and what changed of the picture model, which is named, not
+copied."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from muybridge.models.weights.packaged import WEIGHTS
 
 
 def save_inflated(model: InflatedUNet, folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write temporal/ (the plug-in's settings and weights), image/ (picture weights that train, if any), and settings."""
+    """Write temporal/ (the plug-in's settings and weights), image/ (picture weights that train, if any), and
+    settings."""
     weights = {"temporal": model.temporal.state_dict()}
     changed = {
         n.removeprefix("image."): p.detach()

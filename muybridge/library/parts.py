@@ -36,7 +36,8 @@ def scheduler_of(image: str) -> dict[str, Any]:
 
 
 def table_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A scheduler's config without its version: noise table, prediction type, and the class, which has a spacing of its own."""
+    """A scheduler's config without its version: noise table, prediction type, and the class, which has a spacing of its
+    own."""
     return {"prediction_type": "epsilon"} | {k: v for k, v in config.items() if k != "_diffusers_version"}
 
 

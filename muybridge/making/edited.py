@@ -50,7 +50,8 @@ class Instruct(FromVideo):
 
 @dataclass(frozen=True, kw_only=True)
 class Restyle(FromVideo):
-    """Give a video another look: its structure kept and its content replaced (Gen-1), or drawn anew under words (SDEdit)."""
+    """Give a video another look: its structure kept and its content replaced (Gen-1), or drawn anew under words
+    (SDEdit)."""
 
     command: ClassVar[str] = "restyle"
     default_model: ClassVar[str] = "emoji-restyle"

@@ -1,4 +1,5 @@
-"""What makings of a given video share: which of its frames are taken, at which size, and what structure is seen in them."""
+"""What makings of a given video share: which of its frames are taken, at which size, and what structure is seen in
+them."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ class FromVideo(Making):
 
 
 def structure(run: Run, name: str, frames: Any, folder: str = "") -> Any:
-    """What an estimator, or a user's own in a folder, sees in frames; taken from the cache where it was found before."""
+    """What an estimator, or a user's own in a folder, sees in frames; taken from the cache where it was found
+    before."""
     from muybridge.models.vision.structure import Depth, estimator_named, structure_of
 
     if folder and name not in BY_FOLDER:

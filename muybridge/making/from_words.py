@@ -54,7 +54,8 @@ def _seeded(run: Run, seed: int) -> Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Animate(Making):
-    """Bring a picture to life. It is resized to cover the model's size and cropped in the middle; transparency lies on white."""
+    """Bring a picture to life. It is resized to cover the model's size and cropped in the middle; transparency lies on
+    white."""
 
     command: ClassVar[str] = "animate"
     default_model: ClassVar[str] = "emoji-animate"

@@ -1,4 +1,5 @@
-"""What is stored in a video so that it can be made again: everything that its frames depend on, by name, value and hash."""
+"""What is stored in a video so that it can be made again: everything that its frames depend on, by name, value and
+hash."""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
 
 
 def todays(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record in today's form: those of form 1 kept prompt, options and settings in other places, under other names."""
+    """A record in today's form: those of form 1 kept prompt, options and settings in other places, under other
+    names."""
     if record.get("form") == FORM:
         return dict(record)
     command = record["command"]

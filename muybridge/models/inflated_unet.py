@@ -1,4 +1,5 @@
-"""Any picture U-Net of diffusers as a video network: the U-Net stays as it is, a temporal plug-in acts behind its layers.
+"""Any picture U-Net of diffusers as a video network: the U-Net stays as it is, a temporal plug-in acts behind its
+layers.
 
 `model.image` is an ordinary UNet2DConditionModel, with its own parameter names: image LoRAs, ControlNets and attention
 processors apply to it unchanged. `model.temporal` is the plug-in.
@@ -88,7 +89,8 @@ class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
     def from_image_model(
         cls, unet: UNet2DConditionModel, temporal: Mapping[str, Any], copied: bool = True
     ) -> InflatedUNet:
-        """Inflate a picture U-Net; its weights are copied, or with `copied` False it becomes part of the new network."""
+        """Inflate a picture U-Net; its weights are copied, or with `copied` False it becomes part of the new
+        network."""
         with torch.device("meta"):
             made = cls(dict(unet.config), dict(temporal))
         made = made.to_empty(device=unet.device)

@@ -102,6 +102,8 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         sloped_shift: let the embedding's shift grow linearly across the picture (`ResBlock`). With `frame_embedding`
             small networks learn directions of motion many times sooner.
         embedding_mode: "scale_shift" or "add".
+        norm_groups: of the group normalisations.
+        dropout: share of channels dropped in residual blocks while training.
         text_pooled_dim, text_token_dim: widths of the text embeddings, 0 where not used.
         prediction_type: "epsilon", "sample" or "v_prediction"; stored so that a checkpoint says what it predicts.
 

@@ -1,4 +1,5 @@
-"""One pass of a picture network with a plug-in: what its hooks read, set for the pass and for what is computed of it again."""
+"""One pass of a picture network with a plug-in: what its hooks read, set for the pass and for what is computed of it
+again."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from muybridge.nn.temporal import Call, TemporalPlugin
 
-#: Hooks find the pass on the network: one at a time, whichever thread comes first. Not on the network itself, which is copied.
+#: Hooks find the pass on the network: one at a time, whichever thread comes first. Not on the network itself, which is
+#: copied.
 _ONE_AT_A_TIME = threading.RLock()
 
 
@@ -26,7 +28,8 @@ class PassesCalls:
 
     @contextmanager
     def passing(self, call: Call) -> Iterator[None]:
-        """Let hooks see a call within a block of code; afterwards they see what they saw before it, also after an error."""
+        """Let hooks see a call within a block of code; afterwards they see what they saw before it, also after an
+        error."""
         with _ONE_AT_A_TIME:
             former, self.call = self.call, call
             self._enter(call)

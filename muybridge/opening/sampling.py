@@ -21,12 +21,13 @@ def load_pipeline(
     """Open a model for sampling on a device.
 
     Args:
-        name: a bundled model, or a folder: what `save_pretrained` or `muybridge train` wrote, or a Stable Diffusion model.
+        name: a bundled model, or a folder: what `save_pretrained` or `muybridge train` wrote, or a Stable Diffusion
+            model.
         device: "auto" (the machine's accelerator, else its CPU), "cpu", "cuda", "cuda:1", "mps", ...
-        picture: for temporal layers behind a picture model: put them behind this one instead (2304.08818 section 4.2: a model
-            tuned on a subject or a style moves without further training).
-        precision: "fp32", "bf16" or "fp16": the latter halve the memory of the network's weights. The autoencoder and the
-            text encoder stay in float32, and so does what the sampler computes.
+        picture: for temporal layers behind a picture model: put them behind this one instead (2304.08818 section 4.2: a
+            model tuned on a subject or a style moves without further training).
+        precision: "fp32", "bf16" or "fp16": the latter halve the memory of the network's weights. The autoencoder and
+            the text encoder stay in float32, and so does what the sampler computes.
         zero_shot: open an image model as a pipeline for videos without training (`pipelines.zero_shot`).
 
     Raises:

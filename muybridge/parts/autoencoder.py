@@ -1,8 +1,9 @@
-"""The autoencoder of a latent diffusion model: L1, perceptual distance, a weak KL, and a patch critic; and its decoder's
-second training, with time and a critic of videos.
+"""The autoencoder of a latent diffusion model: L1, perceptual distance, a weak KL, and a patch critic; and its
+decoder's second training, with time and a critic of videos.
 
-Source: 2112.10752 appendix G; 2304.08818 section 3.1.2 for the temporal decoder. Differs from the paper: weights are per value (means), the adversarial weight is constant, and
-one optimizer trains both sides (see models/latent/critics.py).
+Source: 2112.10752 appendix G; 2304.08818 section 3.1.2 for the temporal decoder. Differs from the paper: weights are
+per value (means), the adversarial weight is constant, and one optimizer trains both sides (see
+models/latent/critics.py).
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ class Autoencoder(System):
     """The system: pictures in, pictures out.
 
     Args:
-        model: arguments of diffusers' AutoencoderKL; or {"temporal_decoder_of": a bundled part or a folder}, which gives that
-            autoencoder's decoder temporal layers, trains the decoder on videos and leaves the encoder as it is.
+        model: arguments of diffusers' AutoencoderKL; or {"temporal_decoder_of": a bundled part or a folder}, which
+            gives that autoencoder's decoder temporal layers, trains the decoder on videos and leaves the encoder as it
+            is.
         objective: fields of AutoencoderObjective.
     """
 
@@ -120,7 +122,8 @@ class Autoencoder(System):
         return to_uint8(pairs)
 
     def save(self, model: AutoencoderWithCritic, folder: Path, sampling: Mapping[str, Any]) -> None:
-        """The autoencoder alone, with the measured scaling factor, as diffusers keeps it; or the temporal decoder alone."""
+        """The autoencoder alone, with the measured scaling factor, as diffusers keeps it; or the temporal decoder
+        alone."""
         if isinstance(model.vae, VideoAutoencoder):
             save_decoder(model.vae, self.picture, folder)
             return

@@ -1,4 +1,5 @@
-"""A ControlNet for a picture model (2302.05543): the U-Net stays frozen, a copy of its encoder learns to read structure."""
+"""A ControlNet for a picture model (2302.05543): the U-Net stays frozen, a copy of its encoder learns to read
+structure."""
 
 from __future__ import annotations
 
@@ -52,8 +53,8 @@ class ControlNetSection(PictureModelSection):
 class ControlNetTraining(BehindPictureModel):
     """The system: pictures, each with the structure that an estimator finds in it.
 
-    The widths of the network that reads the pictures are ours (16, 32, 64, 96, 256: one halving a level of the autoencoder);
-    the published ControlNets, for autoencoders of three halvings, have 16, 32, 96, 256.
+    The widths of the network that reads the pictures are ours (16, 32, 64, 96, 256: one halving a level of the
+    autoencoder); the published ControlNets, for autoencoders of three halvings, have 16, 32, 96, 256.
     """
 
     name = "control_net"
@@ -95,7 +96,8 @@ class ControlNetTraining(BehindPictureModel):
         return to_uint8(torch.cat(rows))
 
     def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
-        """The ControlNet alone, as diffusers keeps it, and the guidance it is to be sampled with, if the recipe says."""
+        """The ControlNet alone, as diffusers keeps it, and the guidance it is to be sampled with, if the recipe
+        says."""
         model.control.save_pretrained(str(folder))
         if "guidance_scale" in sampling:
             write_settings(folder, {"sampling": {"guidance_scale": sampling["guidance_scale"]}})

@@ -1,7 +1,7 @@
 """The image model that video systems start from: latent diffusion in Stable Diffusion's layout (2112.10752).
 
-The folder it writes is a diffusers `StableDiffusionPipeline` but for the text encoder, which stays where it is installed;
-`muybridge models export` adds it.
+The folder it writes is a diffusers `StableDiffusionPipeline` but for the text encoder, which stays where it is
+installed; `muybridge models export` adds it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from muybridge.models import built
 from muybridge.models.text.encoder import TextConfig
 from muybridge.pipelines.latents import LatentPipeline, predict_frames
 
-#: model_index.json: a StableDiffusionPipeline whose text encoder and tokenizer are handed to it, or added by the export.
+#: model_index.json: a StableDiffusionPipeline whose text encoder and tokenizer are handed to it, or added by the
+#: export.
 DIFFUSERS_INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "scheduler": ["diffusers", "DDIMScheduler"],

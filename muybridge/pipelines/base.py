@@ -34,9 +34,9 @@ from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 class VideoPipeline(PipelineHooks, DiffusionPipeline):
     """Words to video with any network of this project: settings, prompts, guidance, and the run of a sampler.
 
-    Subclasses register their parts and config (`text_encoder`, `text_max_length`, `sampling` among it) and say what differs
-    between pixels and latents. The text encoder is loaded at the first prompt and is not part of the saved folder. Nothing of
-    a run is kept on the pipeline: what a network is told is closed over by the denoiser.
+    Subclasses register their parts and config (`text_encoder`, `text_max_length`, `sampling` among it) and say what
+    differs between pixels and latents. The text encoder is loaded at the first prompt and is not part of the saved
+    folder. Nothing of a run is kept on the pipeline: what a network is told is closed over by the denoiser.
     """
 
     def __init__(self) -> None:
@@ -78,8 +78,8 @@ class VideoPipeline(PipelineHooks, DiffusionPipeline):
         """The model's settings with some replaced; None leaves one as it is.
 
         Raises:
-            UserError: an unknown name, a value out of range, one that the sampler or this model does not read, or a video that
-                is too large for this machine.
+            UserError: an unknown name, a value out of range, one that the sampler or this model does not read, or a
+                video that is too large for this machine.
         """
         made = sampling_settings(self.config.sampling, overrides)
         if made.context_scale != 1 and not self.takes_known_frames:
@@ -103,7 +103,8 @@ class VideoPipeline(PipelineHooks, DiffusionPipeline):
             seed: one seed for each video, or one number: video i then has seed + i. A video depends on its own seed and
                 prompt alone, not on the batch it is in.
             negative_prompt: what the videos shall not show: the caption of guidance's other branch.
-            options: arguments of `draw`, what this pipeline's `condition` takes (`told_by`), and fields of SamplingConfig.
+            options: arguments of `draw`, what this pipeline's `condition` takes (`told_by`), and fields of
+                SamplingConfig.
 
         Returns:
             VideoOutput; the i'th video belongs to the i'th prompt.
@@ -137,9 +138,9 @@ class VideoPipeline(PipelineHooks, DiffusionPipeline):
 
         Args:
             condition, null: what the network is told, and what guidance's other branch is told; None without text.
-            batch_size: videos a network call; 1 is the same bit for bit whatever else is sampled. Above 1 the order of additions
-                differs, by about 1e-5 at the end of a run; strong reconstruction guidance (w_r = 4 on half of the frames)
-                amplifies that to 1e-2.
+            batch_size: videos a network call; 1 is the same bit for bit whatever else is sampled. Above 1 the order of
+                additions differs, by about 1e-5 at the end of a run; strong reconstruction guidance (w_r = 4 on half of
+                the frames) amplifies that to 1e-2.
             known: frames (or any entries) that are given; see diffusion.conditioning.
             measurements: further views that are known, such as a low-resolution video.
             guidance: a scale that varies over the run or over frames; replaces guidance_scale.
@@ -222,7 +223,8 @@ class VideoPipeline(PipelineHooks, DiffusionPipeline):
         return result
 
     def _guided_levels(self, settings: SamplingConfig) -> tuple[float, float]:
-        """The log-SNR between which guidance acts: of steps from guidance_start to before guidance_end, shares of the run."""
+        """The log-SNR between which guidance acts: of steps from guidance_start to before guidance_end, shares of the
+        run."""
         steps = settings.num_inference_steps
         first, behind = (math.ceil(share * steps - 1e-9) for share in (settings.guidance_start, settings.guidance_end))
         lams = self.levels(steps, settings.sampler)

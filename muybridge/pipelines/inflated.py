@@ -144,7 +144,8 @@ PROCESS = (
 
 
 def check_alike(settings: Mapping[str, Any], picture: str) -> None:
-    """Refuse a picture model that is told of noise or words in another way than the one that temporal layers were trained behind.
+    """Refuse a picture model that is told of noise or words in another way than the one that temporal layers were
+    trained behind.
 
     Raises:
         UserError: another noise table, prediction type or text encoder.

@@ -18,8 +18,8 @@ def invert(
 ) -> Tensor:
     """The noise that DDIM turns into these samples, without words and guidance. Source: 2010.02502, 2212.11565.
 
-    Each step solves for the latent from which the sampler's own step leads here, so that eps-, v- and x-predicting models
-    invert alike; the network is told the level it will be told when sampling.
+    Each step solves for the latent from which the sampler's own step leads here, so that eps-, v- and x-predicting
+    models invert alike; the network is told the level it will be told when sampling.
 
     Args:
         samples: [1, C, F, h, w] in the model's own space.

@@ -1,4 +1,5 @@
-"""Sampling in a latent space with Stable Diffusion's parts: an autoencoder, a U-Net told a table's index, a scheduler's config.
+"""Sampling in a latent space with Stable Diffusion's parts: an autoencoder, a U-Net told a table's index, a scheduler's
+config.
 
 One frame is an image model: `LatentPipeline.from_folder` opens any Stable Diffusion folder.
 """

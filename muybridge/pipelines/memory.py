@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 #: Bytes of a colour value of the finished video: float32 samples, their clamped copy and rounding, uint8.
 VIDEO_BYTES = 4 + 4 + 1
-#: Float32 activations of a network's widest level that are alive at once, in units of its input's positions times its first
-#: width: skips, the residual block at work and its temporaries. Measured 8 to 11 for world-vdm and emoji-video at 2 threads.
+#: Float32 activations of a network's widest level that are alive at once, in units of its input's positions times its
+#: first width: skips, the residual block at work and its temporaries. Measured 8 to 11 for world-vdm and emoji-video at
+#: 2 threads.
 ALIVE = 12
 #: Frames that windows let through a network at once, about: it does not grow with the video.
 IN_WINDOWS = 16

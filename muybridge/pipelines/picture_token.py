@@ -34,7 +34,8 @@ def context_of(scorer: ImageTextScorer, first_frame: Tensor, width: int) -> Tens
 
 
 def as_token(embedded: Tensor, width: int) -> Tensor:
-    """Unit rows [B, D] as tokens [B, 1, width], at unit variance as token embeddings are; narrower ones are filled with zeros."""
+    """Unit rows [B, D] as tokens [B, 1, width], at unit variance as token embeddings are; narrower ones are filled with
+    zeros."""
     scaled = embedded * embedded.shape[1] ** 0.5
     return torch.nn.functional.pad(scaled, (0, width - scaled.shape[1]))[:, None]
 

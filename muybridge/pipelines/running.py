@@ -19,7 +19,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def without_gradients(function: F) -> F:
-    """No graph is kept; and a caller's inference mode is left, whose tensors reconstruction guidance cannot go through."""
+    """No graph is kept; and a caller's inference mode is left, whose tensors reconstruction guidance cannot go
+    through."""
     wrapped: F = torch.inference_mode(False)(torch.no_grad()(function))
     return wrapped
 

@@ -1,4 +1,5 @@
-"""A picture model whose frames look at each other and follow control pictures: what the systems without training share."""
+"""A picture model whose frames look at each other and follow control pictures: what the systems without training
+share."""
 
 from __future__ import annotations
 
@@ -64,8 +65,8 @@ class ViewedText:
 class ZeroShotPipeline(LatentPipeline):
     """An image model for videos, with frozen weights.
 
-    Every self-attention layer gets our processor for good; under the plain `View` it is plain self-attention, so that the
-    pipeline is then the image pipeline.
+    Every self-attention layer gets our processor for good; under the plain `View` it is plain self-attention, so that
+    the pipeline is then the image pipeline.
     """
 
     in_windows = True

@@ -1,4 +1,5 @@
-"""Checkpoints: whole or not there. Safetensors and JSON only; the newest whole one is where the same command goes on."""
+"""Checkpoints: whole or not there. Safetensors and JSON only; the newest whole one is where the same command goes
+on."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class CheckpointFolder:
         return self.folder / f"step-{step:08d}"
 
     def newest(self, say: Callable[[str], None] = lambda text: None) -> int:
-        """The last step whose checkpoint is as it was written, 0 where there is none yet; damaged ones are told and passed over.
+        """The last step whose checkpoint is as it was written, 0 where there is none yet; damaged ones are told and
+        passed over.
 
         Raises:
             UserError: all of them are damaged.

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """theta_bar <- d theta_bar + (1 - d) theta after each step, float32, with the warm-up d_k = min(d, (1 + k)/(10 + k)).
+    """theta_bar <- d theta_bar + (1 - d) theta after each step, float32, with the warm-up d_k = min(d, (1 + k)/(10 +
+    k)).
 
     Works on plain and on sharded (FSDP2) parameters.
     """

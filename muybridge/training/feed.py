@@ -16,9 +16,9 @@ from muybridge.learning.contract import TrainingBatch
 class Feed:
     """What each step trains on, made by threads while the steps before it compute.
 
-    Decoding, decompressing and numpy work outside Python's lock, and a batch is a function of its number alone, so results do
-    not depend on how many threads there are. Threads rather than processes: as fast in measurement (docs/benchmarks.md), and
-    nothing to fork beside a GPU or to signal.
+    Decoding, decompressing and numpy work outside Python's lock, and a batch is a function of its number alone, so
+    results do not depend on how many threads there are. Threads rather than processes: as fast in measurement
+    (docs/benchmarks.md), and nothing to fork beside a GPU or to signal.
 
     Args:
         make: the batch of a number, on the CPU.

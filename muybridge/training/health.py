@@ -32,7 +32,8 @@ class Health:
             loss, norm: of the step, the same on every process.
             step: counted from 0.
             checkpoint: the last step that was saved.
-            scaled: the loss is scaled for float16, where the scaler skips steps of infinite gradient until its scale fits.
+            scaled: the loss is scaled for float16, where the scaler skips steps of infinite gradient until its scale
+                fits.
 
         Raises:
             UserError: one of them is not finite.

@@ -1,4 +1,5 @@
-"""What a training step will take, counted without taking it: the step runs on the meta device, where tensors have sizes only."""
+"""What a training step will take, counted without taking it: the step runs on the meta device, where tensors have sizes
+only."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ FLOAT_BYTES = 4
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of every storage that is alive while it is on, and their peak; storages seen twice count once.
 
-    It does not see what a kernel takes within itself (a fused attention's blocks, a convolution's workspace), nor memory that an
-    allocator keeps between sizes: real peaks are some per cent above it.
+    It does not see what a kernel takes within itself (a fused attention's blocks, a convolution's workspace), nor
+    memory that an allocator keeps between sizes: real peaks are some per cent above it.
     """
 
     def __init__(self) -> None:
@@ -67,7 +68,8 @@ class _Fused(torch.autograd.Function):
 
 @contextmanager
 def fused_attention() -> Iterator[None]:
-    """On the meta device torch lays attention's weights out, which no kernel that would run does: take `_Fused` everywhere.
+    """On the meta device torch lays attention's weights out, which no kernel that would run does: take `_Fused`
+    everywhere.
 
     A mode would not do: what is computed again in a backward pass runs outside of it.
     """
@@ -96,8 +98,8 @@ def predicted_bytes(model: nn.Module, step: Callable[[nn.Module], Tensor], avera
         averaged: whether a moving average of the trained weights is kept.
 
     Returns:
-        "weights", "optimizer" (its two moments, gradients and the average), "activations" (the peak of all else in forward and
-        backward pass), and "total".
+        "weights", "optimizer" (its two moments, gradients and the average), "activations" (the peak of all else in
+        forward and backward pass), and "total".
     """
     every = sum(p.numel() for p in model.parameters()) + sum(b.numel() for b in model.buffers())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -30,8 +30,8 @@ def make_accelerator(precision: str = "fp32", device: str = AUTO, find_unused_pa
         find_unused_parameters: some steps leave layers without gradients, which DDP must be told.
 
     Raises:
-        UserError: a device that is not there or cannot train in this precision, or a launcher that was asked for another
-            number of processes than there are.
+        UserError: a device that is not there or cannot train in this precision, or a launcher that was asked for
+            another number of processes than there are.
     """
     wanted = device_named(device)
     with _chosen(None if device == AUTO else wanted):

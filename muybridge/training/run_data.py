@@ -1,4 +1,5 @@
-"""The data of a run: its clips, their captions embedded and, for systems in a latent space, their latents; each computed once and kept."""
+"""The data of a run: its clips, their captions embedded and, for systems in a latent space, their latents; each
+computed once and kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One trainer for all systems. The same command resumes: randomness is a function of (seed, step, place in the batch)."""
+"""One trainer for all systems. The same command resumes: randomness is a function of (seed, step, place in the
+batch)."""
 
 from __future__ import annotations
 

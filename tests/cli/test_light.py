@@ -1,4 +1,5 @@
-"""What can be known before anything heavy is loaded is checked before: a refusal imports neither torch nor numpy nor diffusers."""
+"""What can be known before anything heavy is loaded is checked before: a refusal imports neither torch nor numpy nor
+diffusers."""
 
 import json
 import subprocess

@@ -1,4 +1,5 @@
-"""Captions by models in transformers' layout (random weights), by retrieval, and merged; their shares; text that is read."""
+"""Captions by models in transformers' layout (random weights), by retrieval, and merged; their shares; text that is
+read."""
 
 import json
 import tarfile

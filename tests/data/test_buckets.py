@@ -1,4 +1,5 @@
-"""Clips of several sizes and lengths: each goes to the nearest bucket, batches hold one shape, and every clip is seen."""
+"""Clips of several sizes and lengths: each goes to the nearest bucket, batches hold one shape, and every clip is
+seen."""
 
 import json
 from dataclasses import replace

@@ -1,13 +1,15 @@
 """A pretend accelerator: real CPU arithmetic on tensors that say they are on "pretend:0".
 
-It is torch's PrivateUse1 backend written in Python: every kernel of a pretend tensor unwraps its arguments, checks where they lie, runs the
-CPU's kernel and wraps what comes out. Autograd lies above it and works as on a GPU, so whole training steps run.
+It is torch's PrivateUse1 backend written in Python: every kernel of a pretend tensor unwraps its arguments, checks
+where they lie, runs the CPU's kernel and wraps what comes out. Autograd lies above it and works as on a GPU, so whole
+training steps run.
 
-What it sees: an operation that mixes devices raises as on CUDA ("Expected all tensors to be on the same device"), numbers of no dimension
-and indices of an indexed tensor excepted; a CPU generator cannot fill its tensors; `numpy()` needs `cpu()` first; with `no_float64()` it
-refuses double precision as MPS does; autocast casts what goes into matrix products, convolutions and attention.
-What it does not see: kernels that a device lacks, its rounding, memory and speed, streams and races, pinned memory, the sums that autocast
-keeps in float32 on CUDA, anything with more than one device, and code that asks for "cuda" by name.
+What it sees: an operation that mixes devices raises as on CUDA ("Expected all tensors to be on the same device"),
+numbers of no dimension and indices of an indexed tensor excepted; a CPU generator cannot fill its tensors; `numpy()`
+needs `cpu()` first; with `no_float64()` it refuses double precision as MPS does; autocast casts what goes into matrix
+products, convolutions and attention. What it does not see: kernels that a device lacks, its rounding, memory and speed,
+streams and races, pinned memory, the sums that autocast keeps in float32 on CUDA, anything with more than one device,
+and code that asks for "cuda" by name.
 """
 
 from __future__ import annotations

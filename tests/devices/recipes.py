@@ -18,7 +18,8 @@ TRANSFORMER = {
     "patch_size": [1, 2, 2], "text_pooled_dim": 384, "text_token_dim": 384,
 }  # fmt: skip
 
-#: name -> system, frames of a clip, words, the sections `model`, `diffusion`, `objective`. MODELS stands for the folder of tiny models.
+#: name -> system, frames of a clip, words, the sections `model`, `diffusion`, `objective`. MODELS stands for the folder
+#: of tiny models.
 SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "vdm_joint": ("vdm", 4, True, TINY_MODEL, {"images_per_video": 2}, {}),
     "vdm_transformer": ("vdm", 4, True, TRANSFORMER, {}, {}),

@@ -28,7 +28,8 @@ def test_a_warp_looks_where_the_flow_points():
 
 
 def test_flows_masks_and_the_blend():
-    """flow += (f(a, b) + f(b, a) turned) / 2, mask += (m(a, b) - m(b, a)) / 2, then sigmoid(mask) of a and the rest of b."""
+    """flow += (f(a, b) + f(b, a) turned) / 2, mask += (m(a, b) - m(b, a)) / 2, then sigmoid(mask) of a and the rest of
+    b."""
     net = FrameInterpolation(width=4)
     net.block0, net.block1, net.block2 = Told([2.0, 0.0, 0.0, 1.0]), Told([0.0] * 4, 3.0), Told([0.0] * 4, 2.0)
     a, b = torch.rand(2, 3, 32, 64), torch.rand(2, 3, 32, 64)

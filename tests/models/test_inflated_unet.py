@@ -1,4 +1,5 @@
-"""A picture network with time: the identity at the start, the published counts, diffusers' numbers (specs 08, 09, 14)."""
+"""A picture network with time: the identity at the start, the published counts, diffusers' numbers (specs 08, 09,
+14)."""
 
 import copy
 
@@ -94,7 +95,8 @@ def test_starts_as_the_picture_model(kind, plugin):
 
 @pytest.fixture
 def float64():
-    """Float64 networks: frames in other batches are rounded otherwise, in float32 by more than 1e-6 on some processors."""
+    """Float64 networks: frames in other batches are rounded otherwise, in float32 by more than 1e-6 on some
+    processors."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)

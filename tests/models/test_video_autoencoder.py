@@ -246,7 +246,8 @@ def test_a_video_is_decoded_the_same_alone_and_in_a_batch():
 
 
 def test_losses_of_both_sides_are_the_hinges():
-    """The maker's is -D(fake); the critic's the mean of max(0, 1 - D(real)) and max(0, 1 + D(fake)). Source: 2012.09841."""
+    """The maker's is -D(fake); the critic's the mean of max(0, 1 - D(real)) and max(0, 1 + D(fake)). Source:
+    2012.09841."""
 
     class Scores(torch.nn.Module):
         def __init__(self):

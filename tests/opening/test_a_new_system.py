@@ -1,4 +1,5 @@
-"""Adding a system means adding its folder: one that is thrown away after the test trains, saves, opens, generates and replays."""
+"""Adding a system means adding its folder: one that is thrown away after the test trains, saves, opens, generates and
+replays."""
 
 import subprocess
 import sys

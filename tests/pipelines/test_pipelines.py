@@ -169,7 +169,8 @@ def test_known_frames_come_back(pipeline):
 
 
 def test_known_frames_start_from_their_own_noise(pipeline, monkeypatch):
-    """With posterior replacement nothing else ever sets them: q(z | x) of what is known, the model's noise elsewhere."""
+    """With posterior replacement nothing else ever sets them: q(z | x) of what is known, the model's noise
+    elsewhere."""
     value, seen, predict = torch.rand(1, 3, 6, 16, 16) * 2 - 1, [], pipeline.predict
     monkeypatch.setattr(
         pipeline, "predict", lambda z, lam, c, **how: seen.append((z, lam)) or predict(z, lam, c, **how)

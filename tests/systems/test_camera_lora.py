@@ -1,4 +1,5 @@
-"""A camera's LoRA: the clips really move, adapters start as nothing, they alone train, and merged they give what they gave while training."""
+"""A camera's LoRA: the clips really move, adapters start as nothing, they alone train, and merged they give what they
+gave while training."""
 
 import json
 from dataclasses import replace

@@ -297,7 +297,8 @@ def test_a_whole_diffusers_folder(picture_model, tmp_path):
 
 
 def test_temporal_layers_behind_another_picture_model(picture_model, tmp_path, latent_space):
-    """The swap: another picture model's weights, the same temporal layers; written into recipes, replayed, and covered by hashes."""
+    """The swap: another picture model's weights, the same temporal layers; written into recipes, replayed, and covered
+    by hashes."""
     from muybridge.library.catalogue import model_hash
     from muybridge.making.base import Run
     from muybridge.making.from_words import Generate

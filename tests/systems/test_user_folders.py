@@ -1,4 +1,5 @@
-"""What users own goes through the ordinary commands with diffusers' numbers, and training behind it learns its own target."""
+"""What users own goes through the ordinary commands with diffusers' numbers, and training behind it learns its own
+target."""
 
 import json
 

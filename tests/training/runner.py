@@ -1,10 +1,10 @@
-"""Trains a recipe in a process of its own, as one of several where a launcher started it; optionally signals itself in the middle
-of a step.
+"""Trains a recipe in a process of its own, as one of several where a launcher started it; optionally signals itself in
+the middle of a step.
 
     python -m tests.training.runner RECIPE FOLDER [STEP SIGNAL [RANK]]
 
-Beside the run it writes FOLDER.RANK.json: how many processes found each other, on how many tensors each holds a share, and the step
-after which it was stopped.
+Beside the run it writes FOLDER.RANK.json: how many processes found each other, on how many tensors each holds a share,
+and the step after which it was stopped.
 """
 
 import json

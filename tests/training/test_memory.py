@@ -1,4 +1,5 @@
-"""A training step's memory, counted on the meta device: right where it can be measured, and small where it was made small."""
+"""A training step's memory, counted on the meta device: right where it can be measured, and small where it was made
+small."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""Two real processes: they are two, they compute what one computes, they stop together, and they can share one network."""
+"""Two real processes: they are two, they compute what one computes, they stop together, and they can share one
+network."""
 
 import json
 import os
@@ -87,7 +88,8 @@ def test_a_signal_to_either_process_stops_both_after_the_same_step(rank, number,
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vdm_joint", "gen1"])
 def test_two_processes_share_one_network(name, tiny_models, tmp_path):
-    """Fully sharded: each holds about half, losses are one process', checkpoints are whole files that one process resumes."""
+    """Fully sharded: each holds about half, losses are one process', checkpoints are whole files that one process
+    resumes."""
     recipe = recipe_of(name, tiny_models, steps=4, checkpoint_every=2, validate_every=2)
     Trainer(recipe, tmp_path / "one").run()
     half = replace(recipe, training=replace(recipe.training, sharded=True, steps=2))

@@ -1,4 +1,5 @@
-"""What a run leaves on disk: never weights that are not finite, never half a checkpoint or model, never two runs in one folder."""
+"""What a run leaves on disk: never weights that are not finite, never half a checkpoint or model, never two runs in one
+folder."""
 
 import json
 import math

@@ -1,4 +1,5 @@
-"""`emoji`: captioned animated loops (Fluent) and captioned stills in six styles; `muybridge data build emoji` makes it."""
+"""`emoji`: captioned animated loops (Fluent) and captioned stills in six styles; `muybridge data build emoji` makes
+it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Patch critics of autoencoders: is this piece of a picture, or of a video, real?
 
-Source: 1611.07004 (patches), 2012.09841 (in autoencoders); 2304.08818 section 3.1.2: 3D convolutions for the temporal decoder.
+Source: 1611.07004 (patches), 2012.09841 (in autoencoders); 2304.08818 section 3.1.2: 3D convolutions for the temporal
+decoder.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ class PatchCritic(nn.Module):
     Args:
         channels: of the input.
         width: channels of the first layer; doubled at each of the `layers` halvings of space.
-        frames: the kernel's extent in time, odd. With 1 no kernel looks at another frame, but the group norms' statistics still run over
-            all frames of a clip: give single frames to judge each by itself.
+        frames: the kernel's extent in time, odd. With 1 no kernel looks at another frame, but the group norms'
+            statistics still run over all frames of a clip: give single frames to judge each by itself.
     """
 
     def __init__(self, channels: int = 3, width: int = 32, layers: int = 3, frames: int = 1):

@@ -13,7 +13,8 @@ from muybridge.models.weights.packaged import packaged_weights
 REQUIREMENT = "stlpips-pytorch==0.0.2"
 WEIGHTS = "weights/vST0.0/alex_shift_tolerant.pth"
 SHA256 = "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee"
-#: Per slice: convolution's place in the file, padding, blur before it (with max pooling, from the second on), blur after.
+#: Per slice: convolution's place in the file, padding, blur before it (with max pooling, from the second on), blur
+#: after.
 SLICES = (("slice1.0", 2), ("slice2.5", 2), ("slice3.9", 1), ("slice4.11", 1), ("slice5.13", 1))
 BLURS = {0: "slice1.1", 1: "slice2.4", 2: "slice3.8"}
 

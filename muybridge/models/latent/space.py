@@ -14,12 +14,15 @@ from muybridge.errors import UserError
 from muybridge.models.weights.found import variant_of
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 
-#: Pixels of one call: 16 frames of 64 x 64, one of 256 x 256. What an autoencoder makes of them on the way is hundreds of times as much.
+#: Pixels of one call: 16 frames of 64 x 64, one of 256 x 256. What an autoencoder makes of them on the way is hundreds
+#: of times as much.
 CHUNK_PIXELS = 16 * 64 * 64
-#: How many times as many an accelerator encodes at once: small calls leave it idle (2**20 pixels are four frames of 512 x 512).
+#: How many times as many an accelerator encodes at once: small calls leave it idle (2**20 pixels are four frames of 512
+#: x 512).
 ON_ACCELERATOR = 16
-#: Frames that a decoder with time sees together, and how many of them two neighbouring pieces share. With none shared the error of frame
-#: differences is 3 % higher across the joins of emoji-video's decoder, so 0.6 %; seeing 32 together gains 0.2 % throughout.
+#: Frames that a decoder with time sees together, and how many of them two neighbouring pieces share. With none shared
+#: the error of frame differences is 3 % higher across the joins of emoji-video's decoder, so 0.6 %; seeing 32 together
+#: gains 0.2 % throughout.
 DECODED_TOGETHER, SHARED = 8, 2
 
 
@@ -29,9 +32,11 @@ def shrink_of(vae: AutoencoderKL) -> int:
 
 
 def pieces_of(frames: int, size: int, shared: int) -> list[slice]:
-    """Frames in as few near-equal pieces of at most `size` as it takes, each sharing `shared` frames with the next (no more than half of it).
+    """Frames in as few near-equal pieces of at most `size` as it takes, each sharing `shared` frames with the next (no
+    more than half of it).
 
-    diffusion.windows.windows_of keeps every window at `size` instead, the length a network was trained on, and lets the last share more.
+    diffusion.windows.windows_of keeps every window at `size` instead, the length a network was trained on, and lets the
+    last share more.
     """
     if frames <= size:
         return [slice(0, frames)]
@@ -58,9 +63,9 @@ class LatentSpace:
 
     Args:
         vae: diffusers' autoencoder; frozen here.
-        chunk: frames of one call, by default as many as have CHUNK_PIXELS; memory grows with it. Results do not depend on it beyond
-            rounding, but for a decoder that knows time: its frames see the others of their piece (DECODED_TOGETHER by default), and
-            what two pieces share is faded from one into the other.
+        chunk: frames of one call, by default as many as have CHUNK_PIXELS; memory grows with it. Results do not depend
+            on it beyond rounding, but for a decoder that knows time: its frames see the others of their piece
+            (DECODED_TOGETHER by default), and what two pieces share is faded from one into the other.
         decoder: takes the place of the picture decoder.
     """
 
@@ -117,7 +122,8 @@ class LatentSpace:
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 3, F, H, W] in [-1, 1], wherever it lies -> mean and standard deviation of the latents, [B, C, F, h, w] each.
+        """[B, 3, F, H, W] in [-1, 1], wherever it lies -> mean and standard deviation of the latents, [B, C, F, h, w]
+        each.
 
         The autoencoder stays where it is, and the latents are there.
         """

@@ -1,4 +1,5 @@
-"""A picture autoencoder whose decoder knows time: temporal convolutions behind the decoder's blocks, the encoder untouched.
+"""A picture autoencoder whose decoder knows time: temporal convolutions behind the decoder's blocks, the encoder
+untouched.
 
 `model.image` is an ordinary AutoencoderKL, so the latent space, and with it every diffusion model on it, stays valid.
 Source: 2304.08818 section 3.1.2; layers as in Stable Video Diffusion's decoder (convolution only).

@@ -1,7 +1,8 @@
-"""Gen-1's temporal layers as a plug-in: a convolution over time behind each spatial one, attention behind each attention.
+"""Gen-1's temporal layers as a plug-in: a convolution over time behind each spatial one, attention behind each
+attention.
 
-Source: 2302.03011 section 3.1. Both are residual and start as the identity (the paper does not say how they start). Images
-pass as if the layers were not there, which makes joint training and the guidance over time possible.
+Source: 2302.03011 section 3.1. Both are residual and start as the identity (the paper does not say how they start).
+Images pass as if the layers were not there, which makes joint training and the guidance over time possible.
 """
 
 from __future__ import annotations

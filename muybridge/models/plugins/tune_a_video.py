@@ -20,8 +20,9 @@ from muybridge.nn.temporal import Call, Site, TemporalPlugin
 class TuneAVideoLayers(TemporalPlugin):
     """Attention over frames behind every transformer block, and self-attention turned into attention to two frames.
 
-    The queries of both spatial attentions train, and the temporal attention; its layer norm does not (as in the code, whose
-    rule is by name). Differs from the code: the output projection's bias starts at zero too, so that the start is exact.
+    The queries of both spatial attentions train, and the temporal attention; its layer norm does not (as in the code,
+    whose rule is by name). Differs from the code: the output projection's bias starts at zero too, so that the start is
+    exact.
 
     Args:
         group_norm: "per_frame", or "pooled" over the clip in residual blocks as in the official code.

@@ -95,6 +95,7 @@ class VideoLDMLayers(TemporalPlugin):
         scalars: conditions a clip, such as fps.
         scalars_everywhere: they join the time embedding of the whole network; else of the temporal layers alone, so
             that a frozen picture network does not hear of them.
+        scalar_channels: of the sinusoid that each scalar is told by.
         context_channels: channels of known frames (0 for none): conditions "known" [B, C, F, H, W] and "known_mask".
         attention: False leaves the temporal attention out: convolutions alone see 2 frames to each side a block, enough
             for the five frames of interpolation, at a quarter of the parameters.

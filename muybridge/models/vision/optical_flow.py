@@ -39,7 +39,8 @@ def flow_between(first: np.ndarray, second: np.ndarray, method: str = "dis") -> 
 
 
 def warp(picture: Tensor, flow: Tensor) -> Tensor:
-    """What a picture [B, C, H, W] shows at p + flow(p), flow [B, 2, H, W] in pixels, x right and y down; edges repeat."""
+    """What a picture [B, C, H, W] shows at p + flow(p), flow [B, 2, H, W] in pixels, x right and y down; edges
+    repeat."""
     import torch
     from torch.nn.functional import grid_sample
 

@@ -1,7 +1,7 @@
 """What a picture's structure is: edges, soft edges, depth, the foreground, a pose. One interface for all of them.
 
-An estimator takes frames, uint8 [F, H, W, 3], and gives float32 pictures in [0, 1]: [F, H, W], or [F, H, W, 3] for poses.
-Weights lie in published packages and are opened without running the packages' code; nothing is downloaded.
+An estimator takes frames, uint8 [F, H, W, 3], and gives float32 pictures in [0, 1]: [F, H, W], or [F, H, W, 3] for
+poses. Weights lie in published packages and are opened without running the packages' code; nothing is downloaded.
 """
 
 from __future__ import annotations

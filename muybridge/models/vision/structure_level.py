@@ -14,7 +14,8 @@ LEVEL_CHANNELS = 4
 def coarsened(structure: Tensor, level: int) -> Tensor:
     """Blur with a 5-tap binomial filter and halve, `level` times, then resize back bilinearly.
 
-    The kernel and factor are ours; the paper publishes neither. Each picture alone; borders repeat, so that a constant stays.
+    The kernel and factor are ours; the paper publishes neither. Each picture alone; borders repeat, so that a constant
+    stays.
 
     Args:
         structure: [N, C, H, W].

@@ -1,4 +1,5 @@
-"""Weights in 8 bits a value on disk: every row of a matrix or kernel as int8 with its own scale, all else in half precision.
+"""Weights in 8 bits a value on disk: every row of a matrix or kernel as int8 with its own scale, all else in half
+precision.
 
 Networks run in floating point as ever; opening a file turns it back. The rounding error is about 1 % of a row's spread.
 """

@@ -42,7 +42,8 @@ def shapes_of(file: Path) -> tuple[dict[str, tuple[int, ...]], int]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a network's folder: one file, the shards that its index names, or the half-precision variant of either.
+    """The safetensors of a network's folder: one file, the shards that its index names, or the half-precision variant
+    of either.
 
     Raises:
         UserError: none is there, only pickled ones are, or a shard is missing.

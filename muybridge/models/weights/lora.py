@@ -1,4 +1,5 @@
-"""LoRAs for picture networks and inflated ones, of pictures and of time: read in the three formats in use, merged into the weights (spec 14, 7.2)."""
+"""LoRAs for picture networks and inflated ones, of pictures and of time: read in the three formats in use, merged into
+the weights (spec 14, 7.2)."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def _plain(stem: str) -> str:
 
 @torch.no_grad()
 def apply_lora(network: nn.Module, file: Path, scale: float = 1.0) -> dict[str, Any]:
-    """Merge a LoRA file into a picture network, or into an inflated one: its picture part, or the layers over time that it names.
+    """Merge a LoRA file into a picture network, or into an inflated one: its picture part, or the layers over time that
+    it names.
 
     Returns:
         What a recipe records of it.

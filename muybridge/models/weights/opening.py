@@ -1,6 +1,7 @@
 """Opening a large picture network with its weights in memory once: read a tensor at a time, laid out as it comes.
 
-Memory-mapped files stay resident as long as one of their tensors is in use, beside every copy that was made of the others.
+Memory-mapped files stay resident as long as one of their tensors is in use, beside every copy that was made of the
+others.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ TYPES = {
 
 
 def stream_weights(file: Path) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a safetensors file one after another, each with memory of its own, the largest first: while one is laid out
-    there are two of it, which costs nothing as long as the small ones are not there yet.
+    """The tensors of a safetensors file one after another, each with memory of its own, the largest first: while one is
+    laid out there are two of it, which costs nothing as long as the small ones are not there yet.
 
     Raises:
         UserError: not a safetensors file, or cut short.
@@ -74,7 +75,8 @@ def _size(entry: dict[str, Any]) -> int:
 def open_network(network_class: type[N], folder: Path, dtype: torch.dtype = torch.float32) -> N:
     """A diffusers model's network from its folder, whole and packed or not, frozen, for sampling.
 
-    For networks whose state is all in their weights: what the class computes when it is made (tables that are not saved) is lost.
+    For networks whose state is all in their weights: what the class computes when it is made (tables that are not
+    saved) is lost.
 
     Raises:
         UserError: tensors missing, left over, of another shape, or a damaged file.

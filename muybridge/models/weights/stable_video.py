@@ -18,7 +18,8 @@ from muybridge.models.weights.found import weight_files
 
 #: The three scalars of its conditioning, in the order of `added_time_ids`.
 SCALARS = ("fps", "motion_bucket", "noise_augmentation")
-#: diffusers builds the residual blocks of the way up and beside down-going attention with this epsilon, the others with 1e-5.
+#: diffusers builds the residual blocks of the way up and beside down-going attention with this epsilon, the others with
+#: 1e-5.
 OUTER_EPS = 1e-6
 
 

@@ -1,7 +1,8 @@
 """ControlVideo (2305.13077): text and control pictures to video with a frozen image model and frozen ControlNets.
 
-All frames attend to all frames; at two steps every other frame of the predicted clean video becomes the interpolation of its
-neighbours; long videos are sampled as key frames and short clips between them, each clip seeing its two key frames alone.
+All frames attend to all frames; at two steps every other frame of the predicted clean video becomes the interpolation
+of its neighbours; long videos are sampled as key frames and short clips between them, each clip seeing its two key
+frames alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The interleaved-frame smoother: at two steps every other frame becomes the interpolation of its neighbours (2305.13077 section 3.2)."""
+"""The interleaved-frame smoother: at two steps every other frame becomes the interpolation of its neighbours
+(2305.13077 section 3.2)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from muybridge.models.vision.frame_interpolation import Interpolator
 
 
 def smoothing_steps(share: float | None, steps: int) -> tuple[int, ...]:
-    """The two neighbouring step indices that are smoothed, counted from the noisiest; none for None or a single step."""
+    """The two neighbouring step indices that are smoothed, counted from the noisiest; none for None or a single
+    step."""
     if share is None or steps < 2:
         return ()
     first = min(round(share * steps), steps - 2)

@@ -120,8 +120,8 @@ class Gen1Pipeline(LatentSpacePipeline):
         """Sample one video.
 
         Args:
-            structure: of the given video, [1, 1, F, H, W] in [-1, 1]: inverse depth scaled over the clip, or what the model's own
-                estimator gives.
+            structure: of the given video, [1, 1, F, H, W] in [-1, 1]: inverse depth scaled over the clip, or what the
+                model's own estimator gives.
             content: words, or a picture [1, 3, H, W].
             level: of the structure, 0 (all of it) to 7 (hardly any).
             temporal_scale: omega_t; above 1 is smoother. `guidance_scale` is omega.

@@ -1,7 +1,8 @@
-"""Gen-1 (2302.03011): structure and content told apart, so that any video can be given another look without tuning on it.
+"""Gen-1 (2302.03011): structure and content told apart, so that any video can be given another look without tuning on
+it.
 
-The network sees the depth of the video, blurred to a level it is told, and the embedding of one of its frames. It trains on
-videos and on their frames alone, so that it is an image model whenever its temporal layers are passed by.
+The network sees the depth of the video, blurred to a level it is told, and the embedding of one of its frames. It
+trains on videos and on their frames alone, so that it is an image model whenever its temporal layers are passed by.
 """
 
 from __future__ import annotations

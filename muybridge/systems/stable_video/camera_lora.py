@@ -1,4 +1,5 @@
-"""Camera LoRAs of Stable Video Diffusion: a motion of the camera, learned by low-rank adapters alone (2311.15127 appendix D)."""
+"""Camera LoRAs of Stable Video Diffusion: a motion of the camera, learned by low-rank adapters alone (2311.15127
+appendix D)."""
 
 from __future__ import annotations
 
@@ -43,12 +44,14 @@ class CameraLoRASection(Settings):
 
 
 class CameraLoRA(StableVideo):
-    """The system of its camera LoRAs: a motion of the camera taught by low-rank adapters in the temporal attention, all else frozen.
+    """The system of its camera LoRAs: a motion of the camera taught by low-rank adapters in the temporal attention, all
+    else frozen.
 
-    Source: 2311.15127 appendix D (rank 16; subsets of clips with horizontal motion, zoom, and none). Differs from the paper: the clips get
-    their motion from a virtual camera (data.camera) in place of a curated set.
+    Source: 2311.15127 appendix D (rank 16; subsets of clips with horizontal motion, zoom, and none). Differs from the
+    paper: the clips get their motion from a virtual camera (data.camera) in place of a curated set.
 
-    Attention over frames stays at its place, so adapters there (the paper's) can only call up motions that the base has seen.
+    Attention over frames stays at its place, so adapters there (the paper's) can only call up motions that the base has
+    seen.
 
     Args:
         model: fields of CameraLoRASection.

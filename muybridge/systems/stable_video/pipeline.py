@@ -51,7 +51,8 @@ class ImageToVideoPipeline(LatentSpacePipeline):
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
-        """Open what `muybridge train` wrote: the network, and by name the picture model's autoencoder and the scorer."""
+        """Open what `muybridge train` wrote: the network, and by name the picture model's autoencoder and the
+        scorer."""
         network, vae, scorer, settings = opened_parts(folder, dtype)
         return cls(network, vae, scorer, settings["sampling"])
 

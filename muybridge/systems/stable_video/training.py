@@ -1,7 +1,8 @@
 """Stable Video Diffusion (2311.15127): the whole network trains, noise is continuous, a picture is brought to life.
 
-In the words of this project: F of the paper's preconditioning is the v-prediction, its weighted loss the plain v-error, its
-noise level sigma the log-SNR -2 ln sigma; Euler steps on sigma are DDIM steps. So the samplers and losses are the common ones.
+In the words of this project: F of the paper's preconditioning is the v-prediction, its weighted loss the plain v-error,
+its noise level sigma the log-SNR -2 ln sigma; Euler steps on sigma are DDIM steps. So the samplers and losses are the
+common ones.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ LAYERS: dict[str, Any] = {
 class StableVideoConfig(Settings):
     """Diffusion and conditioning settings.
 
-    Stages of the paper have ln sigma ~ N(-1.2, 1) to N(0, 1) in pretraining, N(0.7, 1.6^2) and N(1.0, 1.6^2) for image to video:
-    more noise for larger videos and stronger conditions.
+    Stages of the paper have ln sigma ~ N(-1.2, 1) to N(0, 1) in pretraining, N(0.7, 1.6^2) and N(1.0, 1.6^2) for image
+    to video: more noise for larger videos and stronger conditions.
     """
 
     where: ClassVar[str] = "diffusion"

@@ -1,4 +1,5 @@
-"""Background smoothing: every frame's background mixed with the first one's, moved with the camera (2303.13439 section 3.3.3)."""
+"""Background smoothing: every frame's background mixed with the first one's, moved with the camera (2303.13439 section
+3.3.3)."""
 
 from __future__ import annotations
 

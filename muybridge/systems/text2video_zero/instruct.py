@@ -1,4 +1,5 @@
-"""Video Instruct-Pix2Pix: a given video edited by an instruction, its frames tied to the first (2303.13439 section 4.3)."""
+"""Video Instruct-Pix2Pix: a given video edited by an instruction, its frames tied to the first (2303.13439 section
+4.3)."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def instruct_video(
 
     Args:
         frames: [1, 3, F, H, W] in [-1, 1].
-        image_scale: guidance towards the given frames; `guidance_scale` is that towards the words. Source: 2211.09800 eq. 3.
+        image_scale: guidance towards the given frames; `guidance_scale` is that towards the words. Source: 2211.09800
+            eq. 3.
 
     Raises:
         UserError: a network without the further input channels.

@@ -1,8 +1,8 @@
 """Text2Video-Zero (2303.13439): video from an image model without training.
 
-Frame 1 is the image model's own picture. The other frames start from its half-denoised latent, moved and noised again, and
-all frames take keys and values from frame 1 in every self-attention layer. With control pictures all frames start from one
-noise instead. `instruct.py` edits a given video by an InstructPix2Pix network in the same way.
+Frame 1 is the image model's own picture. The other frames start from its half-denoised latent, moved and noised again,
+and all frames take keys and values from frame 1 in every self-attention layer. With control pictures all frames start
+from one noise instead. `instruct.py` edits a given video by an InstructPix2Pix network in the same way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tune-A-Video (2212.11565): a picture model tuned on one captioned video, then that video edited by new words.
 
-Queries and temporal attention learn the one video; its own noise, found by exact DDIM inversion, carries the motion into
-every edit.
+Queries and temporal attention learn the one video; its own noise, found by exact DDIM inversion, carries the motion
+into every edit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from muybridge.learning.picture_models import BehindPictureModel
 
 @dataclass(frozen=True)
 class TuneAVideoConfig(LatentDiffusionConfig):
-    """Diffusion settings; by default captions are never dropped, and the loss is the plain error of what the model predicts."""
+    """Diffusion settings; by default captions are never dropped, and the loss is the plain error of what the model
+    predicts."""
 
     null_probability: float = setting(0.0, "how often the caption is replaced by the empty one", low=0, below=1)
 

@@ -1,4 +1,5 @@
-"""Longer videos in a latent space: prediction block by block, and frames put between key frames (2304.08818 section 3.2).
+"""Longer videos in a latent space: prediction block by block, and frames put between key frames (2304.08818 section
+3.2).
 
 Memory does not grow with the length: blocks and windows are sampled a few at a time, and decoding runs in pieces.
 """

@@ -1,7 +1,8 @@
 """Video LDM ("Align your Latents", 2304.08818): time for a frozen picture model, by temporal layers alone.
 
-Three tasks of one design: clips from words, prediction from 0, 1 or 2 context frames, and interpolation of 3 frames between
-two known ones at two frame rates. Known frames go into the temporal layers, because the picture model's input is frozen.
+Three tasks of one design: clips from words, prediction from 0, 1 or 2 context frames, and interpolation of 3 frames
+between two known ones at two frame rates. Known frames go into the temporal layers, because the picture model's input
+is frozen.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class VideoLDMSection(PictureModelSection):
 
 
 class VideoLDM(BehindPictureModel):
-    """The system: temporal layers behind a frozen picture model, whose noise table and prediction type they take over."""
+    """The system: temporal layers behind a frozen picture model, whose noise table and prediction type they take
+    over."""
 
     name = "video_ldm"
     model_class = VideoLDMSection
