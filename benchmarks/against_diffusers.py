@@ -76,7 +76,8 @@ def stable_diffusion_folder(folder: Path, unet: Any = None, vae: Any = None, wor
     unet = unet or UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     width = int(unet.config.cross_attention_dim)
     text = CLIPTextConfig(
-        vocab_size=words, hidden_size=width, num_hidden_layers=layers, num_attention_heads=12, intermediate_size=4 * width,
+        vocab_size=words, hidden_size=width, num_hidden_layers=layers, num_attention_heads=12,
+        intermediate_size=4 * width,
         bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=width,
     )  # fmt: skip
     vae = vae or AutoencoderKL(

@@ -16,23 +16,27 @@ from muybridge.training.recipe import load_recipe
 
 FLUENT = "Animated and still Fluent emoji (MIT, Microsoft)"
 STILLS = (
-    "Captioned stills in five styles and frames of the Fluent loops: Fluent (MIT, Microsoft), Noto (Apache-2.0, Google), Twemoji (CC-BY-4.0,\n"
+    "Captioned stills in five styles and frames of the Fluent loops: Fluent (MIT, Microsoft), Noto (Apache-2.0, "
+    "Google), Twemoji (CC-BY-4.0,\n"
     "Twitter and contributors), EmojiOne (CC-BY-4.0); captions from emojibase (MIT)"
 )
 #: name -> what it is, how it is used, its data, what one should know.
 WHAT: dict[str, tuple[str, str, str, str]] = {
     "emoji-animate": (
-        "A picture brought to life: Stable Video Diffusion's image-to-video stage at small size, 16 frames of 64x64 pixels; the whole inflated\n"
+        "A picture brought to life: Stable Video Diffusion's image-to-video stage at small size, 16 frames of "
+        "64x64 pixels; the whole inflated\n"
         "`emoji-image` trains.",
         "muybridge animate fox.png -o fox.mp4 --motion 180",
         f"{FLUENT}, 16 of 32 frames of each loop; a twentieth of the captions is never shown, and is what is measured.",
         "It knows emoji and nothing of photographs.",
     ),
     "emoji-between": (
-        "Three frames between two: Video LDM's interpolation layers behind the frozen `emoji-image`, convolutions over time alone.",
+        "Three frames between two: Video LDM's interpolation layers behind the frozen `emoji-image`, convolutions "
+        "over time alone.",
         "muybridge upsample-fps fox.mp4 -o smooth.mp4",
         f"{FLUENT}, windows of five frames at two rates.",
-        "Its frames join without a seam but are less exact than a blend of the neighbours on these slow loops: take `interpolate` or the\n"
+        "Its frames join without a seam but are less exact than a blend of the neighbours on these slow loops: "
+        "take `interpolate` or the\n"
         "interpolator of `control` where exactness counts.",
     ),
     "emoji-restyle": (
@@ -44,8 +48,10 @@ WHAT: dict[str, tuple[str, str, str, str]] = {
     "depth": (
         "Inverse depth of a picture, up to scale: a small network with skips.",
         'muybridge control walk.mp4 "robot, fluent style" --control depth',
-        "Composites of emoji cut-outs on a drawn ground, with exact depth (`data/composites.py`); styles and licences as on `emoji-image`'s card.",
-        "It has never seen a photograph: give a MiDaS or DPT folder for real footage (`models.vision.structure.Depth`).",
+        "Composites of emoji cut-outs on a drawn ground, with exact depth (`data/composites.py`); styles and "
+        "licences as on `emoji-image`'s card.",
+        "It has never seen a photograph: give a MiDaS or DPT folder for real footage "
+        "(`models.vision.structure.Depth`).",
     ),
     "interpolator": (
         "The frame between two frames: RIFE's IFNet at width 32.",
@@ -66,7 +72,8 @@ WHAT: dict[str, tuple[str, str, str, str]] = {
         "",
     ),
     "emoji-depth": (
-        "A ControlNet of `emoji-image` that reads depth (by the bundled network), in diffusers' layout with packed weights.",
+        "A ControlNet of `emoji-image` that reads depth (by the bundled network), in diffusers' layout with packed "
+        "weights.",
         'muybridge control walk.mp4 "robot, fluent style" --control depth',
         f"{STILLS}.",
         "",

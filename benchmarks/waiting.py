@@ -41,7 +41,8 @@ def serve(threads: int) -> None:
     for name, (width, side, frames, batch, _) in NETWORKS.items():
         torch.manual_seed(0)
         network = UNet3DModel(
-            sample_size=side, base_channels=width, channel_multipliers=(1, 2), blocks_per_level=1, attention_resolutions=(side // 2,),
+            sample_size=side, base_channels=width, channel_multipliers=(1, 2), blocks_per_level=1,
+            attention_resolutions=(side // 2,),
             attention_head_dim=16, embedding_dim=64, embedding_layers=2, norm_groups=8,
         )  # fmt: skip
         suit_cpu(network)

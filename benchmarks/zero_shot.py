@@ -73,7 +73,8 @@ def flicker(count: int) -> dict[str, Any]:
                 with pipeline.controlled([control]):
                     if method == "own-noise":
                         frames = np.concatenate([
-                            _alone(pipeline, Control(net, shown[k : k + 1]), prompt, 100 * i + k, told) for k in range(FRAMES)
+                            _alone(pipeline, Control(net, shown[k : k + 1]), prompt, 100 * i + k,
+                            told) for k in range(FRAMES)
                         ])  # fmt: skip
                     else:
                         frames = text_to_video_zero(pipeline, prompt, i, config, **size).frames[0]
@@ -207,7 +208,8 @@ def tune(count: int, steps: int = 200) -> dict[str, Any]:
                 {
                     "loop": name, "edit": edit, "round trip, dB": psnr(same, truth),
                     "flow correlation": float(np.corrcoef(flow.ravel(), _flows(made).ravel())[0, 1]),
-                    "rank of the new": judge.rank(made, group_of(edit)), "rank of the old": judge.rank(made, group_of(name)),
+                    "rank of the new": judge.rank(made, group_of(edit)), "rank of the old": judge.rank(made,
+                    group_of(name)),
                 }
             )  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)

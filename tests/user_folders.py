@@ -70,8 +70,10 @@ def stable_video(folder: Path) -> Path:
 
     torch.manual_seed(0)
     UNetSpatioTemporalConditionModel(
-        sample_size=8, in_channels=8, out_channels=4, block_out_channels=(32, 32, 64, 64), num_attention_heads=(4, 4, 8, 8),
-        cross_attention_dim=32, addition_time_embed_dim=32, projection_class_embeddings_input_dim=96, layers_per_block=2,
+        sample_size=8, in_channels=8, out_channels=4, block_out_channels=(32, 32, 64, 64), num_attention_heads=(4, 4,
+        8, 8),
+        cross_attention_dim=32, addition_time_embed_dim=32, projection_class_embeddings_input_dim=96,
+        layers_per_block=2,
         num_frames=4,
     ).save_pretrained(folder / "unet")  # fmt: skip
     AutoencoderKLTemporalDecoder(

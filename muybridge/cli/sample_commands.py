@@ -184,8 +184,8 @@ def replay(
     encoded = as_written(shown, file.suffix, made.fps)
     cost = psnr(encoded[:count, :height, :width], shown)
     typer.echo(
-        f"not bit for bit the same (another machine, version or number of threads?): {likeness:.1f} dB against the file, "
-        f"where encoding alone costs down to {cost:.1f} dB"
+        f"not bit for bit the same (another machine, version or number of threads?): {likeness:.1f} dB against the "
+        f"file, where encoding alone costs down to {cost:.1f} dB"
     )
     if len(stored) != count or likeness < min(cost, 60.0) - TOLERATED_DB:
         typer.echo("these are other frames")

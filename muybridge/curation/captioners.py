@@ -24,7 +24,10 @@ from muybridge.nn.frames import from_uint8
 SHOWN = 6
 MAX_TOKENS = 60
 ASK = "Describe in one sentence what happens in these frames of a video."
-MERGE = "Merge these two descriptions of one video into one sentence.\nA picture of it: {picture}\nThe video: {clip}\nMerged: "
+MERGE = (
+    "Merge these two descriptions of one video into one sentence.\nA picture of it: {picture}\nThe video: "
+    "{clip}\nMerged: "
+)
 #: The merger that needs no model: both descriptions side by side.
 JOIN = "join"
 

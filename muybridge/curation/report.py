@@ -56,7 +56,8 @@ def histogram(values: list[float], threshold: float | None, bad: str) -> str:
         gone = threshold is not None and (middle < threshold if bad == "low" else middle > threshold)
         high = 80 * count / top
         bars.append(
-            f'<rect class="{"bad" if gone else "good"}" x="{i * 12}" y="{80 - high:.1f}" width="11" height="{high:.1f}"/>'
+            f'<rect class="{"bad" if gone else "good"}" x="{i * 12}" y="{80 - high:.1f}" width="11" '
+            f'height="{high:.1f}"/>'
         )
     said = "no threshold" if threshold is None else f"threshold {threshold:.4g}"
     return (
@@ -74,7 +75,8 @@ def sheet(run: Curation, clips: list[dict[str, Any]], score: str = "") -> str:
         words = clip["captions"][0]["text"] if clip["captions"] else ""
         note = f"{score} {clip['scores'][score]:.4g}" if score else "; ".join(clip["reasons"]) or words
         figures.append(
-            f"<figure>{image}<figcaption>{escape(clip['path'])} {clip['start']:.1f}-{clip['end']:.1f} s<br>{escape(note)}"
+            f"<figure>{image}<figcaption>{escape(clip['path'])} {clip['start']:.1f}-{clip['end']:.1f} "
+            f"s<br>{escape(note)}"
             "</figcaption></figure>"
         )
     return f'<div class="sheet">{"".join(figures)}</div>'

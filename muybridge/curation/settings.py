@@ -33,21 +33,30 @@ class CutSettings(Settings):
     """Thresholds of the cascade that finds transitions (cuts.py)."""
 
     content: float = setting(
-        27.0, "a cut is suspected from this mean HSV difference on (PySceneDetect's content detector)", above=0, high=255,
+        27.0,
+        "a cut is suspected from this mean HSV difference on (PySceneDetect's content detector)",
+        above=0,
+        high=255,
         flag="cut-content",
-    )  # fmt: skip
+    )
     peak: float = setting(
         1.25, "how many times the differences beside it such a cut must have", low=1, high=100, flag="cut-peak"
     )
     adaptive: float = setting(
-        3.0, "a cut's difference over its neighbours' (PySceneDetect's adaptive detector)", above=0, high=100,
+        3.0,
+        "a cut's difference over its neighbours' (PySceneDetect's adaptive detector)",
+        above=0,
+        high=100,
         flag="cut-adaptive",
-    )  # fmt: skip
+    )
     slow_rates: tuple[tuple[float, float], ...] = setting(
         ((5.0, 0.90), (2.0, 0.85)),
-        "RATE=CORRELATION: frames a second looked at for slow changes, and the histograms' correlation below which one is "
-        "suspected; may be repeated", above=0, high=240, flag="slow-rate",
-    )  # fmt: skip
+        "RATE=CORRELATION: frames a second looked at for slow changes, and the histograms' correlation below which "
+        "one is suspected; may be repeated",
+        above=0,
+        high=240,
+        flag="slow-rate",
+    )
     flash_seconds: float = setting(0.45, "a picture that is back within this time was only interrupted", low=0, high=5)
     blank_contrast: float = setting(
         6.0, "a frame with less contrast is blank: standard deviation of its thumbnail, grey levels", low=0, high=255
@@ -72,9 +81,12 @@ class SurveySettings(Settings):
     min_seconds: float = setting(2.0, "shorter shots are dropped, with a line", above=0, high=3600)
     max_seconds: float = setting(10.0, "longer shots are divided, on key frames if that can be", above=0, high=3600)
     stretch_seconds: float = setting(
-        150.0, "of a longer file each such stretch is watched by a process of its own; results depend on it, not on how "
-        "many there are", above=0, high=86400,
-    )  # fmt: skip
+        150.0,
+        "of a longer file each such stretch is watched by a process of its own; results depend on it, not "
+        "on how many there are",
+        above=0,
+        high=86400,
+    )
     look_fps: float = setting(2.0, "small pictures a second that the scores are taken of", above=0, high=30)
     look_side: int = setting(180, "their short side, pixels", low=32, high=4096)
 
@@ -94,9 +106,10 @@ class ScoreSettings(Settings):
     flow: str = setting("dis", "optical flow that motion is measured by", choices=FLOWS)
     text: bool = setting(False, "detect text too (about a second a picture; needs rapidocr)")
     scorer: str = setting(
-        "", "an image-text scorer, emoji-clip or a CLIP folder: how well pictures fit the captions, and embeddings for "
-        "near-duplicates; none by default"
-    )  # fmt: skip
+        "",
+        "an image-text scorer, emoji-clip or a CLIP folder: how well pictures fit the captions, and embeddings for "
+        "near-duplicates; none by default",
+    )
     aesthetic_head: str = setting(
         "", 'a safetensors file with a linear head ("weight" [1, D], "bias" [1]) on the scorer\'s embeddings'
     )
@@ -130,17 +143,26 @@ class SelectSettings(Settings):
     """What decides which clips stay."""
 
     drop: dict[str, float] = setting(
-        {}, "NAME=SHARE of the worst that goes by a score, such as motion=0.25, in place of its default share; may be "
-        "repeated", choices=tuple(FILTERS), low=0, below=1,
-    )  # fmt: skip
+        {},
+        "NAME=SHARE of the worst that goes by a score, such as motion=0.25, in place of its default share; may be "
+        "repeated",
+        choices=tuple(FILTERS),
+        low=0,
+        below=1,
+    )
     limits: dict[str, float] = setting(
-        {}, "NAME=VALUE: the least that stays (for text: the greatest), such as text=0.07, in place of a share; may be "
-        "repeated", choices=tuple(FILTERS), flag="limit",
-    )  # fmt: skip
+        {},
+        "NAME=VALUE: the least that stays (for text: the greatest), such as text=0.07, in place of a share; may be "
+        "repeated",
+        choices=tuple(FILTERS),
+        flag="limit",
+    )
     keep: float = setting(
-        0.0, "a target share of all clips: each filter's own share is scaled until about that many stay; 0 for none",
-        low=0, high=1,
-    )  # fmt: skip
+        0.0,
+        "a target share of all clips: each filter's own share is scaled until about that many stay; 0 for none",
+        low=0,
+        high=1,
+    )
     duplicates: float = setting(
         0.08,
         "clips that differ in at most this share of their fingerprints' bits are the same; 0 keeps all",

@@ -26,7 +26,8 @@ ANIMATIONS = tuple(f"@lobehub/fluent-emoji-anim-{i}@1.0.0" for i in (1, 2, 3, 4)
 STILLS_3D = "@lobehub/fluent-emoji-3d@1.1.0"
 NAMES = "emojibase-data@17.0.0"
 LICENCES = {
-    "fluent.txt": "Fluent emoji, animated and 3D: MIT License, Copyright (c) Microsoft Corporation; packaged by LobeHub (MIT).\n",
+    "fluent.txt": "Fluent emoji, animated and 3D: MIT License, Copyright (c) Microsoft Corporation; packaged by "
+    "LobeHub (MIT).\n",
     **{f"{style}.txt": f"{package}: {licence}\n" for package, (style, licence) in SVG_SETS.items()},
     "emojibase.txt": "emojibase-data: MIT License, Copyright (c) Miles Johnson.\n",
 }

@@ -50,12 +50,15 @@ class LatentDiffusionConfig(Settings):
 
     scheduler: dict[str, Any] = setting(
         {},
-        "changes to the noise table, in the words of a diffusers scheduler's config; behind a picture model they must be its own",
+        "changes to the noise table, in the words of a diffusers scheduler's config; behind a picture model they "
+        "must be its own",
     )
     weighting: str = setting(
-        "plain", "of the loss: plain is the error of what the network predicts; snr is the eps loss, snr+1 the v loss, whatever it predicts",
+        "plain",
+        "of the loss: plain is the error of what the network predicts; snr is the eps loss, snr+1 the v "
+        "loss, whatever it predicts",
         choices=("plain", *WEIGHTINGS),
-    )  # fmt: skip
+    )
     null_probability: float = setting(0.1, "how often a caption is replaced by the empty one", low=0, below=1)
 
     def __post_init__(self) -> None:

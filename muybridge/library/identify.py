@@ -194,7 +194,8 @@ def _file(shapes: Shapes, path: Path) -> Identity:
     if some("decoder.up_blocks") or some("first_stage_model."):
         return Identity("autoencoder weights", "a latent space", needs=["the config.json beside it"])
     raise UserError(
-        f"{path}: a safetensors file of no kind that muybridge knows; its first tensor is {names[0] if names else 'none'}"
+        f"{path}: a safetensors file of no kind that muybridge knows; its first tensor is "
+        f"{names[0] if names else 'none'}"
     )
 
 

@@ -116,6 +116,7 @@ class Restyle(FromVideo):
             assert run.read is not None
             content = from_uint8(run.read(content, 1).frames[:1])[None, :, 0]
         return run.pipeline(
-            depth_video(structure(run, name, given, self.structure_model)), content, run.seed, level=self.structure_level,
+            depth_video(structure(run, name, given, self.structure_model)), content, run.seed,
+            level=self.structure_level,
             temporal_scale=self.temporal_scale, on_step=run.on_step, **chosen,
         )  # fmt: skip

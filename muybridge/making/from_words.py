@@ -147,8 +147,8 @@ class Edit(Making):
             noise, steps = read_inversion(find_model(run.model))
             if steps not in (None, settings.num_inference_steps):
                 raise UserError(
-                    f"--steps {settings.num_inference_steps}: the video's noise was found in {steps} steps and lies at their "
-                    f"first level; leave --steps out, or tune again with --steps {settings.num_inference_steps}"
+                    f"--steps {settings.num_inference_steps}: the video's noise was found in {steps} steps and "
+                    f"lies at their first level; leave --steps out, or tune again with --steps {settings.num_inference_steps}"
                 )
             drawn = sample_from(run.pipeline, noise, self.prompt, **options)
         else:

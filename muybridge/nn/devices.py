@@ -34,7 +34,8 @@ def device_named(name: str = AUTO) -> torch.device:
     own = torch.accelerator.current_accelerator(check_available=True)
     if own is None or own.type != device.type:
         raise UserError(
-            f"device {name!r}: this machine, or this build of torch, has none; use {own.type if own else 'cpu'}, or auto"
+            f"device {name!r}: this machine, or this build of torch, has none; use {own.type if own else 'cpu'}, "
+            f"or auto"
         )
     count = torch.accelerator.device_count()
     if device.index is not None and device.index >= count:

@@ -49,7 +49,8 @@ def load_pipeline(
         cls = ZeroShotPipeline
     if picture and not cls.takes_picture_model:
         raise UserError(
-            f"{folder}: a {cls.__name__} is whole; only temporal layers behind a picture model take another picture model"
+            f"{folder}: a {cls.__name__} is whole; only temporal layers behind a picture model take another "
+            f"picture model"
         )
     options: dict[str, Any] = {"picture": picture} if picture else {}
     try:

@@ -42,9 +42,11 @@ class AutoencoderObjective(Settings):
 
     perceptual: float = setting(0.5, "of the perceptual distance", low=0)
     motion: float = setting(
-        0.0, "of the mean absolute error of frame differences, which is what flicker is; for a decoder with time. Our choice: the "
-        "paper names reconstruction and critic alone", low=0,
-    )  # fmt: skip
+        0.0,
+        "of the mean absolute error of frame differences, which is what flicker is; for a decoder with time. "
+        "Our choice: the paper names reconstruction and critic alone",
+        low=0,
+    )
     kl: float = setting(1e-4, "of the KL, mean over latent values", low=0)
     adversarial: float = setting(
         0.02, "of the critic's opinion, from step critic_start on; the critic itself learns from step 0", low=0

@@ -33,6 +33,7 @@ class PixelRegression(System):
         self.model_config = dict(model)
 
     def build(self) -> nn.Module:
+        assert self.network_class is not None
         made: nn.Module = built(self.network_class, self.model_config)
         return made
 

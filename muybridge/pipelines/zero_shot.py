@@ -122,8 +122,8 @@ class ZeroShotPipeline(LatentPipeline):
         strange = [n for n, p in self.network.attn_processors.items() if not any(p is mine for mine in own)]
         if strange:
             raise UserError(
-                f"the attention processor of {strange[0]} is not the one by which frames look at each other: attention slicing, "
-                "xformers or set_attn_processor has replaced it; leave them off"
+                f"the attention processor of {strange[0]} is not the one by which frames look at each other: "
+                f"attention slicing, xformers or set_attn_processor has replaced it; leave them off"
             )
 
     def _check(self, control: Control) -> None:

@@ -115,8 +115,8 @@ class CheckpointFolder:
             broken = next((n for n, t in table.items() if t.is_floating_point() and not bool(t.isfinite().all())), None)
             if broken is not None:
                 raise UserError(
-                    f"after step {step} {broken.partition('|')[0]} is not finite; no checkpoint was written, the last whole one "
-                    f"is step {last}. Lower training.learning_rate and run the same command again"
+                    f"after step {step} {broken.partition('|')[0]} is not finite; no checkpoint was written, the "
+                    f"last whole one is step {last}. Lower training.learning_rate and run the same command again"
                 )
         target, unfinished = self.path(step), self.folder / f"unfinished-{step:08d}"
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -44,8 +44,9 @@ class Health:
             return
         what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
         raise UserError(
-            f"step {step}: {what}. Nothing after step {checkpoint} was saved, and no weight has seen it. Usual causes: too "
-            "large a learning rate, half precision without loss scaling, or broken clips; lower training.learning_rate and "
+            f"step {step}: {what}. Nothing after step {checkpoint} was saved, and no weight has seen it. Usual "
+            f"causes: too large a learning rate, half precision without loss scaling, or broken clips; lower "
+            "training.learning_rate and "
             "run the same command again"
         )
 

@@ -92,7 +92,8 @@ def check_launcher(environment: Mapping[str, str], processes: int) -> None:
     # `accelerate launch --num_processes 2` of a machine without GPUs starts one process, and leaves this trace
     if "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_ADDR" in environment and "WORLD_SIZE" not in environment:
         raise UserError(
-            f"accelerate launch was asked for several processes and started one (it does so where it finds no GPU); use  {torchrun}"
+            f"accelerate launch was asked for several processes and started one (it does so where it finds no "
+            f"GPU); use  {torchrun}"
         )
 
 

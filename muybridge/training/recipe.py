@@ -40,9 +40,11 @@ class TrainingConfig(Settings):
     eps: float = setting(1e-8, "of the optimizer", low=0, high=1)
     warmup_steps: int = setting(200, "linear rise of the learning rate from zero", low=0, high=MAX_STEPS)
     decay: str = setting(
-        "constant", "of the learning rate after that: cosine goes to zero at `steps`; tail is constant, then straight to "
-        "zero over the last fifth, so that `steps` may still change before (2405.18392)", choices=DECAYS,
-    )  # fmt: skip
+        "constant",
+        "of the learning rate after that: cosine goes to zero at `steps`; tail is constant, then "
+        "straight to zero over the last fifth, so that `steps` may still change before (2405.18392)",
+        choices=DECAYS,
+    )
     clip_norm: float = setting(1.0, "largest norm of the gradient; 0 for none", low=0)
     ema: float = setting(0.9999, "decay of the averaged weights; ramps up as (1 + k) / (10 + k)", low=0, below=1)
     precision: str = setting("fp32", "of the step, by autocast; fp16 needs a GPU", choices=tuple(PRECISIONS))
@@ -56,16 +58,19 @@ class TrainingConfig(Settings):
     sample_prompts: tuple[str, ...] = setting((), "what the strips show")
     threads: int = setting(0, "CPU threads; 0 leaves torch's choice", low=0, high=1024)
     workers: int = setting(
-        2, "threads that make batches while steps compute; results do not depend on them. 0 makes each when it is needed",
-        low=0, high=256,
-    )  # fmt: skip
+        2,
+        "threads that make batches while steps compute; results do not depend on them. 0 makes each when it is needed",
+        low=0,
+        high=256,
+    )
     sharded: bool = setting(
         False, "spread weights, gradients, optimizer and average over the processes (FSDP2) in place of a copy in each"
     )
     start_from: str = setting(
-        "", "a model whose weights a new run starts from: a bundled name or a folder; for an autoencoder its part, as "
-        "emoji-image/vae"
-    )  # fmt: skip
+        "",
+        "a model whose weights a new run starts from: a bundled name or a folder; for an autoencoder its part, as "
+        "emoji-image/vae",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

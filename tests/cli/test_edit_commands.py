@@ -78,7 +78,8 @@ def test_zero_makes_a_video_that_replays(tmp_path, picture_model):
 def test_control_keeps_size_length_and_replays(tmp_path, picture_model, clip, control_folder, method):
     out = tmp_path / "controlled.npy"
     ok(
-        "control", clip[0], "a red circle", "-o", out, "--model", picture_model, "--control", "edges:0.5", "--control-net",
+        "control", clip[0], "a red circle", "-o", out, "--model", picture_model, "--control", "edges:0.5",
+        "--control-net",
         control_folder, "--method", method, "--steps", 4, "--precision", "bf16", "--own-size",
         *(("--smooth", "linear") if method == "control-video" else ()),
     )  # fmt: skip
@@ -131,7 +132,8 @@ def test_control_takes_the_guidance_that_its_net_was_made_for(
     (control_folder / "muybridge.json").write_text('{"sampling": {"guidance_scale": 1.25}}')
     out = tmp_path / "controlled.npy"
     ok(
-        "control", clip[0], "a red circle", "-o", out, "--model", picture_model, "--control-net", control_folder, "--smooth", "none",
+        "control", clip[0], "a red circle", "-o", out, "--model", picture_model, "--control-net", control_folder,
+        "--smooth", "none",
         "--steps", 2, "--max-frames", 2, *given,
     )  # fmt: skip
     assert read_recipe(out)["sampling"]["guidance_scale"] == scale

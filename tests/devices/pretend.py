@@ -26,11 +26,42 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 NAME = "pretend"
 #: Operations that take what lies on two devices: copies, and indexing by tensors on the CPU.
 COPIES = {"aten::copy_", "aten::_to_copy", "aten::_copy_from", "aten::_copy_from_and_resize"}
-INDEXED = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index", "aten::_unsafe_index_put"}  # fmt: skip
+INDEXED = {
+    "aten::index",
+    "aten::index_put",
+    "aten::index_put_",
+    "aten::_index_put_impl_",
+    "aten::_unsafe_index",
+    "aten::_unsafe_index_put",
+}
 #: Operations that do not take a CPU number beside their tensors, as element-wise ones do.
-NO_SCALARS = {"aten::cat", "aten::stack", "aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::embedding", "aten::gather", "aten::index_select", "aten::scatter"}  # fmt: skip
+NO_SCALARS = {
+    "aten::cat",
+    "aten::stack",
+    "aten::mm",
+    "aten::addmm",
+    "aten::bmm",
+    "aten::baddbmm",
+    "aten::embedding",
+    "aten::gather",
+    "aten::index_select",
+    "aten::scatter",
+}
 #: What autocast computes in half precision.
-AUTOCAST = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "prelu", "scaled_dot_product_attention")  # fmt: skip
+AUTOCAST = (
+    "linear",
+    "matmul",
+    "mm",
+    "bmm",
+    "addmm",
+    "baddbmm",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose2d",
+    "prelu",
+    "scaled_dot_product_attention",
+)
 #: What makes a tensor by resizing an empty one, where the backend has no kernel of its own.
 FACTORIES = ("arange", "linspace", "eye", "randperm")
 
@@ -91,7 +122,8 @@ def _check_devices(func: Any, args: Any, kwargs: Any) -> None:
     astray = [t for t in tensors if not isinstance(t, PretendTensor) and (t.ndim or name in NO_SCALARS)]
     if there and astray:
         raise RuntimeError(
-            f"Expected all tensors to be on the same device, but {name} got {[tuple(t.shape) for t in there]} on {NAME} "
+            f"Expected all tensors to be on the same device, but {name} got {[tuple(t.shape) for t in there]} on "
+            f"{NAME} "
             f"and {[tuple(t.shape) for t in astray]} on the CPU"
         )
 

@@ -100,7 +100,9 @@ def test_upsample_fps(precision, tmp_path, clip, device):
     the_same_there(tmp_path, device, "upsample-fps", clip, "--steps", 2, precision=precision)
 
 
-@pytest.mark.parametrize("more", [(), ("--background", 0.5), ("--attention", "full")], ids=["first", "background", "full"])  # fmt: skip
+@pytest.mark.parametrize(
+    "more", [(), ("--background", 0.5), ("--attention", "full")], ids=["first", "background", "full"]
+)
 def test_zero(more, tmp_path, device):
     the_same_there(tmp_path, device, "zero", WORDS, "--num-frames", 3, "--steps", 8, *more)
 
@@ -164,7 +166,8 @@ MPS = {
     "zero": ("zero", WORDS, "--num-frames", 2, "--steps", 6),
     "control": ("control", "CLIP", WORDS, "--steps", 4, "--max-frames", 2),
     "restyle": ("restyle", "CLIP", "--content", WORDS, "--steps", 2, "--max-frames", 3),
-    "redraw": ("restyle", "CLIP", "--content", WORDS, "--strength", 0.6, "--model", "emoji-video", "--steps", 3, "--max-frames", 3),
+    "redraw": ("restyle", "CLIP", "--content", WORDS, "--strength", 0.6, "--model", "emoji-video", "--steps", 3,
+    "--max-frames", 3),
 }  # fmt: skip
 
 

@@ -44,7 +44,8 @@ def test_files(tmp_path):
     assert lora.kind == "LoRA, kohya names" and "rank 4" in lora.notes[0] and "Stable Diffusion 1.x" in lora.needs[0]
     peft = file("peft", unet__a__attn2__to_k__lora_A__weight=(8, 1024), unet__a__attn2__to_k__lora_B__weight=(320, 8))
     assert peft.kind == "LoRA, diffusers names" and "2.x" in peft.needs[0]
-    name = "down_blocks__0__motion_modules__0__temporal_transformer__transformer_blocks__0__attention_blocks__0__pos_encoder__pe"
+    block = "down_blocks__0__motion_modules__0__temporal_transformer__transformer_blocks__0"
+    name = f"{block}__attention_blocks__0__pos_encoder__pe"
     motion = file("mm", **{name: (1, 24, 320)})
     assert "motion module" in motion.kind and "24 frames" in motion.notes[0]
     single = file(

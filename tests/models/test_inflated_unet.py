@@ -266,7 +266,15 @@ def test_motion_modules_give_diffusers_numbers():
     randomise(adapter)
     for name, value in adapter.state_dict().items():
         if name.endswith("pos_embed.pe"):  # a table, not a weight
-            value.copy_(MotionAdapter(block_out_channels=(16, 32), motion_layers_per_block=1, motion_num_attention_heads=4, motion_norm_num_groups=8, motion_max_seq_length=16).state_dict()[name])  # fmt: skip
+            value.copy_(
+                MotionAdapter(
+                    block_out_channels=(16, 32),
+                    motion_layers_per_block=1,
+                    motion_num_attention_heads=4,
+                    motion_norm_num_groups=8,
+                    motion_max_seq_length=16,
+                ).state_dict()[name]
+            )
     theirs = UNetMotionModel.from_unet2d(net, adapter).eval()
     video = InflatedUNet.from_image_model(net, {**MODULES, "max_frames": 16}).eval()
     sites = MotionModules.choose(list(spatial_sites(net)))

@@ -11,7 +11,8 @@ from muybridge.models.weights.opening import open_network, stream_weights
 from muybridge.models.weights.packaged import WEIGHTS
 
 SMALL = dict(
-    sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), cross_attention_dim=32, layers_per_block=1,
+    sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), cross_attention_dim=32,
+    layers_per_block=1,
     down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
     attention_head_dim=4, norm_num_groups=8,
 )  # fmt: skip

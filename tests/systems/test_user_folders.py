@@ -110,7 +110,8 @@ def recipe_behind(folder, system, **diffusion):
         name="behind", system=system, model={"image": str(folder), **SYSTEMS[system]}, text=text, diffusion=diffusion,
         data={"source": "world", "height": 16, "width": 16, "num_frames": 4, "num_clips": 4},
         training=TrainingConfig(
-            steps=1, batch_size=2, warmup_steps=0, checkpoint_every=1, validate_every=1, validation_clips=2, sample_every=0,
+            steps=1, batch_size=2, warmup_steps=0, checkpoint_every=1, validate_every=1, validation_clips=2,
+            sample_every=0,
             threads=1,
         ),
         sampling={"num_frames": 4, **SIZE, "num_inference_steps": 2, "threshold": "none"},
@@ -215,7 +216,8 @@ def test_a_stable_video_folder_gives_diffusers_latents(svd, guidance, monkeypatc
     monkeypatch.setattr(published, "randn_tensor", lambda shape, **k: grain)
     how = {"num_frames": 4, "height": 64, "width": 64, "num_inference_steps": 2}
     expected = theirs(
-        Image.fromarray(pixels), fps=7, motion_bucket_id=127, noise_aug_strength=0.02, latents=start.transpose(1, 2).clone(),
+        Image.fromarray(pixels), fps=7, motion_bucket_id=127, noise_aug_strength=0.02, latents=start.transpose(1,
+        2).clone(),
         output_type="latent", min_guidance_scale=1.0, max_guidance_scale=guidance, **how,
     ).frames  # fmt: skip
     ours = load_pipeline(str(svd), "cpu")

@@ -84,8 +84,10 @@ def test_weights_that_are_not_finite_are_never_written(tiny_recipe, tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("clip_norm", math.nan), ("learning_rate", math.nan), ("ema", math.nan), ("eps", math.inf), ("weight_decay", -1.0), ("warmup_steps", -1),
-     ("validate_every", 0), ("validation_clips", 0), ("sample_every", -1), ("threads", -2), ("workers", -1), ("betas", (0.9,)), ("betas", (2.0, 5.0))],
+    [("clip_norm", math.nan), ("learning_rate", math.nan), ("ema", math.nan), ("eps", math.inf), ("weight_decay",
+    -1.0), ("warmup_steps", -1),
+     ("validate_every", 0), ("validation_clips", 0), ("sample_every", -1), ("threads", -2), ("workers", -1), ("betas",
+     (0.9,)), ("betas", (2.0, 5.0))],
 )  # fmt: skip
 def test_settings_that_cannot_train_are_refused(field, value):
     with pytest.raises(UserError, match=f"training.{field} must be"):

@@ -27,9 +27,12 @@ class FolderConfig(Settings):
         choices=("drop", "hold", "loop"),
     )
     buckets: tuple[tuple[int, ...], ...] = setting(
-        (), "[frames, height, width] each, in place of the one size: a clip goes to the bucket of the nearest aspect ratio, "
-        "among these to the longest that it fills", low=1, high=max(LARGEST_SIDE, MOST_FRAMES),
-    )  # fmt: skip
+        (),
+        "[frames, height, width] each, in place of the one size: a clip goes to the bucket of the nearest "
+        "aspect ratio, among these to the longest that it fills",
+        low=1,
+        high=max(LARGEST_SIDE, MOST_FRAMES),
+    )
     max_pieces: int = setting(0, "pieces of num_frames taken from one clip; 0 takes all", low=0, high=10**6)
     store: str = setting("", "where the decoded clips are kept; a cache folder by default")
     split: str = split_field()

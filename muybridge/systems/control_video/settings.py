@@ -49,6 +49,7 @@ class ControlVideoConfig(Settings):
             )
         if chosen and self.attention != "full":
             raise UserError(
-                f"attention {self.attention!r}: key frames attend to each other fully; set hierarchical to False, or attention full"
+                f"attention {self.attention!r}: key frames attend to each other fully; set hierarchical to False, "
+                f"or attention full"
             )
         return chosen

@@ -88,7 +88,8 @@ class ImageToVideoPipeline(LatentSpacePipeline):
         size = (pictures.shape[2], pictures.shape[3])
         if size != (settings.height, settings.width):
             raise UserError(
-                f"the picture is {size[0]}x{size[1]} pixels, the video {settings.height}x{settings.width}: resize it first"
+                f"the picture is {size[0]}x{size[1]} pixels, the video {settings.height}x{settings.width}: resize "
+                f"it first"
             )
         seeds = seeds_of(seed, len(pictures))
         condition = self.condition_on(pictures, seeds, settings.fps, motion_bucket, noise_augmentation)

@@ -34,7 +34,8 @@ class ZeroConfig(Settings):
         super().__post_init__()
         if self.joined_at > self.moved_at:
             raise UserError(
-                f"joined_at and moved_at are shares of the run with joined_at first, got {self.joined_at}, {self.moved_at}"
+                f"joined_at and moved_at are shares of the run with joined_at first, got {self.joined_at}, "
+                f"{self.moved_at}"
             )
 
     @property
@@ -50,5 +51,6 @@ class ZeroConfig(Settings):
         """
         if self.attention in ("first_previous", "full") and self.chunk < frames - 1:
             raise UserError(
-                f"attention {self.attention!r} looks at other frames than the first: give a chunk of all frames ({frames - 1})"
+                f"attention {self.attention!r} looks at other frames than the first: give a chunk of all frames "
+                f"({frames - 1})"
             )

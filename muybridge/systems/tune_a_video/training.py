@@ -29,9 +29,10 @@ class TuneAVideoSection(PictureModelSection):
     """A recipe's `model` section."""
 
     group_norm: str = setting(
-        "per_frame", "statistics of residual blocks: the image model's, or pooled over the clip as in the official code",
+        "per_frame",
+        "statistics of residual blocks: the image model's, or pooled over the clip as in the official code",
         choices=("per_frame", "pooled"),
-    )  # fmt: skip
+    )
 
 
 class TuneAVideo(BehindPictureModel):

@@ -32,9 +32,10 @@ class VideoLDMConfig(LatentDiffusionConfig):
     """Diffusion settings."""
 
     task: str = setting(
-        "clip", "clip, prediction (context_frames known at the start), or interpolation (both ends of five known)",
+        "clip",
+        "clip, prediction (context_frames known at the start), or interpolation (both ends of five known)",
         choices=TASKS,
-    )  # fmt: skip
+    )
     context_frames: tuple[float, ...] = setting(
         (0.34, 0.33, 0.33), "for prediction: how often 0, 1, 2, ... frames are known", low=0, high=1, fewest=1
     )
@@ -107,8 +108,8 @@ class VideoLDM(BehindPictureModel):
         reaches = [(WINDOW - 1) * self.config.strides[regime] for regime in regimes]
         if max(reaches) >= frames:
             raise UserError(
-                f"diffusion.strides: a window at stride {max(reaches) // (WINDOW - 1)} needs {max(reaches) + 1} frames, "
-                f"the clips have {frames}"
+                f"diffusion.strides: a window at stride {max(reaches) // (WINDOW - 1)} needs {max(reaches) + 1} "
+                f"frames, the clips have {frames}"
             )
         for row, generator, regime, reach in zip(batch.video, draws.generators, regimes, reaches, strict=True):
             first = int(torch.randint(frames - reach, (), generator=generator))
