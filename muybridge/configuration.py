@@ -1,12 +1,12 @@
-"""Settings as frozen dataclasses: each is spelled once, with its help, range and default, and everything else is made from it.
+"""Settings as frozen dataclasses: each is spelled once, with help, range and default; all else is made from it.
 
     @dataclass(frozen=True)
     class Noise(Settings):
         where: ClassVar[str] = "diffusion"
         drop: float = setting(0.1, "how often a caption is dropped", low=0, below=1)
 
-YAML sections, command-line options and tables in the docs come from the same fields. An unknown key is an error that names the
-nearest one; so is a value of another type, out of range, or not finite.
+YAML sections, command-line options and tables in the docs come from the same fields. An unknown key is an error that
+names the nearest one; so is a value of another type, out of range, or not finite.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import Any, ClassVar, TypeVar
 from muybridge.errors import UserError, nearest
 
 T = TypeVar("T")
+#: A file of settings is nested at most this deep, and its whole numbers fit into 64 bits.
+DEEPEST, LARGEST = 32, 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,12 @@ class Setting:
 
     Attributes:
         help: one line, for `--help` and the docs.
-        low, high: the value lies within, both included; of a list, each of its items.
+        low, high: the value lies within, both included; of a list or a mapping, each of its items.
         above, below: the same, not included.
-        choices: the values it may have.
+        choices: the values it may have; of a mapping, its keys.
+        fewest, count: of a list, at least so many items, or just so many.
         flag: the command line's option, if it is not the field's name with dashes.
-        endless: whether it may be infinite.
+        short: the option's letter.
     """
 
     help: str = ""
@@ -43,8 +46,10 @@ class Setting:
     above: float | None = None
     below: float | None = None
     choices: Collection[str] = ()
+    fewest: int = 0
+    count: int = 0
     flag: str = ""
-    endless: bool = False
+    short: str = ""
 
     def check(self, value: Any, name: str) -> None:
         """Refuse a value out of range.
@@ -52,7 +57,18 @@ class Setting:
         Raises:
             UserError: says what is allowed.
         """
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                if self.choices and key not in self.choices:
+                    raise UserError(f"{name}: unknown {key!r}; {nearest(str(key), self.choices)}")
+                dataclasses.replace(self, choices=()).check(item, f"{name}.{key}")
+            return
         if isinstance(value, (tuple, list)):
+            if len(value) < self.fewest:
+                known = f"; known: {', '.join(self.choices)}" if self.choices else ""
+                raise UserError(f"{name}: at least {self.fewest} wanted, got {len(value)}{known}")
+            if self.count and len(value) != self.count:
+                raise UserError(f"{name} must be {self.count} values, got {_shown(list(value))}")
             for item in value:
                 self.check(item, name)
             return
@@ -60,7 +76,7 @@ class Setting:
             raise UserError(f"{name}: unknown {value!r}; {nearest(str(value), self.choices)}")
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return
-        if math.isnan(value) or (math.isinf(value) and not self.endless):
+        if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name} must be a finite number, got {value}")
         wrong = (
             (self.low is not None and value < self.low)
@@ -69,17 +85,26 @@ class Setting:
             or (self.below is not None and value >= self.below)
         )
         if wrong:
-            raise UserError(f"{name} must be {self.range_text()}, got {value}")
+            raise UserError(f"{name} must be {self.range_text()}, got {_shown(value)}")
 
     def range_text(self) -> str:
         """The range in words; empty where there is none."""
-        low = "" if self.low is None else f"at least {self.low:g}"
-        low = low if self.above is None else f"above {self.above:g}"
-        high = "" if self.high is None else f"at most {self.high:g}"
-        high = high if self.below is None else f"below {self.below:g}"
+        low = "" if self.low is None else f"at least {self.low:.12g}"
+        low = low if self.above is None else f"above {self.above:.12g}"
+        high = "" if self.high is None else f"at most {self.high:.12g}"
+        high = high if self.below is None else f"below {self.below:.12g}"
         if self.low is not None and self.high is not None:
-            return f"in {self.low:g}..{self.high:g}"
+            return f"in {self.low:.12g}..{self.high:.12g}"
         return " and ".join(part for part in (low, high) if part)
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: never longer than a line, whatever was typed."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def setting(default: Any, help: str = "", **known: Any) -> Any:
@@ -115,6 +140,43 @@ class Settings:
             setting_of(known).check(getattr(self, known.name), name)
 
 
+def check_document(values: Any, where: str) -> None:
+    """Refuse what no file of settings holds, before anything is made of it.
+
+    Args:
+        values: as read from YAML or JSON.
+        where: the file, for messages.
+
+    Raises:
+        UserError: nested too deep, a number that is not finite, or one that does not fit into 64 bits.
+    """
+    level = [(where, values)]
+    for _ in range(DEEPEST):
+        inner: list[tuple[str, Any]] = []
+        for place, value in level:
+            if isinstance(value, Mapping):
+                inner += [(f"{place}.{_shown(key)}", item) for key, item in value.items()]
+            elif isinstance(value, (list, tuple)):
+                inner += [(place, item) for item in value]
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{place} must be a finite number, got {value}")
+            elif isinstance(value, int) and abs(value) > LARGEST:
+                raise UserError(f"{place}: {_shown(value)} is too large a number; whole numbers fit into 64 bits")
+        level = inner
+    if level:
+        raise UserError(f"{where}: nested more than {DEEPEST} deep")
+
+
+def from_names(cls: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Some of a dataclass' fields, checked as `from_mapping` does, without those that are not given.
+
+    Raises:
+        UserError: an unknown key, or a value of another type.
+    """
+    made: Any = from_mapping(cls, values, where)
+    return {name: getattr(made, name) for name in new_names(cls, values)}
+
+
 def from_mapping(cls: type[T], values: Mapping[str, Any] | None, where: str) -> T:
     """Build a dataclass from a mapping, checking names and types; nested dataclasses are built the same way.
 
@@ -127,7 +189,7 @@ def from_mapping(cls: type[T], values: Mapping[str, Any] | None, where: str) -> 
     if values is None:
         values = {}
     if not isinstance(values, Mapping):
-        raise UserError(f"{where}: expected keys and values, got {type(values).__name__} {values!r}")
+        raise UserError(f"{where}: expected keys and values, got {type(values).__name__} {_shown(values)}")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values = new_names(cls, values)
     hints = typing.get_type_hints(cls)
@@ -152,6 +214,8 @@ def new_names(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else from_mapping(hint, value, where)
     if origin in (types.UnionType, typing.Union):
@@ -163,28 +227,28 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return _convert_list(value, typing.get_args(hint), where)
     if origin is dict or hint is dict:
         if not isinstance(value, Mapping):
-            raise UserError(f"{where}: expected keys and values, got {value!r}")
+            raise UserError(f"{where}: expected keys and values, got {_shown(value)}")
         return dict(value)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError:
-            raise UserError(f"{where}: {str(value)[:20]}... is too large a number") from None
+            raise UserError(f"{where}: {_shown(value)} is too large a number") from None
     if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text
         try:
             return float(value)
         except ValueError:
             pass
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
-        raise UserError(f"{where}: expected {hint.__name__}, got {str(value)[:200]!r}")
+        raise UserError(f"{where}: expected {hint.__name__}, got {_shown(value)!r}")
     return value
 
 
 def _convert_list(value: Any, items: tuple[Any, ...], where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise UserError(f"{where}: expected a list, got {value!r}")
+        raise UserError(f"{where}: expected a list, got {_shown(value)}")
     if items[-1] is not Ellipsis and len(value) != len(items):
-        raise UserError(f"{where}: expected {len(items)} values, got {len(value)}: {list(value)!r}")
+        raise UserError(f"{where}: expected {len(items)} values, got {len(value)}: {_shown(list(value))}")
     return tuple(_convert(v, items[0] if items[-1] is Ellipsis else items[i], where) for i, v in enumerate(value))
 
 

@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
-from muybridge.cli.console import command
+from muybridge.cli.made import argument, options_of, values_of, with_signature
+from muybridge.configuration import Settings, setting
+from muybridge.data.sources.emoji import EmojiBuild
+from muybridge.data.sources.folder import FolderConfig
 from muybridge.errors import UserError
 
 app = typer.Typer(help="Build data sets and look at them.", no_args_is_help=True)
+#: Of a folder's settings, those that `data build` takes; its size is the emoji's `size`.
+OF_FOLDERS = ("fps", "short", "max_pieces", "store")
 
 
-@app.command()
-@command
-def build(
-    source: Annotated[str, typer.Argument(help="emoji, or a folder of captioned clips.")],
-    kind: Annotated[str, typer.Option(help="For emoji: animations or stills.")] = "animations",
-    store: Annotated[Path | None, typer.Option(help="Where the decoded clips go; a cache folder by default.")] = None,
-    packages: Annotated[Path | None, typer.Option(help="For emoji: a folder with the npm archives.")] = None,
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
-    num_frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 16,
-    fps: Annotated[float, typer.Option(help="For a folder: the rate clips are resampled to, 0 keeps their own.")] = 8.0,
-    short: Annotated[str, typer.Option(help="For a folder: what happens to short clips: drop, hold or loop.")] = "drop",
-) -> None:
-    """Decode a data set once into a compact store; everything dropped or trimmed is reported with its reason."""
+@dataclass(frozen=True, kw_only=True)
+class Showing(Settings):
+    """Show what a recipe trains on: numbers, captions, and a sheet of clips exactly as the network sees them."""
+
+    output: Path = setting(Path("data.png"), "a picture: one clip a row", short="o")
+    count: int = setting(12, "how many clips", low=1, high=1000)
+    split: str = setting(
+        "train", "which part of the data; held_out is for world", choices=("train", "validation", "held_out")
+    )
+
+
+BUILD = "Decode a data set once into a compact store; everything dropped or trimmed is reported with its reason."
+
+
+def build(source: str, **values: Any) -> None:
+    emoji = EmojiBuild(**values_of(EmojiBuild, values))
+    told = {name: values[name] for name in OF_FOLDERS}
+    config = FolderConfig(source, emoji.size, emoji.size, emoji.num_frames, **told)
     from muybridge.data.packs import PackedSource, report_lines
 
+    store = Path(config.store).expanduser() if config.store else None
     if source == "emoji":
         from muybridge.data.emoji import build_emoji
 
+        packages = Path(emoji.packages).expanduser() if emoji.packages else None
         made = build_emoji(
-            kind, store, packages, size, num_frames, progress=lambda w, i, n: typer.echo(f"{i + 1}/{n} {w}")
-        )
+            emoji.kind, store, packages, emoji.size, emoji.num_frames, emoji.skin_tones,
+            progress=lambda what, i, n: typer.echo(f"{i + 1}/{n} {what}"),
+        )  # fmt: skip
     elif Path(source).is_dir():
-        from muybridge.data.folder import FolderConfig, build_folder
+        from muybridge.data.folder import build_folder
 
-        made = build_folder(FolderConfig(source, size, size, num_frames, fps, short, store=str(store or "")))
+        made = build_folder(config)
     else:
         raise UserError(f"{source!r} is neither 'emoji' nor a folder; the generated world needs no building")
     counted: dict[str, int] = {}
@@ -46,20 +60,12 @@ def build(
         counted[reason] = counted.get(reason, 0) + 1
     for reason, count in sorted(counted.items(), key=lambda item: -item[1])[:12]:
         typer.echo(f"{count:6d}  {reason}")
-    typer.echo(
-        f"{len(PackedSource(made, 'all', num_frames))} clips in {made}; every line is in {made / 'report.jsonl'}"
-    )
+    clips = len(PackedSource(made, "all", config.num_frames))
+    typer.echo(f"{clips} clips in {made}; every line is in {made / 'report.jsonl'}")
 
 
-@app.command()
-@command
-def show(
-    recipe: Annotated[Path, typer.Argument(help="A recipe whose data is shown.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A picture: one clip a row.")] = Path("data.png"),
-    count: Annotated[int, typer.Option(help="How many clips.")] = 12,
-    split: Annotated[str, typer.Option(help="train, validation (or held_out for world).")] = "train",
-) -> None:
-    """Show what a recipe trains on: numbers, captions, and a sheet of clips exactly as the network sees them."""
+def show(recipe: Path, **values: Any) -> None:
+    told = Showing(**values_of(Showing, values))
     import numpy as np
 
     from muybridge.data.registry import make_source
@@ -67,12 +73,30 @@ def show(
     from muybridge.training.recipe import load_recipe
 
     parsed = load_recipe(recipe)
-    source = make_source(parsed.data, split)
-    clips = [source.clip(i) for i in range(min(count, len(source)))]
+    source = make_source(parsed.data, told.split)
+    clips = [source.clip(i) for i in range(min(told.count, len(source)))]
     frames = np.stack([c.frames for c in clips])
     typer.echo(
         f"{len(source)} clips of {frames.shape[1]} frames, {frames.shape[2]}x{frames.shape[3]}, {clips[0].fps:g} fps"
     )
     for clip in clips:
         typer.echo(f"  {clip.caption}")
-    typer.echo(f"{write_strip(frames, output)}")
+    typer.echo(f"{write_strip(frames, told.output)}")
+
+
+app.command("build")(
+    with_signature(
+        build,
+        [
+            argument("source", str, "emoji, or a folder of captioned clips."),
+            *options_of(EmojiBuild),
+            *options_of(FolderConfig, only=OF_FOLDERS),
+        ],
+        BUILD,
+    )
+)
+app.command("show")(
+    with_signature(
+        show, [argument("recipe", Path, "A recipe whose data is shown."), *options_of(Showing)], Showing.__doc__ or ""
+    )
+)

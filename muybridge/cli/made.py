@@ -24,12 +24,18 @@ ENDINGS = ("mp4", "gif", "webp", "png", "npy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(Settings):
+class OnDevice(Settings):
+    """What every command that runs a network takes."""
+
+    device: str = setting(AUTO, "auto (the accelerator, if there is one), cpu, cuda, cuda:1, mps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common(OnDevice):
     """What every command that makes a video takes beside its own options."""
 
     model: str = setting("", "a bundled model, or the folder of a saved one")
     seed: int = setting(0, "one number, one video: the same seed gives the same frames")
-    device: str = setting(AUTO, "auto (the accelerator, if there is one), cpu, cuda, cuda:1, mps")
     precision: str = setting(
         "fp32", "bf16 and fp16 (GPUs) halve the memory of weights; bf16 is faster where it is built in",
         choices=tuple(PRECISIONS),
@@ -72,14 +78,20 @@ def option(known: dataclasses.Field[Any], hint: Any, default: Any = ...) -> insp
     about = setting_of(known)
     own: Any = known.default if default is ... else default
     if own is dataclasses.MISSING:
-        own = inspect.Parameter.empty
+        made: Any = known.default_factory
+        own = inspect.Parameter.empty if made is dataclasses.MISSING else made()
     limits = ", ".join(str(c) for c in about.choices if c != "") if about.choices else about.range_text()
-    text = about.help[:1].upper() + about.help[1:] + (f" ({limits})" if limits else "") + "."
+    first = about.help.partition(" ")[0]
+    text = about.help if first in about.choices else about.help[:1].upper() + about.help[1:]
+    text += (f" ({limits})" if limits else "") + "."
     annotation = _typed(hint)
-    if typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is Ellipsis:
+    if is_pairs(hint):
+        own = [f"{name:g}={value:g}" for name, value in own] if own is not dataclasses.MISSING and own else []
+    elif typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is Ellipsis:
         own = list(own) if own else []
     flag = "--" + (about.flag or known.name.replace("_", "-"))
     flags = [f"{flag}/--no-{flag.removeprefix('--')}"] if annotation is bool else [flag]
+    flags += [f"-{about.short}"] if about.short else []
     return inspect.Parameter(
         known.name, inspect.Parameter.KEYWORD_ONLY, default=own,
         annotation=Annotated[annotation, typer.Option(*flags, help=text)],
@@ -93,11 +105,38 @@ def argument(name: str, kind: Any, help: str, default: Any = inspect.Parameter.e
     )
 
 
+def is_pairs(hint: Any) -> bool:
+    """Whether a field holds numbers by name, or pairs of numbers: NAME=NUMBER on the command line, repeated."""
+    if typing.get_origin(hint) is dict:
+        return typing.get_args(hint)[1] is float
+    arguments = typing.get_args(hint)
+    return typing.get_origin(hint) is tuple and typing.get_origin(arguments[0]) is tuple and Ellipsis in arguments
+
+
+def pairs_of(texts: Sequence[str], hint: Any) -> Any:
+    """NAME=NUMBER, ... as such a field holds them.
+
+    Raises:
+        UserError: a text of another form.
+    """
+    named = typing.get_origin(hint) is dict
+    out: list[tuple[Any, float]] = []
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            out.append((name if named else float(name), float(value)))
+        except ValueError:
+            raise UserError(f"{text!r}: expected NAME=NUMBER, such as {'motion=0.25' if named else '5=0.9'}") from None
+    return dict(out) if named else tuple(out)
+
+
 def _typed(hint: Any) -> Any:
     """A field's type as typer takes it: lists for tuples of any length, and None left to the default."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         inner = next(h for h in typing.get_args(hint) if h is not type(None))
         return inner | None
+    if is_pairs(hint):
+        return list[str]
     if typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is Ellipsis:
         return list[typing.get_args(hint)[0]]  # type: ignore[misc]
     return hint
@@ -107,6 +146,7 @@ def options_of(cls: type, leave_out: Sequence[str] = (), only: Sequence[str] | N
     """An option for each field of a dataclass that is not an argument."""
     hints = typing.get_type_hints(cls)
     fields = [f for f in dataclasses.fields(cls) if f.name not in leave_out and (only is None or f.name in only)]
+    fields = [f for f in fields if not dataclasses.is_dataclass(hints[f.name])]  # they have options of their own
     return [option(f, hints[f.name]) for f in fields]
 
 
@@ -118,8 +158,13 @@ def sampling_options(reads: Sequence[str]) -> list[inspect.Parameter]:
 
 def values_of(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     """What of a command's values are fields of a dataclass; lists become tuples."""
-    names = {f.name for f in dataclasses.fields(cls)}
-    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items() if n in names}
+    hints = typing.get_type_hints(cls)
+    chosen = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
+    return {n: pairs_of(v, hints[n]) if is_pairs(hints[n]) else _as_tuple(v) for n, v in chosen.items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def with_signature(function: Callable[..., Any], parameters: Sequence[inspect.Parameter], help: str) -> Any:
@@ -167,7 +212,9 @@ def add_command(
     named = [p for p in options_of(Common) if p.name not in taken]
     where = inspect.Parameter(
         "output", inspect.Parameter.KEYWORD_ONLY, default=Path(output),
-        annotation=Annotated[Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp, .npy; .png for a picture.")],
+        annotation=Annotated[
+            Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp, .npy; .png for a picture.")
+        ],
     )  # fmt: skip
     text = f"{inspect.getdoc(cls)}\n\n[bold]{example}[/bold]"
     app.command(cls.command)(with_signature(run, [*arguments, where, *own, *sampled, *named], text))

@@ -2,55 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
-from muybridge.cli.console import bytes_text, command, time_text
-
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; see recipes/.")]
-
-DeviceName = Annotated[
-    str, typer.Option("--device", help="auto (the machine's accelerator, else its CPU), cpu, cuda, cuda:1, mps.")
-]
+from muybridge.cli.console import bytes_text, time_text
+from muybridge.cli.made import OnDevice, argument, options_of, values_of, with_signature
+from muybridge.configuration import Settings, setting
 
 
-def register(app: typer.Typer) -> None:
-    for function in (train, plan, export):
-        app.command()(function)
-
-
-@command
-def train(
-    recipe: RecipePath,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the run; runs/NAME by default.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Train to this step instead of the recipe's last.")] = None,
-    device: DeviceName = "auto",
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Training(OnDevice):
     """Train a recipe. The same command goes on from the newest checkpoint.
 
     Ctrl-C finishes the step, saves a checkpoint and stops. For several processes or machines (docs/training.md):
 
     [bold]python -m torch.distributed.run --nproc_per_node 2 -m muybridge.cli.main train recipes/world-vdm.yaml[/bold]
     """
+
+    output: Path | None = setting(None, "folder of the run; runs/NAME by default", short="o")
+    steps: int | None = setting(None, "train to this step instead of the recipe's last", low=1, high=10**9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planning(OnDevice):
+    """Say what a recipe needs before it runs: parameters, memory, time, disk, from a probe of a few steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exporting(Settings):
+    """Save the averaged weights of a run's newest checkpoint as a model folder."""
+
+    half: bool = setting(True, "write the weights in half precision")
+
+
+def register(app: typer.Typer) -> None:
+    recipe = argument("recipe", Path, "A YAML recipe; see recipes/.")
+    folders = [
+        argument("run", Path, "The folder of a run."), argument("output", Path, "The model folder to write."),
+    ]  # fmt: skip
+    for name, told, function, arguments in (
+        ("train", Training, train, [recipe]),
+        ("plan", Planning, plan, [recipe]),
+        ("export", Exporting, export, folders),
+    ):
+        app.command(name)(with_signature(function, [*arguments, *options_of(told)], told.__doc__ or ""))
+
+
+def train(recipe: Path, **values: Any) -> None:
+    told = Training(**values_of(Training, values))
     from muybridge.training.recipe import load_recipe
 
     parsed = load_recipe(recipe)
 
     from muybridge.training.trainer import Trainer
 
-    trainer = Trainer(parsed, output or Path("runs") / parsed.name, device=device)
-    folder = trainer.run(until=steps)
+    trainer = Trainer(parsed, told.output or Path("runs") / parsed.name, device=told.device)
+    folder = trainer.run(until=told.steps)
     if trainer.main:
         typer.echo(f"{folder}")
 
 
-@command
-def plan(recipe: RecipePath, device: DeviceName = "auto") -> None:
-    """Say what a recipe needs before it runs: parameters, memory, time, disk, from a probe of a few steps."""
+def plan(recipe: Path, **values: Any) -> None:
+    told = Planning(**values_of(Planning, values))
     import tempfile
 
     from muybridge.training.recipe import load_recipe
@@ -63,7 +79,7 @@ def plan(recipe: RecipePath, device: DeviceName = "auto") -> None:
     from muybridge.training.plan import plan_run
 
     with tempfile.TemporaryDirectory() as scratch:
-        found = plan_run(parsed, Path(scratch), device)
+        found = plan_run(parsed, Path(scratch), told.device)
     table = Table(
         title=f"{parsed.name}: {parsed.training.steps:,} steps of {parsed.training.batch_size}", show_header=False
     )
@@ -79,13 +95,8 @@ def plan(recipe: RecipePath, device: DeviceName = "auto") -> None:
         typer.secho(found.advice, fg="yellow")
 
 
-@command
-def export(
-    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    output: Annotated[Path, typer.Argument(help="The model folder to write.")],
-    half: Annotated[bool, typer.Option(help="Write the weights in half precision.")] = True,
-) -> None:
-    """Save the averaged weights of a run's newest checkpoint as a model folder."""
+def export(run: Path, output: Path, **values: Any) -> None:
+    told = Exporting(**values_of(Exporting, values))
     from muybridge.training.export import export_run
 
-    typer.echo(f"{export_run(run, output, half)}")
+    typer.echo(f"{export_run(run, output, told.half)}")

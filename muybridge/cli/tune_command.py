@@ -9,15 +9,15 @@ from typing import Any
 import typer
 
 from muybridge.cli.console import steps_bar
-from muybridge.cli.made import argument, options_of, values_of, with_signature
-from muybridge.configuration import Settings, setting
+from muybridge.cli.made import OnDevice, argument, options_of, values_of, with_signature
+from muybridge.configuration import setting
 from muybridge.errors import UserError
 from muybridge.nn.devices import AUTO, PRECISIONS
 from muybridge.systems.tune_a_video.settings import TUNING, tuning_data
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuning(Settings):
+class Tuning(OnDevice):
     """What `tune` is told."""
 
     caption: str = setting(..., "what the video shows, in the words of the image model")
@@ -33,7 +33,6 @@ class Tuning(Settings):
     iterations: int = setting(5, "of each inversion step; 1 is approximate", low=1, high=100)
     steps: int = setting(50, "sampling steps of the inversion, and of every edit", low=1, high=1000)
     seed: int = setting(0, "of the run")
-    device: str = setting(AUTO, "auto (the accelerator, if there is one), cpu, cuda, cuda:1, mps")
     precision: str = setting(
         AUTO, "of the training step: auto is bf16 on an accelerator, which halves its memory, and fp32 on a CPU",
         choices=(AUTO, *PRECISIONS),

@@ -11,20 +11,20 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from muybridge.curation.cage import Cages
 from muybridge.curation.footage import FootageError, content_hash, find_footage
-from muybridge.curation.select import SelectSettings, select
-from muybridge.curation.shards import CLIP_FILES, SHARD_FILES, SPLITS, write_clip, write_manifest, write_shards
-from muybridge.curation.stages import Captioner, ScoreSettings, words_beside
+from muybridge.curation.select import select
+from muybridge.curation.settings import CurationSettings
+from muybridge.curation.shards import CLIP_FILES, SHARD_FILES, write_clip, write_manifest, write_shards
+from muybridge.curation.stages import Captioner, words_beside
 from muybridge.curation.store import Store
-from muybridge.curation.survey import SurveySettings
 from muybridge.curation.work import Job, SourceWork
-from muybridge.errors import UserError, nearest
+from muybridge.errors import UserError
 from muybridge.files import check_replaceable
 
 Tell = Callable[[str, int, int], None]
@@ -40,35 +40,6 @@ OUTPUTS = (
     ".*",
     "clips/*/.*",
 )
-
-
-@dataclass(frozen=True)
-class CurationSettings:
-    """All settings of a run.
-
-    Attributes:
-        survey, score, select: of the stages.
-        split: "auto" copies packets where key frames allow and encodes exactly otherwise; "exact"; "copy".
-        per_shard: clips a shard.
-        seed: of the shards' order.
-    """
-
-    survey: SurveySettings = field(default_factory=SurveySettings)
-    score: ScoreSettings = field(default_factory=ScoreSettings)
-    select: SelectSettings = field(default_factory=SelectSettings)
-    split: str = "auto"
-    per_shard: int = 256
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise UserError(f"split: unknown {self.split!r}; {nearest(self.split, SPLITS)}")
-        if self.per_shard < 1:
-            raise UserError(f"per_shard must be at least 1, got {self.per_shard}")
-
-    def scored(self) -> str:
-        """Version of the scores: of their own settings and of the survey they are taken from."""
-        return self.score.version() + self.survey.version()
 
 
 @dataclass

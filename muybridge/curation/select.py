@@ -4,59 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from muybridge.errors import UserError, nearest
-
-#: Every score that can filter: whether low or high is bad, and the share dropped by default where it is measured.
-#: Stable Video Diffusion dropped the worst 25 % by motion and aesthetics, 50 % by similarity, 25 % by text (2311.15127).
-FILTERS: dict[str, tuple[str, float]] = {
-    "motion": ("low", 0.25),
-    "sharpness": ("low", 0.05),
-    "exposure": ("low", 0.05),
-    "colourfulness": ("low", 0.0),
-    "text": ("high", 0.25),
-    "similarity": ("low", 0.5),
-    "aesthetic": ("low", 0.25),
-}
-
-
-@dataclass(frozen=True)
-class SelectSettings:
-    """What decides.
-
-    Attributes:
-        drop: score -> share of the worst that goes, in place of the defaults.
-        limits: score -> the least (for text: the greatest) that stays, in place of a share.
-        keep: a target share of all clips; the default shares are scaled together until about that many stay. 0 for none.
-        duplicates: clips whose fingerprints differ in at most this share of bits are the same; 0 keeps all.
-        alike: clips whose embeddings (of a scorer) have at least this cosine are the same too; 0 for none.
-        unscored: "drop" or "keep" clips without a score that filters.
-    """
-
-    drop: dict[str, float] = field(default_factory=dict)
-    limits: dict[str, float] = field(default_factory=dict)
-    keep: float = 0.0
-    duplicates: float = 0.08
-    alike: float = 0.0
-    unscored: str = "drop"
-
-    def __post_init__(self) -> None:
-        for name in (*self.drop, *self.limits):
-            if name not in FILTERS:
-                raise UserError(f"no such filter: {name!r}; {nearest(name, FILTERS)}")
-        for name, share in self.drop.items():
-            if not 0 <= share < 1:
-                raise UserError(f"drop.{name}: a share in [0, 1), got {share}")
-        if not 0 <= self.keep <= 1:
-            raise UserError(f"keep must be a share in 0..1, got {self.keep}")
-        if not 0 <= self.alike <= 1:
-            raise UserError(f"alike must be a cosine in 0..1, got {self.alike}")
-        if self.unscored not in ("drop", "keep"):
-            raise UserError(f"unscored: 'drop' or 'keep', got {self.unscored!r}")
+from muybridge.curation.settings import FILTERS, SelectSettings
 
 
 def thresholds_of(clips: Sequence[Mapping[str, Any]], settings: SelectSettings) -> dict[str, float]:

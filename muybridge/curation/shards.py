@@ -16,7 +16,6 @@ from muybridge.files import whole_folder
 
 #: Of a clip's span, a copy on key frames must keep at least this share; else it is cut exactly and encoded again.
 COPIED_SHARE = 0.7
-SPLITS = ("auto", "exact", "copy")
 #: What a run writes: clips/ID[:2]/ID.mp4 and shards/shard-00000.tar. Nothing else there is ever removed.
 _HEX = "[0-9a-f]"
 CLIP_FILES = f"{_HEX * 2}/{_HEX * CLIP_ID_DIGITS}.mp4"

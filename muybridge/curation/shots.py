@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from muybridge.curation.cuts import Zone
 from muybridge.curation.records import Clip, Source, clip_identity
+from muybridge.curation.zones import Zone
 
 if TYPE_CHECKING:
-    from muybridge.curation.survey import SurveySettings
+    from muybridge.curation.settings import SurveySettings
 
 
 def shots_of(zones: list[Zone], end: float, margin: float) -> list[tuple[float, float]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -18,60 +18,13 @@ import numpy as np
 from PIL import Image
 
 from muybridge.curation.motion import measure_motion
-from muybridge.curation.records import settings_hash
 from muybridge.curation.scores import colourfulness, exposure, fingerprint, sharpness, text_area
-from muybridge.errors import UserError, nearest
-from muybridge.models.vision.optical_flow import METHODS
+from muybridge.curation.settings import ScoreSettings
+from muybridge.errors import UserError
 
 T = TypeVar("T")
-VERSION = 2
 #: How often each kind of caption stands for its clip (2311.15127: CoCa, VideoBLIP, the merged one); others count as the first.
 SHARES = {"picture": 0.5, "clip": 0.25, "merged": 0.25}
-
-
-@dataclass(frozen=True)
-class ScoreSettings:
-    """Which scores are taken.
-
-    Attributes:
-        flow: "dis" or "farneback".
-        text: detect text (about a second a picture).
-        scorer: a folder with an image-text scorer (ours or a CLIP), "" for none: how well pictures fit the captions, and
-            embeddings for near-duplicates.
-        aesthetic_head: a safetensors file with a linear head ("weight" [1, D], "bias" [1]) on the scorer's embeddings.
-        captions: "none", "sidecar" (NAME.txt beside the footage), or "retrieval" (the nearest of `vocabulary` by the scorer).
-        vocabulary: a text file, one caption a line, for retrieval.
-        picture_captioner, clip_captioner: folders of models that describe the middle picture and the whole clip.
-        merger: a folder with a language model that merges both, or "join"; "" for none.
-    """
-
-    flow: str = "dis"
-    text: bool = False
-    scorer: str = ""
-    aesthetic_head: str = ""
-    captions: str = "sidecar"
-    vocabulary: str = ""
-    picture_captioner: str = ""
-    clip_captioner: str = ""
-    merger: str = ""
-
-    def __post_init__(self) -> None:
-        if self.flow not in METHODS:
-            raise UserError(f"unknown flow method {self.flow!r}; {nearest(self.flow, METHODS)}")
-        kinds = ("none", "sidecar", "retrieval")
-        if self.captions not in kinds:
-            raise UserError(f"unknown kind of captions {self.captions!r}; {nearest(self.captions, kinds)}")
-        if self.captions == "retrieval" and not (self.scorer and self.vocabulary):
-            raise UserError("captions by retrieval need a scorer and a vocabulary file")
-        if self.merger and not (self.captions == "retrieval" or (self.picture_captioner and self.clip_captioner)):
-            raise UserError(
-                "a merger merges a picture's and a clip's caption: name both captioners, or captions by retrieval"
-            )
-        if self.aesthetic_head and not self.scorer:
-            raise UserError("an aesthetic head reads a scorer's embeddings: name the scorer too")
-
-    def version(self) -> str:
-        return settings_hash("score", VERSION, asdict(self))
 
 
 class Captioner(Protocol):

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from muybridge.curation.ahead import ahead
-from muybridge.curation.cuts import CutSettings, CutWatcher, Zone, join
+from muybridge.curation.cuts import CutWatcher
 from muybridge.curation.footage import (
     FootageError,
     Frame,
@@ -22,56 +22,19 @@ from muybridge.curation.footage import (
     frames_between,
     open_footage,
 )
-from muybridge.curation.records import Source, plain, settings_hash
+from muybridge.curation.records import Source, plain
+from muybridge.curation.settings import SurveySettings
 from muybridge.curation.shots import clips_of
+from muybridge.curation.zones import Zone, join
 from muybridge.data.video_io import uneven
-from muybridge.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from muybridge.curation.transnet import TransNetWatcher
 
 #: Frames are looked for cuts at this short side, pixels.
 CUT_SIDE = 72
-DETECTORS = ("cascade", "transnet")
-VERSION = 2
 #: How far each stretch looks beyond its ends, seconds: longer than any transition.
 BEYOND = 6.0
-
-
-@dataclass(frozen=True)
-class SurveySettings:
-    """How footage is looked at and cut.
-
-    Attributes:
-        detector: "cascade" (cuts.py) or "transnet" (TransNetV2 from its package).
-        cuts: thresholds of the cascade; the margin holds for both.
-        min_seconds, max_seconds: shots shorter are dropped (with a line), longer ones are divided (divide).
-        stretch_seconds: of a longer file each such stretch is watched by a process of its own. Results depend on it, not on how many there are.
-        look_fps, look_side: the small pictures kept for the scores: frames a second, short side in pixels.
-    """
-
-    detector: str = "cascade"
-    cuts: CutSettings = field(default_factory=CutSettings)
-    min_seconds: float = 2.0
-    max_seconds: float = 10.0
-    stretch_seconds: float = 150.0
-    look_fps: float = 2.0
-    look_side: int = 180
-
-    def __post_init__(self) -> None:
-        if self.detector not in DETECTORS:
-            raise UserError(f"detector: unknown {self.detector!r}; {nearest(self.detector, DETECTORS)}")
-        if not 0 < self.min_seconds <= self.max_seconds:
-            raise UserError(f"clips need 0 < min_seconds <= max_seconds, got {self.min_seconds} and {self.max_seconds}")
-        if not self.stretch_seconds > 0:
-            raise UserError(f"stretch_seconds must be above 0, got {self.stretch_seconds}")
-        if not 0 < self.look_fps <= 30 or self.look_side < 32:
-            raise UserError(
-                f"look_fps must be in (0, 30] and look_side at least 32, got {self.look_fps}, {self.look_side}"
-            )
-
-    def version(self) -> str:
-        return settings_hash("survey", VERSION, asdict(self))
 
 
 @dataclass
@@ -164,7 +127,7 @@ def survey(
         kind = source.problem.get("kind", "breaks off")
         told = source.problem.get("message", "no frame could be decoded")
         raise FootageError("no frame" if kind == "breaks off" else kind, told)
-    zones = join([Zone(*zone) for zone in found], 0.2)
+    zones = join([Zone(*zone) for zone in found])
     gap = float(np.median(np.diff(times))) if len(times) > 1 else 1 / (probe.fps or 25)
     end = times[-1] + gap
     if not source.problem and end < 0.95 * probe.duration - 0.1:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.curation.cuts import Zone, join
+from muybridge.curation.zones import Zone, join
 from muybridge.errors import UserError
 
 WINDOW, EDGE = 100, 25
@@ -91,4 +91,4 @@ class TransNetWatcher:
             start = first + 1 if after - first <= 2 else first
             if start < wanted:
                 zones.append(Zone(self.times[start], self.times[min(after, wanted - 1)], "transnet"))
-        return join(zones, 0.2)
+        return join(zones)

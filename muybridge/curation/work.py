@@ -17,7 +17,7 @@ from muybridge.curation.survey import Watched, probe_file, stretches_of, survey,
 from muybridge.waiting import wait_passively
 
 if TYPE_CHECKING:
-    from muybridge.curation.pipeline import CurationSettings
+    from muybridge.curation.settings import CurationSettings
 
 #: A file may take this long, seconds, and more for every megabyte.
 PATIENCE, PER_MEGABYTE = 120.0, 5.0

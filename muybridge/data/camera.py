@@ -2,41 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 
 from muybridge.data.clips import Clip, ClipSource
-from muybridge.errors import UserError, nearest
-
-#: Which way the camera goes; the picture goes the other way.
-MOVES = ("none", "left", "right", "up", "down", "in", "out")
-
-
-@dataclass(frozen=True)
-class CameraConfig:
-    """A camera.
-
-    Attributes:
-        of: the source whose clips it sees, with its settings.
-        move: what it does (MOVES).
-        amount: how far over the whole clip: a share of the picture's side; for "in" and "out" the share by which the window
-            narrows or widens.
-        background: RGB of what lies beyond the picture.
-    """
-
-    of: dict[str, Any] = field(default_factory=dict)
-    move: str = "none"
-    amount: float = 0.4
-    background: tuple[int, ...] = (255, 255, 255)
-
-    def __post_init__(self) -> None:
-        if self.move not in MOVES:
-            raise UserError(f"data.move: unknown {self.move!r}; {nearest(self.move, MOVES)}")
-        if not 0 < self.amount < 1:
-            raise UserError(f"data.amount must be in (0, 1), got {self.amount}")
+from muybridge.data.sources.camera import CameraConfig
 
 
 class CameraSource:
@@ -90,18 +59,3 @@ def moved(frames: np.ndarray, config: CameraConfig) -> np.ndarray:
         out.append(cv2.warpAffine(frame, matrix, (width, height), flags=flags, borderValue=fill))
     out[0] = frames[0]
     return np.stack(out)
-
-
-def make_camera(values: Mapping[str, Any], split: str) -> CameraSource:
-    """From a recipe's data section.
-
-    Raises:
-        UserError: an unknown setting, or no source.
-    """
-    from muybridge.configuration import from_mapping
-    from muybridge.data.registry import make_source
-
-    config = from_mapping(CameraConfig, values, "data")
-    if not config.of:
-        raise UserError("data.of: name the source whose clips the camera sees, with its settings")
-    return CameraSource(config, make_source(config.of, split))

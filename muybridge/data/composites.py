@@ -7,7 +7,6 @@ thing before a plain backdrop, as emoji are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,37 +14,10 @@ import numpy as np
 from muybridge.data.clips import Clip
 from muybridge.data.emoji import default_store
 from muybridge.data.packs import PackedSource
+from muybridge.data.sources.composites import CompositesConfig
 from muybridge.diffusion.noise import derive_seed
-from muybridge.errors import UserError
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class CompositesConfig:
-    """What is put together.
-
-    Attributes:
-        size: pixels a side.
-        num_clips: pictures in each split.
-        store: of the cut-outs; the emoji stills by default.
-        styles: of the cut-outs; by default those whose licences ask for no more than credit.
-        num_frames: always 2: the picture and its inverse depth.
-    """
-
-    size: int = 64
-    num_clips: int = 20000
-    seed: int = 0
-    store: str = ""
-    styles: tuple[str, ...] = ("fluent", "noto", "twemoji", "flat", "emojione")
-    num_frames: int = 2
-    split: str = "train"
-
-    def __post_init__(self) -> None:
-        if self.num_frames != 2:
-            raise UserError(f"data.num_frames: a composite has 2, the picture and its depth; got {self.num_frames}")
-        if self.size < 16 or self.num_clips < 1:
-            raise UserError(f"data: size must be at least 16 and num_clips 1, got {self.size}, {self.num_clips}")
 
 
 class CompositesSource:

@@ -11,7 +11,6 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,58 +18,18 @@ import numpy as np
 
 from muybridge.data.npm import fetch_archive, read_member, read_members
 from muybridge.data.packs import STORE_FILES, PackedClip, PackedSource, build_pack, is_store
+from muybridge.data.sources.emoji import KINDS, SVG_SETS, EmojiConfig
 from muybridge.errors import UserError, nearest
 from muybridge.files import cache_folder, check_replaceable
 
 ANIMATIONS = tuple(f"@lobehub/fluent-emoji-anim-{i}@1.0.0" for i in (1, 2, 3, 4))
 STILLS_3D = "@lobehub/fluent-emoji-3d@1.1.0"
 NAMES = "emojibase-data@17.0.0"
-#: SVG sets: package -> (style word, licence).
-SVG_SETS = {
-    "@iconify-json/noto@1.2.9": ("noto", "Apache-2.0, Google"),
-    "@iconify-json/twemoji@1.2.5": ("twemoji", "CC-BY-4.0, Twitter and contributors (jdecked/twemoji)"),
-    "@iconify-json/openmoji@1.2.29": ("openmoji", "CC-BY-SA-4.0, OpenMoji"),
-    "@iconify-json/fluent-emoji-flat@1.2.6": ("flat", "MIT, Microsoft Corporation"),
-    "@iconify-json/emojione@1.2.3": ("emojione", "CC-BY-4.0, EmojiOne"),
-}
-KINDS = ("animations", "stills")
-STYLES = ("fluent", *(style for style, _ in SVG_SETS.values()))
 LICENCES = {
     "fluent.txt": "Fluent emoji, animated and 3D: MIT License, Copyright (c) Microsoft Corporation; packaged by LobeHub (MIT).\n",
     **{f"{style}.txt": f"{package}: {licence}\n" for package, (style, licence) in SVG_SETS.items()},
     "emojibase.txt": "emojibase-data: MIT License, Copyright (c) Miles Johnson.\n",
 }
-
-
-@dataclass(frozen=True)
-class EmojiConfig:
-    """Which part of the emoji data.
-
-    Attributes:
-        kind: "animations" (16-frame loops) or "stills" (pictures in six styles).
-        num_frames: frames of every clip; stills are repeated.
-        background: RGB behind the emoji.
-        with_style: name the style in the captions.
-        styles: keep only these styles; empty keeps all.
-        each_frame: every frame is a clip of its own (num_frames 1).
-        store: a folder `muybridge data build emoji` wrote.
-    """
-
-    kind: str = "animations"
-    num_frames: int = 16
-    background: tuple[int, ...] = (255, 255, 255)
-    with_style: bool = True
-    styles: tuple[str, ...] = ()
-    each_frame: bool = False
-    store: str = ""
-    split: str = "train"
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UserError(f"data.kind: unknown {self.kind!r}; {nearest(self.kind, KINDS)}")
-        for style in self.styles:
-            if style not in STYLES:
-                raise UserError(f"data.styles: unknown {style!r}; {nearest(style, STYLES)}")
 
 
 class EmojiSource(PackedSource):

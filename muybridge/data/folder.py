@@ -16,7 +16,7 @@ import math
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 
 from muybridge.data.clips import Clip
 from muybridge.data.packs import PackedClip, PackedSource, build_pack, settings_of
+from muybridge.data.sources.folder import FolderConfig
 from muybridge.data.video_io import read_video
 from muybridge.errors import UserError
 from muybridge.files import cache_folder
@@ -33,44 +34,6 @@ VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif", ".webp"}
 PICTURES = {".png", ".jpg", ".jpeg"}
 SHARD = ".tar"
 CAPTIONS = "captions.jsonl"
-
-
-@dataclass(frozen=True)
-class FolderConfig:
-    """Where the clips lie and what is made of them.
-
-    Attributes:
-        path: the folder, searched recursively.
-        height, width, num_frames: of every clip.
-        fps: the rate clips are resampled to; 0 keeps each clip's own.
-        short: clips shorter than num_frames are "drop"ped, "hold" their last frame, or "loop".
-        buckets: [frames, height, width] each, in place of the one size: a clip goes to the bucket of the nearest aspect ratio,
-            among these to the longest that it fills.
-        max_pieces: pieces of num_frames taken from one clip; 0 takes all.
-        store: where the decoded clips are kept; a cache folder by default.
-    """
-
-    path: str
-    height: int = 64
-    width: int = 64
-    num_frames: int = 16
-    fps: float = 8.0
-    short: str = "drop"
-    buckets: tuple[tuple[int, ...], ...] = ()
-    max_pieces: int = 0
-    store: str = ""
-    split: str = "train"
-
-    def __post_init__(self) -> None:
-        if self.short not in ("drop", "hold", "loop"):
-            raise UserError(f"data.short: unknown {self.short!r}; Known: drop, hold, loop")
-        for bucket in self.buckets:
-            if len(bucket) != 3 or min(bucket) < 1:
-                raise UserError(f"data.buckets: [frames, height, width] each, got {list(bucket)}")
-        if min(self.height, self.width, self.num_frames) < 1:
-            raise UserError(
-                f"data: size and num_frames must be at least 1, got {self.height}x{self.width}x{self.num_frames}"
-            )
 
 
 class FolderSource(PackedSource):

@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from muybridge.data.clips import Clip
+from muybridge.data.sources.one_video import OneVideoConfig
 from muybridge.data.video_io import read_video
 from muybridge.errors import UserError
 from muybridge.nn.frames import fit_frames
-
-
-@dataclass(frozen=True)
-class OneVideoConfig:
-    """Which video, and which of its frames.
-
-    Attributes:
-        path: the file.
-        caption: what it shows.
-        height, width: pixels of the frames; the picture is resized to cover them and cropped in the middle.
-        num_frames: at most; fewer if the video is shorter.
-        first, stride: first + stride, first + 2 stride, ... are taken.
-    """
-
-    path: str
-    caption: str
-    height: int = 64
-    width: int = 64
-    num_frames: int = 24
-    first: int = 0
-    stride: int = 1
-    split: str = "train"
-
-    def __post_init__(self) -> None:
-        if not self.caption.strip():
-            raise UserError("data.caption: say what the video shows")
-        if self.stride < 1 or self.first < 0 or self.num_frames < 1:
-            raise UserError(
-                f"data: num_frames and stride must be at least 1 and first at least 0, got {self.num_frames}, {self.stride}, {self.first}"
-            )
 
 
 class OneVideoSource:

@@ -1,56 +1,52 @@
-"""Data sources by name, from a recipe's `data` section."""
+"""Data sources by name, from a recipe's `data` section: each is a module of `data.sources`."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from muybridge.configuration import from_mapping
-from muybridge.data.clips import ClipSource, MixedClips
+from muybridge.configuration import Settings, from_mapping
+from muybridge.data import sources
+from muybridge.data.clips import ClipSource
 from muybridge.errors import UserError, nearest
 
-SOURCES = ("world", "emoji", "folder", "composites", "one_video", "camera", "mix")
+
+def source_names() -> tuple[str, ...]:
+    """Every source that a recipe can name."""
+    return tuple(found.name for found in pkgutil.iter_modules(sources.__path__))
+
+
+def source_module(name: Any) -> Any:
+    """The module of a source: its `Config` and `open_source`.
+
+    Raises:
+        UserError: there is no such source; the nearest one is named.
+    """
+    known = source_names()
+    if name not in known:
+        raise UserError(f"data.source: unknown {name!r}; {nearest(str(name), known)}")
+    return importlib.import_module(f"{sources.__name__}.{name}")
+
+
+def source_settings(settings: Mapping[str, Any]) -> Settings:
+    """{"source": name, ...settings} checked, and nothing opened.
+
+    Raises:
+        UserError: an unknown source or setting, or a value out of range.
+    """
+    values = dict(settings)
+    made: Settings = from_mapping(source_module(values.pop("source", None)).Config, values, "data")
+    return made
 
 
 def make_source(settings: Mapping[str, Any], split: str = "train") -> ClipSource:
-    """Build {"source": name, ...settings} for one split ("train" or "validation").
+    """Open {"source": name, ...settings} for one split ("train" or "validation").
 
     Raises:
         UserError: unknown source or setting, or data that is not there.
     """
-    values = dict(settings)
-    name = values.pop("source", None)
-    if name not in SOURCES:
-        raise UserError(f"data.source: unknown {name!r}; {nearest(str(name), SOURCES)}")
-    if name == "world":
-        from muybridge.data.world import WorldConfig, WorldSource
-
-        config = from_mapping(WorldConfig, values, "data")
-        return WorldSource(config if split == "train" else replace(config, split=split))
-    if name == "mix":
-        parts = values.pop("of", None)
-        if values or not isinstance(parts, list) or not parts:
-            raise UserError("data: a mix has one setting, `of`: a list of sources with their settings (and `times`)")
-        times = [part.get("times", 1) for part in parts]
-        sources = [make_source({k: v for k, v in part.items() if k != "times"}, split) for part in parts]
-        return MixedClips(sources, times)
-    if name == "camera":
-        from muybridge.data.camera import make_camera
-
-        return make_camera(values, split)
-    if name == "emoji":
-        from muybridge.data.emoji import EmojiConfig, EmojiSource
-
-        return EmojiSource(replace(from_mapping(EmojiConfig, values, "data"), split=split))
-    if name == "composites":
-        from muybridge.data.composites import CompositesConfig, CompositesSource
-
-        return CompositesSource(replace(from_mapping(CompositesConfig, values, "data"), split=split))
-    if name == "one_video":
-        from muybridge.data.one_video import OneVideoConfig, OneVideoSource
-
-        return OneVideoSource(from_mapping(OneVideoConfig, values, "data"))
-    from muybridge.data.folder import FolderConfig, FolderSource
-
-    return FolderSource(replace(from_mapping(FolderConfig, values, "data"), split=split))
+    config = source_settings(settings)
+    opened: ClipSource = source_module(settings["source"]).open_source(config, split)
+    return opened

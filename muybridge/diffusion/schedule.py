@@ -22,11 +22,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from muybridge.configuration import Settings, from_mapping, setting
+from muybridge.errors import UserError, nearest
 
 
 def log_alpha(lam: Tensor) -> Tensor:
@@ -103,16 +106,34 @@ class Schedule(Protocol):
     def __call__(self, t: Tensor) -> Tensor: ...
 
 
+#: Log-SNRs beyond this are clean, or noise, to the last digit of float64.
+WIDEST = 80.0
+
+
 @dataclass(frozen=True)
-class CosineSchedule:
+class FiniteRange(Settings):
+    """What schedules between two log-SNRs are told."""
+
+    where: ClassVar[str] = "schedule_options"
+
+    lam_min: float = setting(-20.0, "log-SNR at the noisy end", low=-WIDEST, high=WIDEST)
+    lam_max: float = setting(20.0, "log-SNR at the clean end", low=-WIDEST, high=WIDEST)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.lam_min < self.lam_max:
+            raise UserError(
+                f"schedule_options.lam_min {self.lam_min:g} must be below lam_max {self.lam_max:g}: noise is at lam_min"
+            )
+
+
+@dataclass(frozen=True)
+class CosineSchedule(FiniteRange):
     """λ(t) = -2 log tan(a t + b) with b = atan(e^{-λ_max/2}), a = atan(e^{-λ_min/2}) - b: φ is affine in t, the range
     is finite.
 
     Source: 2202.00512 section 2 (as in its code); VDM uses the range [-20, 20].
     """
-
-    lam_min: float = -20.0
-    lam_max: float = 20.0
 
     def _line(self) -> tuple[float, float]:
         offset = math.atan(math.exp(-0.5 * self.lam_max))
@@ -124,7 +145,7 @@ class CosineSchedule:
 
 
 @dataclass(frozen=True)
-class LinearSchedule:
+class LinearSchedule(Settings):
     """λ(t) = -log(expm1(10⁻⁴ + 10 t²)), imagen-pytorch's schedule for super-resolution and augmentation; from 9.2 to
     -10."""
 
@@ -133,18 +154,18 @@ class LinearSchedule:
 
 
 @dataclass(frozen=True)
-class UniformSchedule:
+class UniformSchedule(FiniteRange):
     """λ(t) = λ_max + (λ_min - λ_max) t: the grid on which DPM-Solver++ converges best."""
 
-    lam_min: float = -5.0
-    lam_max: float = 7.0
+    lam_min: float = setting(-5.0, "log-SNR at the noisy end", low=-WIDEST, high=WIDEST)
+    lam_max: float = setting(7.0, "log-SNR at the clean end", low=-WIDEST, high=WIDEST)
 
     def __call__(self, t: Tensor) -> Tensor:
         return self.lam_max + (self.lam_min - self.lam_max) * t.double()
 
 
 @dataclass(frozen=True)
-class ShiftedSchedule:
+class ShiftedSchedule(Settings):
     """λ'(t) = λ(t) - log κ: more noise for larger data.
 
     κ is the number of latent elements over a reference number. simple diffusion uses (d / 64)², rectified-flow
@@ -153,8 +174,10 @@ class ShiftedSchedule:
     Source: 2301.11093, 2403.03206, 2408.06072.
     """
 
-    base: Schedule
-    kappa: float
+    where: ClassVar[str] = "schedule_options"
+
+    base: Any = setting(..., "the schedule that is shifted")
+    kappa: float = setting(1.0, "shifts the log-SNR by -log(kappa): above 1 is more noise", above=0, high=1e6)
 
     def __call__(self, t: Tensor) -> Tensor:
         return self.base(t) - math.log(self.kappa)
@@ -187,8 +210,8 @@ SCHEDULES: dict[str, type] = {"cosine": CosineSchedule, "linear": LinearSchedule
 def schedule_from_name(name: str, options: Mapping[str, Any] | None = None) -> Schedule:
     """Build a continuous schedule by name ("cosine", "linear", "uniform"); `kappa` in the options shifts it."""
     if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {name!r}; expected one of {', '.join(SCHEDULES)}")
+        raise UserError(f"unknown schedule {name!r}; {nearest(name, SCHEDULES)}")
     settings = dict(options or {})
     kappa = settings.pop("kappa", 1.0)
-    base: Schedule = SCHEDULES[name](**settings)
-    return base if kappa == 1.0 else ShiftedSchedule(base, kappa)
+    base: Schedule = from_mapping(SCHEDULES[name], settings, "schedule_options")
+    return base if kappa == 1.0 else from_mapping(ShiftedSchedule, {"base": base, "kappa": kappa}, "schedule_options")

@@ -67,6 +67,8 @@ class System:
 
     Attributes:
         name: in a recipe's `system`.
+        model_class, config_class: settings of the recipe's `model` section and of `section`; None where a network's own
+            arguments are the section, or where it has none.
         section: of the recipe, with its settings beside `model`: "diffusion" or "objective".
         wants_first_frame, wants_pixels: the trainer hands over pixels of the first frame, or of all, beside the latents.
         images_per_video: stills of other clips appended to each clip.
@@ -76,6 +78,8 @@ class System:
 
     name: str = ""
     section: str = "diffusion"
+    model_class: type[Any] | None = None
+    config_class: type[Any] | None = None
     wants_first_frame: bool = False
     wants_pixels: bool = False
     images_per_video: int = 0

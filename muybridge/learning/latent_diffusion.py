@@ -108,7 +108,7 @@ class LatentDiffusion(System):
     """
 
     section = "diffusion"
-    config_class: type[LatentDiffusionConfig] = LatentDiffusionConfig
+    config_class = LatentDiffusionConfig
 
     def __init__(
         self,

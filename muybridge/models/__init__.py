@@ -37,6 +37,10 @@ def built(cls: type, settings: Mapping[str, Any]) -> Any:
     for key in settings:
         if key not in known:
             raise UserError(f"model: unknown key {key!r}; {nearest(key, known)}")
+    if cls.__module__.startswith("muybridge."):  # diffusers' own classes have their own rules
+        from muybridge.models.arguments import check_arguments
+
+        check_arguments(settings)
     try:
         return cls(**settings)
     except (TypeError, ValueError, ZeroDivisionError, RuntimeError, IndexError) as error:

@@ -38,8 +38,29 @@ def key_frames(mode: str, frames: int) -> Tensor | None:
     raise ValueError(f"unknown frame attention {mode!r}; expected one of {', '.join(MODES)}")
 
 
-class FrameAttention:
-    """An attention processor of diffusers for self-attention layers; one object serves every layer of a network.
+class Processor:
+    """What diffusers calls in place of a layer's own attention; one object serves every layer of a network."""
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        **unused: Any,
+    ) -> Tensor:
+        if attention_mask is not None:
+            raise ValueError(f"{type(self).__name__} takes no mask")
+        return self.attend(attn, hidden_states, encoder_hidden_states)
+
+    def attend(self, attn: Attention, hidden_states: Tensor, text: Tensor | None) -> Tensor:
+        """hidden_states [B F, N, C] and, in cross-attention, text [B F, L, D] -> like hidden_states."""
+        raise NotImplementedError
+
+
+class FrameAttention(Processor):
+    """For self-attention layers: frames look at each other.
 
     Keys and values are projected once a key frame, and never leave their video: rows of the batch do not mix. With a
     table whose rows are all the same, the queries of all frames go through one call.
@@ -51,16 +72,8 @@ class FrameAttention:
     def __init__(self, keys: Tensor | None = None):
         self.keys = keys
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        **unused: Any,
-    ) -> Tensor:
-        if encoder_hidden_states is not None or attention_mask is not None:
+    def attend(self, attn: Attention, hidden_states: Tensor, text: Tensor | None) -> Tensor:
+        if text is not None:
             raise ValueError("frames look at each other in self-attention only, without a mask")
         rows, tokens, _ = hidden_states.shape
         frames = 1 if self.keys is None else len(self.keys)
@@ -82,8 +95,8 @@ class FrameAttention:
         return _attended(attn, query, key, value, hidden_states)
 
 
-class SharedText:
-    """An attention processor for cross-attention layers when all frames of a video have the same text.
+class SharedText(Processor):
+    """For cross-attention layers when all frames of a video have the same text.
 
     Keys and values are projected once a video in place of once a frame; the result is the same.
 
@@ -94,18 +107,10 @@ class SharedText:
     def __init__(self, frames: int = 1):
         self.frames = frames
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        **unused: Any,
-    ) -> Tensor:
-        if encoder_hidden_states is None or attention_mask is not None:
+    def attend(self, attn: Attention, hidden_states: Tensor, text: Tensor | None) -> Tensor:
+        if text is None:
             raise ValueError("shared text is for cross-attention without a mask")
-        text = encoder_hidden_states[:: self.frames]  # [B, L, D], one a video
+        text = text[:: self.frames]  # [B, L, D], one a video
         if attn.norm_cross:
             text = attn.norm_encoder_hidden_states(text)
         query = attn.to_q(hidden_states)

@@ -63,6 +63,7 @@ class Autoencoder(System):
     """
 
     name = "autoencoder"
+    config_class = AutoencoderObjective
     section = "objective"
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any] | None, text: TextConfig | None = None):

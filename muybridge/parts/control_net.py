@@ -12,12 +12,12 @@ import torch
 from diffusers import ControlNetModel
 from torch import Tensor, nn
 
-from muybridge.configuration import from_mapping, setting
+from muybridge.configuration import setting
 from muybridge.learning.contract import TrainingBatch
-from muybridge.learning.latent_diffusion import LatentDiffusion, PictureModelSection
+from muybridge.learning.latent_diffusion import PictureModelSection
+from muybridge.learning.picture_models import BehindPictureModel
 from muybridge.library.index import write_settings
 from muybridge.library.parts import load_picture_unet
-from muybridge.models.text.encoder import TextConfig
 from muybridge.models.vision.control import Control, residuals_of
 from muybridge.models.vision.names import STRUCTURES
 from muybridge.models.vision.structure import control_pictures, estimator_named
@@ -49,23 +49,19 @@ class ControlNetSection(PictureModelSection):
     structure: str = setting(..., "what the network is shown of a picture", choices=STRUCTURES)
 
 
-class ControlNetTraining(LatentDiffusion):
+class ControlNetTraining(BehindPictureModel):
     """The system: pictures, each with the structure that an estimator finds in it.
 
     The widths of the network that reads the pictures are ours (16, 32, 64, 96, 256: one halving a level of the autoencoder);
     the published ControlNets, for autoencoders of three halvings, have 16, 32, 96, 256.
-
-    Args:
-        model: fields of ControlNetSection.
     """
 
     name = "control_net"
+    model_class = ControlNetSection
     wants_first_frame = True
 
-    def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        section = from_mapping(ControlNetSection, model, "model")
-        self.image, self.structure = section.image, section.structure
-        super().__init__(section.latent_space, diffusion, text, section.image)
+    def prepare(self) -> None:
+        self.structure = self.told.structure
 
     def build(self) -> Controlled:
         image = load_picture_unet(self.image)

@@ -121,6 +121,10 @@ class LatentPipeline(LatentSpacePipeline):
             text_max_length=text_max_length,
             sampling=dict(sampling or {}),
         )
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What a subclass does once its modules are there."""
 
     def condition(self, prompts: Sequence[str | None], settings: SamplingConfig) -> Any:
         return self.words(["" if p is None else p for p in prompts])

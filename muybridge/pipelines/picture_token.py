@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from muybridge.errors import UserError
-from muybridge.models.text.scorers import ImageTextScorer
+from muybridge.library.catalogue import find_part
+from muybridge.library.index import settings_of
+from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.latent.space import LatentSpace
+from muybridge.models.text.scorers import ImageTextScorer, open_scorer
+from muybridge.models.weights.opening import open_network
 from muybridge.nn.text_conditioning import TextCondition
 
 
@@ -33,3 +42,18 @@ def as_token(embedded: Tensor, width: int) -> Tensor:
 def only_token(token: Tensor) -> TextCondition:
     """A picture's token [B, 1, D] where a network expects a caption."""
     return TextCondition(token[:, 0], token, torch.ones(token.shape[:2], dtype=torch.bool, device=token.device))
+
+
+def opened_parts(
+    folder: Path, dtype: torch.dtype
+) -> tuple[InflatedUNet, AutoencoderKL, ImageTextScorer, dict[str, Any]]:
+    """Of a folder that `muybridge train` wrote: its network, what it names (the picture model's autoencoder and the
+    scorer), and its settings.
+
+    Raises:
+        UserError: a part that is not there.
+    """
+    settings = settings_of(folder)
+    network: InflatedUNet = open_network(InflatedUNet, folder / "network", dtype)
+    vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
+    return network, vae, open_scorer(find_part(settings["scorer"])), settings

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
-from torch import Tensor, nn
+from torch import Tensor
 
 from muybridge.errors import UserError
 from muybridge.models.vision.control import Control, residuals_of
@@ -72,20 +71,11 @@ class ZeroShotPipeline(LatentPipeline):
     in_windows = True
     told_by = ("view",)
 
-    def __init__(
-        self,
-        network: nn.Module,
-        vae: AutoencoderKL,
-        scheduler: dict[str, Any],
-        text_encoder: str | None = None,
-        text_max_length: int = 16,
-        sampling: dict[str, Any] | None = None,
-    ):
-        super().__init__(network, vae, scheduler, text_encoder, text_max_length, sampling)
+    def prepare(self) -> None:
         self.attention, self.control_attention = FrameAttention(), FrameAttention()
         self.shared_text = SharedText()
-        set_frame_attention(network, self.attention)
-        set_frame_attention(network, self.shared_text)
+        set_frame_attention(self.network, self.attention)
+        set_frame_attention(self.network, self.shared_text)
         # the processors are shared by all calls: one at a time
         self._lock = threading.RLock()
 

@@ -94,8 +94,7 @@ class Trainer:
         if config.sharded:
             shard(model, accelerator)
         adamw: dict[str, Any] = dict(weight_decay=config.weight_decay, eps=config.eps)
-        betas = (config.betas[0], config.betas[1])
-        optimizer = make_optimizer(config.optimizer, model, lr=config.learning_rate, betas=betas, **adamw)
+        optimizer = make_optimizer(config.optimizer, model, lr=config.learning_rate, betas=config.betas, **adamw)
         # a sharded network is its own wrapper: only autocast is put around it
         self.model = accelerator.prepare_model(model, evaluation_mode=config.sharded)
         self.optimizer = accelerator.prepare_optimizer(optimizer)

@@ -273,14 +273,14 @@ def test_clips_with_like_embeddings_are_duplicates():
         clip["fingerprint"], clip["embedding"] = [f"{hash(clip['clip_id']) & (2**64 - 1):016x}"], row
     select(clips, SelectSettings(drop={"sharpness": 0.0}, duplicates=0.0, alike=0.98))
     assert [c["keep"] for c in clips] == [False, True, True] and "duplicate of 0001 (emb" in clips[0]["reasons"][0]
-    with pytest.raises(UserError, match="cosine"):
+    with pytest.raises(UserError, match="alike must be in 0..1"):
         SelectSettings(alike=2)
 
 
 def test_errors(tmp_path, footage):
     with pytest.raises(UserError, match="motion"):
         SelectSettings(drop={"motoin": 0.2})
-    with pytest.raises(UserError, match="share"):
+    with pytest.raises(UserError, match="drop.motion must be at least 0 and below 1"):
         SelectSettings(drop={"motion": 1.2})
     with pytest.raises(UserError, match="min_seconds"):
         SurveySettings(min_seconds=5, max_seconds=2)

@@ -162,9 +162,9 @@ def test_splits_differ():
     "change,message",
     [
         ({"colours": ("reed",)}, "did you mean 'red'"),
-        ({"shapes": ()}, "empty"),
+        ({"shapes": ()}, "at least 1 wanted, got 0; known: circle"),
         ({"split": "test"}, "split"),
-        ({"height": 4}, "at least 8x8"),
+        ({"height": 4}, "height must be in 8..8192"),
         ({"split": "held_out", "held_out": 0.0}, "keeps no triple out"),
     ],
 )

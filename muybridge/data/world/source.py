@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from muybridge.configuration import Settings, setting
 from muybridge.data.clips import Clip
+from muybridge.data.sources import MOST_CLIPS, check_clip, frames, side
 from muybridge.data.world.captions import BACKGROUNDS, FORMS, MOTIONS, PANS, SIZES, compose, describe, name_thing
 from muybridge.data.world.scene import Background, Scene, Thing
 from muybridge.data.world.shapes import COLOURS, ROUND, SHAPES
-from muybridge.errors import UserError, nearest
+from muybridge.errors import UserError
 
 Array = np.ndarray
 Triple = tuple[str, str, str]
@@ -25,63 +27,44 @@ LIGHT = (215, 215, 220)
 
 
 @dataclass(frozen=True)
-class WorldConfig:
-    """What the generator draws.
+class WorldConfig(Settings):
+    """What the generator draws. Of the vocabulary, a name that is repeated is drawn more often."""
 
-    Attributes:
-        height, width, num_frames, fps: of every clip.
-        num_clips: clips in the training split; the other splits are as large, of other scenes.
-        split: "train", "validation" (same distribution, other scenes) or "held_out" (only held-out triples).
-        colours, shapes, motions, sizes, backgrounds, pans: the vocabulary; repeat a name to draw it more often.
-        spread: how far from the middle of the picture paths may lie: 1 is anywhere that keeps them inside, 0 the middle.
-        two_things: share of scenes with two things (the second may pass before the first).
-        plain_captions: share of captions in the plainest phrasing.
-        held_out: share of all (colour, shape, motion) triples never shown in training.
-    """
+    where: ClassVar[str] = "data"
 
-    height: int = 64
-    width: int = 64
-    num_frames: int = 16
-    fps: float = 8.0
-    num_clips: int = 20000
-    seed: int = 0
-    split: str = "train"
-    colours: tuple[str, ...] = tuple(COLOURS)
-    shapes: tuple[str, ...] = tuple(SHAPES)
-    motions: tuple[str, ...] = tuple(MOTIONS)
-    sizes: tuple[str, ...] = ("small", "medium", "medium", "large")
-    backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
-    pans: tuple[str, ...] = ("none", *PANS)
-    spread: float = 1.0
-    two_things: float = 0.25
-    plain_captions: float = 0.5
-    held_out: float = 0.1
+    height: int = side(64, low=8)
+    width: int = side(64, low=8)
+    num_frames: int = frames(16)
+    fps: float = setting(8.0, "frames a second", above=0, high=240)
+    num_clips: int = setting(
+        20000, "clips in the training split; the other splits are as large, of other scenes", low=1, high=MOST_CLIPS
+    )
+    seed: int = setting(0, "of the scenes", low=0)
+    split: str = setting(
+        "train", "validation is the same distribution, other scenes; held_out only held-out triples", choices=SPLITS
+    )
+    colours: tuple[str, ...] = setting(tuple(COLOURS), "of things", choices=tuple(COLOURS), fewest=1)
+    shapes: tuple[str, ...] = setting(tuple(SHAPES), "of things", choices=tuple(SHAPES), fewest=1)
+    motions: tuple[str, ...] = setting(tuple(MOTIONS), "of things", choices=tuple(MOTIONS), fewest=1)
+    sizes: tuple[str, ...] = setting(
+        ("small", "medium", "medium", "large"), "of things", choices=tuple(SIZES), fewest=1
+    )
+    backgrounds: tuple[str, ...] = setting(tuple(BACKGROUNDS), "behind them", choices=tuple(BACKGROUNDS), fewest=1)
+    pans: tuple[str, ...] = setting(("none", *PANS), "which way the camera goes", choices=tuple(PANS), fewest=1)
+    spread: float = setting(
+        1.0, "how far from the picture's middle paths may lie: 1 is anywhere that keeps them inside", low=0, high=1
+    )
+    two_things: float = setting(
+        0.25, "share of scenes with two things (the second may pass before the first)", low=0, high=1
+    )
+    plain_captions: float = setting(0.5, "share of captions in the plainest phrasing", low=0, high=1)
+    held_out: float = setting(
+        0.1, "share of all (colour, shape, motion) triples never shown in training", low=0, below=1
+    )
 
     def __post_init__(self) -> None:
-        vocabulary: dict[str, Collection[str]] = {
-            "colours": COLOURS,
-            "shapes": SHAPES,
-            "motions": MOTIONS,
-            "sizes": SIZES,
-            "backgrounds": BACKGROUNDS,
-            "pans": PANS,
-        }
-        for field, known in vocabulary.items():
-            names = getattr(self, field)
-            if not names:
-                raise UserError(f"world.{field} is empty; known: {', '.join(known)}")
-            for name in names:
-                if name not in known:
-                    raise UserError(f"world.{field}: unknown {name!r}; {nearest(name, known)}")
-        if self.split not in SPLITS:
-            raise UserError(f"world.split: unknown {self.split!r}; {nearest(self.split, SPLITS)}")
-        if not 0 <= self.spread <= 1:
-            raise UserError(f"world.spread must lie in 0 .. 1, got {self.spread}")
-        if min(self.height, self.width) < 8 or self.num_frames < 1 or self.num_clips < 1:
-            raise UserError(
-                f"world: needs at least 8x8 pixels, 1 frame and 1 clip, "
-                f"got {self.height}x{self.width}, {self.num_frames} and {self.num_clips}"
-            )
+        super().__post_init__()
+        check_clip(self.num_frames, self.height, self.width)
 
 
 def held_out_triples(config: WorldConfig) -> frozenset[Triple]:
@@ -99,7 +82,12 @@ class WorldSource:
         self.config = config
         self.held_out = held_out_triples(config)
         if config.split == "held_out" and not self.held_out:
-            raise UserError("world.split is held_out, but world.held_out keeps no triple out")
+            raise UserError("data.split is held_out, but data.held_out keeps no triple out")
+        product = itertools.product(config.colours, config.shapes, config.motions)
+        if config.split != "held_out" and not any(self._trained(triple) for triple in product):
+            raise UserError(
+                "data.held_out leaves no (colour, shape, motion) to train on; lower it or widen the vocabulary"
+            )
 
     def __len__(self) -> int:
         return self.config.num_clips
@@ -154,9 +142,13 @@ class WorldSource:
             return sorted(self.held_out)[int(rng.integers(len(self.held_out)))]
         while True:
             triple = (_pick(rng, config.colours), _pick(rng, config.shapes), _pick(rng, config.motions))
-            turns_unseen = triple[2] == "spinning" and triple[1] in ROUND and set(config.shapes) - ROUND
-            if triple not in self.held_out and not turns_unseen:
+            if self._trained(triple):
                 return triple
+
+    def _trained(self, triple: Triple) -> bool:
+        """Whether training shows it: not held out, and no turn that cannot be seen."""
+        turns_unseen = triple[2] == "spinning" and triple[1] in ROUND and set(self.config.shapes) - ROUND
+        return triple not in self.held_out and not turns_unseen
 
     def _thing(self, rng: np.random.Generator, colour: str, shape: str, motion: str, size: str, depth: float) -> Thing:
         config = self.config

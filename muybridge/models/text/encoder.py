@@ -10,10 +10,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
+from muybridge.configuration import Settings, setting
 from muybridge.errors import UserError
 from muybridge.models.text.prompts import check_prompt
 from muybridge.models.weights.packaged import package_folder, verify
@@ -26,16 +27,15 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 @dataclass(frozen=True)
-class TextConfig:
-    """Which encoder embeds the captions.
+class TextConfig(Settings):
+    """Which encoder embeds the captions."""
 
-    Attributes:
-        encoder: "all-MiniLM-L6-v2", or a folder with a transformers text model (BERT-like, CLIP, T5) and its tokenizer.
-        max_length: tokens a caption is padded or cut to.
-    """
+    where: ClassVar[str] = "text"
 
-    encoder: str = MINILM
-    max_length: int = 16
+    encoder: str = setting(
+        MINILM, "all-MiniLM-L6-v2, or a folder with a transformers text model (BERT-like, CLIP, T5) and its tokenizer"
+    )
+    max_length: int = setting(16, "tokens that a caption is padded or cut to", low=1, high=4096)
 
 
 def find_minilm(folder: str | Path | None = None) -> Path:

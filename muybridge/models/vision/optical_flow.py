@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from muybridge.models.vision.names import FLOWS
+
 if TYPE_CHECKING:
     from torch import Tensor  # curation needs flow alone, and torch takes seconds to import
-
-METHODS = ("dis", "farneback")
-
 
 #: One estimator a thread: it keeps its pyramids inside.
 _own = threading.local()
@@ -36,7 +35,7 @@ def flow_between(first: np.ndarray, second: np.ndarray, method: str = "dis") -> 
     if method == "farneback":
         cv2: Any = importlib.import_module("cv2")
         return np.asarray(cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 3, 15, 3, 5, 1.2, 0))
-    raise ValueError(f"unknown flow method {method!r}; expected one of {', '.join(METHODS)}")
+    raise ValueError(f"unknown flow method {method!r}; expected one of {', '.join(FLOWS)}")
 
 
 def warp(picture: Tensor, flow: Tensor) -> Tensor:

@@ -15,17 +15,14 @@ from muybridge.diffusion.prediction import Denoise
 from muybridge.diffusion.windows import windowed
 from muybridge.errors import UserError
 from muybridge.library.catalogue import find_part
-from muybridge.library.index import settings_of
-from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.text.prior import ContentPrior
-from muybridge.models.text.scorers import ImageTextScorer, open_scorer
+from muybridge.models.text.scorers import ImageTextScorer
 from muybridge.models.vision.structure_level import LEVELS, coarsened, level_channels
-from muybridge.models.weights.opening import open_network
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.base import split_options
 from muybridge.pipelines.latents import LatentSpacePipeline
-from muybridge.pipelines.picture_token import as_token, context_of, only_token
+from muybridge.pipelines.picture_token import as_token, context_of, only_token, opened_parts
 from muybridge.pipelines.running import VideoOutput, without_gradients
 from muybridge.pipelines.settings import SamplingConfig
 
@@ -102,10 +99,8 @@ class Gen1Pipeline(LatentSpacePipeline):
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
         """Open what `muybridge train` wrote: the network, and by name the autoencoder, the scorer and the prior."""
-        settings = settings_of(folder)
-        network = open_network(InflatedUNet, folder / "network", dtype)
-        vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
-        scorer, where = open_scorer(find_part(settings["scorer"])), str(find_part(settings["prior"]))
+        network, vae, scorer, settings = opened_parts(folder, dtype)
+        where = str(find_part(settings["prior"]))
         prior = ContentPrior.from_pretrained(where, local_files_only=True, torch_dtype=torch.float32).eval()
         return cls(
             network, vae, settings["scheduler"], scorer, prior, settings["sampling"], settings.get("structure", "depth")

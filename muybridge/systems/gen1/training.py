@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,23 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from muybridge.configuration import Settings, from_mapping, setting
+from muybridge.configuration import Settings, setting
 from muybridge.diffusion.losses import mse_per_sample
 from muybridge.diffusion.noise import generator_for
 from muybridge.diffusion.prediction import target_of
 from muybridge.diffusion.process import diffuse
 from muybridge.diffusion.tables import DiscreteSchedule
 from muybridge.errors import UserError
-from muybridge.learning.contract import Losses, System, TrainingBatch
+from muybridge.learning.contract import Losses, TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.learning.latent_diffusion import table_behind
-from muybridge.library.catalogue import find_part
+from muybridge.learning.picture_models import ToldByPicture, ToldByPictureSection
 from muybridge.library.index import INFLATED_UNET, write_index, write_settings
 from muybridge.library.parts import load_picture_unet
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.latent.space import LatentSpace
-from muybridge.models.text.encoder import TextConfig
-from muybridge.models.text.scorers import ImageTextScorer, open_scorer
 from muybridge.models.vision.names import STRUCTURES
 from muybridge.models.vision.structure import estimator_named
 from muybridge.models.vision.structure_level import LEVEL_CHANNELS, LEVELS
@@ -60,50 +56,29 @@ class Gen1Config(Settings):
 
 
 @dataclass(frozen=True)
-class Gen1Section(Settings):
-    """A recipe's `model` section."""
+class Gen1Section(ToldByPictureSection):
+    """A recipe's `model` section; the temporal layers are models.plugins.gen1."""
 
-    where: ClassVar[str] = "model"
-
-    image: str = setting(..., "the picture model it starts from: a bundled one, or a Stable Diffusion folder")
     scorer: str = setting("emoji-clip", "whose picture embedding is the content")
     prior: str = setting("emoji-prior", "from words to that embedding: a bundled prior, or its folder")
     structure: str = setting("depth", "what structure is", choices=STRUCTURES)
-    temporal: dict[str, Any] = setting({}, "settings of the temporal layers (models.plugins.gen1)")
 
 
-class Gen1(System):
-    """The system.
-
-    Args:
-        model: fields of Gen1Section.
-        diffusion: fields of Gen1Config.
-    """
+class Gen1(ToldByPicture):
+    """The system."""
 
     name = "gen1"
-    section = "diffusion"
+    model_class = Gen1Section
+    config_class = Gen1Config
     wants_pixels = True
     #: batches of images leave the temporal layers without gradients
     find_unused_parameters = True
 
-    def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        if text is not None:
-            raise UserError("text: this system is told a picture's embedding; words come in by the prior: leave it out")
-        section = from_mapping(Gen1Section, model, "model")
-        self.image, self.scorer_name = section.image, section.scorer
-        self.prior, self.structure = section.prior, section.structure
-        self.temporal = {"type": "gen1", **section.temporal}
-        self.config = from_mapping(Gen1Config, diffusion, "diffusion")
+    def prepare(self) -> None:
+        self.prior, self.structure = self.told.prior, self.told.structure
+        self.temporal = {"type": "gen1", **self.told.temporal}
         self.scheduler = table_behind(self.image, self.config.scheduler)
         self.table = DiscreteSchedule.from_config(self.scheduler)
-
-    @cached_property
-    def space(self) -> LatentSpace:
-        return LatentSpace.open(find_part(f"{self.image}/vae"))
-
-    @cached_property
-    def scorer(self) -> ImageTextScorer:
-        return open_scorer(find_part(self.scorer_name))
 
     def build(self) -> InflatedUNet:
         picture = with_more_inputs(load_picture_unet(self.image), self.space.channels + LEVEL_CHANNELS)

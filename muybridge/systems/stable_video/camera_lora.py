@@ -13,10 +13,10 @@ from torch import nn
 from muybridge.configuration import Settings, from_mapping, setting
 from muybridge.errors import UserError
 from muybridge.files import write_json
+from muybridge.learning.picture_models import ToldByPictureSection
 from muybridge.library.catalogue import LORA, find_model
 from muybridge.library.index import CONFIG, settings_of
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.text.encoder import TextConfig
 from muybridge.models.weights.opening import open_network
 from muybridge.nn.low_rank import add_adapters, is_adapter
 from muybridge.systems.stable_video.training import StableVideo
@@ -56,12 +56,14 @@ class CameraLoRA(StableVideo):
     """
 
     name = "camera_lora"
+    model_class = CameraLoRASection
 
-    def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
+    def read(self, model: Mapping[str, Any]) -> ToldByPictureSection:
+        """The picture model and the scorer are those of the base."""
         section = from_mapping(CameraLoRASection, model, "model")
         self.base, self.rank, self.layers = section.base, section.rank, section.layers
         settings = settings_of(find_model(self.base))
-        super().__init__({"image": settings["image"], "scorer": settings["scorer"]}, diffusion, text)
+        return ToldByPictureSection(settings["image"], settings["scorer"])
 
     def build(self) -> InflatedUNet:
         network: InflatedUNet = open_network(InflatedUNet, find_model(self.base) / "network")

@@ -14,16 +14,11 @@ from muybridge.diffusion.guidance import linear_frame_scale
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.tables import karras_levels
 from muybridge.errors import UserError
-from muybridge.library.catalogue import find_part
-from muybridge.library.index import settings_of
-from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.latent.space import LatentSpace
-from muybridge.models.text.scorers import ImageTextScorer, open_scorer
-from muybridge.models.weights.opening import open_network
+from muybridge.models.text.scorers import ImageTextScorer
 from muybridge.pipelines.base import split_options
 from muybridge.pipelines.inflated import VideoCondition
 from muybridge.pipelines.latents import LatentSpacePipeline
-from muybridge.pipelines.picture_token import context_of, only_token
+from muybridge.pipelines.picture_token import context_of, only_token, opened_parts
 from muybridge.pipelines.running import VideoOutput, seeds_of, without_gradients
 from muybridge.pipelines.settings import SamplingConfig
 
@@ -57,10 +52,8 @@ class ImageToVideoPipeline(LatentSpacePipeline):
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
         """Open what `muybridge train` wrote: the network, and by name the picture model's autoencoder and the scorer."""
-        settings = settings_of(folder)
-        network = open_network(InflatedUNet, folder / "network", dtype)
-        vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
-        return cls(network, vae, open_scorer(find_part(settings["scorer"])), settings["sampling"])
+        network, vae, scorer, settings = opened_parts(folder, dtype)
+        return cls(network, vae, scorer, settings["sampling"])
 
     @without_gradients
     def __call__(  # type: ignore[override]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,21 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from muybridge.configuration import Settings, from_mapping, setting
+from muybridge.configuration import Settings, setting
 from muybridge.diffusion.losses import mse_per_sample
 from muybridge.diffusion.prediction import target_of
 from muybridge.diffusion.process import diffuse
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
-from muybridge.learning.contract import Losses, System, TrainingBatch
+from muybridge.learning.contract import Losses, TrainingBatch
 from muybridge.learning.draws import Draws
+from muybridge.learning.picture_models import ToldByPicture
 from muybridge.library.catalogue import find_part
 from muybridge.library.index import CONFIG, INFLATED_UNET, write_index, write_settings
 from muybridge.library.parts import load_picture_unet
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.latent.space import LatentSpace
-from muybridge.models.text.encoder import TextConfig
-from muybridge.models.text.scorers import ImageTextScorer, open_scorer
 from muybridge.models.weights.widened import with_more_inputs
 from muybridge.pipelines.picture_token import context_of
 from muybridge.systems.stable_video.pipeline import SCALARS, ImageToVideoPipeline
@@ -63,44 +60,15 @@ class StableVideoConfig(Settings):
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class StableVideoSection(Settings):
-    """A recipe's `model` section."""
-
-    where: ClassVar[str] = "model"
-
-    image: str = setting(..., "the picture model it starts from: a bundled one, or a Stable Diffusion folder")
-    scorer: str = setting(..., "whose picture embedding the network is told")
-    temporal: dict[str, Any] = setting({}, "further settings of the temporal layers")
-
-
-class StableVideo(System):
-    """The system: image to video.
-
-    Args:
-        model: fields of StableVideoSection.
-        diffusion: fields of StableVideoConfig.
-    """
+class StableVideo(ToldByPicture):
+    """The system: image to video."""
 
     name = "stable_video"
-    section = "diffusion"
+    config_class = StableVideoConfig
     wants_first_frame = True
 
-    def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        if text is not None:
-            raise UserError("text: this system is told a picture, not words; leave the section out")
-        section = from_mapping(StableVideoSection, model, "model")
-        self.image, self.scorer_name = section.image, section.scorer
-        self.temporal = {**LAYERS, **section.temporal}
-        self.config = from_mapping(StableVideoConfig, diffusion, "diffusion")
-
-    @cached_property
-    def space(self) -> LatentSpace:  # type: ignore[override]
-        return LatentSpace.open(find_part(f"{self.image}/vae"))
-
-    @cached_property
-    def scorer(self) -> ImageTextScorer:
-        return open_scorer(find_part(self.scorer_name))
+    def prepare(self) -> None:
+        self.temporal = {**LAYERS, **self.told.temporal}
 
     def build(self) -> InflatedUNet:
         picture = load_picture_unet(self.image)

@@ -6,21 +6,14 @@ every edit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
-from muybridge.configuration import from_mapping, setting
+from muybridge.configuration import setting
 from muybridge.learning.contract import TrainingBatch
-from muybridge.learning.latent_diffusion import LatentDiffusion, LatentDiffusionConfig, PictureModelSection
-from muybridge.library.inflated import save_inflated
-from muybridge.library.parts import load_picture_unet
-from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.text.encoder import TextConfig
-from muybridge.pipelines.inflated import InflatedPipeline
+from muybridge.learning.latent_diffusion import LatentDiffusionConfig, PictureModelSection
+from muybridge.learning.picture_models import BehindPictureModel
 
 
 @dataclass(frozen=True)
@@ -40,38 +33,16 @@ class TuneAVideoSection(PictureModelSection):
     )  # fmt: skip
 
 
-class TuneAVideo(LatentDiffusion):
-    """The system: one video, few weights, the picture model's own noise table and prediction type.
-
-    Args:
-        model: fields of TuneAVideoSection.
-        diffusion: fields of TuneAVideoConfig.
-    """
+class TuneAVideo(BehindPictureModel):
+    """The system: one video, few weights, the picture model's own noise table and prediction type."""
 
     name = "tune_a_video"
+    model_class = TuneAVideoSection
     config_class = TuneAVideoConfig
 
-    def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        section = from_mapping(TuneAVideoSection, model, "model")
-        self.image = section.image
-        self.temporal = {"type": "tune_a_video", "group_norm": section.group_norm}
-        super().__init__(section.latent_space, diffusion, text, section.image)
-
-    def build(self) -> InflatedUNet:
-        return InflatedUNet.from_image_model(load_picture_unet(self.image), self.temporal)
-
-    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
-        assert isinstance(model, InflatedUNet)
-        return model.trainable_parameters()
+    def prepare(self) -> None:
+        self.temporal = {"type": "tune_a_video", "group_norm": self.told.group_norm}
 
     def predict(self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch) -> Tensor:
         out: Tensor = model(z, index, tokens).sample
         return out
-
-    def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> InflatedPipeline:
-        assert isinstance(model, InflatedUNet)
-        return InflatedPipeline(model, self.space.vae, self.scheduler, image=self.image, **self.own_settings(sampling))
-
-    def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
-        """The temporal layers, and the picture network's queries that changed."""
-        save_inflated(model, folder, {**self.own_settings(sampling), "scheduler": self.scheduler, "image": self.image})

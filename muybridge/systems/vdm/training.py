@@ -24,6 +24,7 @@ from muybridge.errors import UserError, nearest
 from muybridge.learning.contract import Losses, System, TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.models import NETWORKS, build_network
+from muybridge.models.arguments import check_arguments
 from muybridge.models.text.encoder import TextConfig
 from muybridge.models.unet3d import joint_mask
 from muybridge.nn.text_conditioning import TextCondition
@@ -52,10 +53,7 @@ class VDMConfig(Settings):
         self.make_schedule()
 
     def make_schedule(self) -> Schedule:
-        try:
-            return schedule_from_name(self.schedule, self.schedule_options)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"diffusion.schedule: {error}") from error
+        return schedule_from_name(self.schedule, self.schedule_options)
 
 
 class VDM(System):
@@ -68,6 +66,7 @@ class VDM(System):
     """
 
     name = "vdm"
+    config_class = VDMConfig
     section = "diffusion"
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
@@ -75,6 +74,7 @@ class VDM(System):
         if self.model_config.get("type") not in NETWORKS:
             kind = self.model_config.get("type")
             raise UserError(f"model.type: unknown {kind!r}; {nearest(str(kind), NETWORKS)}")
+        check_arguments(self.model_config)
         self.config = from_mapping(VDMConfig, diffusion, "diffusion")
         self.schedule = self.config.make_schedule()
         self.text = text

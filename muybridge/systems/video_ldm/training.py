@@ -6,26 +6,21 @@ two known ones at two frame rates. Known frames go into the temporal layers, bec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from muybridge.configuration import from_mapping, setting
+from muybridge.configuration import setting
 from muybridge.errors import UserError
 from muybridge.learning.contract import Losses, TrainingBatch
 from muybridge.learning.draws import Draws
-from muybridge.learning.latent_diffusion import LatentDiffusion, LatentDiffusionConfig, PictureModelSection
-from muybridge.library.inflated import save_inflated
-from muybridge.library.parts import load_picture_unet
-from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.text.encoder import TextConfig
+from muybridge.learning.latent_diffusion import LatentDiffusionConfig, PictureModelSection
+from muybridge.learning.picture_models import BehindPictureModel
 from muybridge.nn.frames import to_uint8
-from muybridge.pipelines.inflated import InflatedPipeline
 from muybridge.systems.video_ldm.long_video import WINDOW
 
 TASKS = ("clip", "prediction", "interpolation")
@@ -40,12 +35,14 @@ class VideoLDMConfig(LatentDiffusionConfig):
         choices=TASKS,
     )  # fmt: skip
     context_frames: tuple[float, ...] = setting(
-        (0.34, 0.33, 0.33), "for prediction: how often 0, 1, 2, ... frames are known", low=0, high=1
+        (0.34, 0.33, 0.33), "for prediction: how often 0, 1, 2, ... frames are known", low=0, high=1, fewest=1
     )
     strides: tuple[int, ...] = setting(
         (2, 1),
         "for interpolation: the frame rates, as strides over the data's frames; the network is told which",
         low=1,
+        high=1000,
+        fewest=1,
     )
 
     def __post_init__(self) -> None:
@@ -61,34 +58,20 @@ class VideoLDMSection(PictureModelSection):
     temporal: dict[str, Any] = setting({}, "settings of the temporal layers (models.plugins.video_ldm)")
 
 
-class VideoLDM(LatentDiffusion):
-    """The system: temporal layers behind a frozen picture model, whose noise table and prediction type they take over.
-
-    Args:
-        model: fields of VideoLDMSection.
-        diffusion: fields of VideoLDMConfig.
-    """
+class VideoLDM(BehindPictureModel):
+    """The system: temporal layers behind a frozen picture model, whose noise table and prediction type they take over."""
 
     name = "video_ldm"
+    model_class = VideoLDMSection
     config_class = VideoLDMConfig
     config: VideoLDMConfig
 
-    def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        section = from_mapping(VideoLDMSection, model, "model")
-        self.image = section.image
-        super().__init__(section.latent_space, diffusion, text, section.image)
-        self.temporal: dict[str, Any] = {"type": "video_ldm", **section.temporal}
+    def prepare(self) -> None:
+        self.temporal = {"type": "video_ldm", **self.told.temporal}
         if self.config.task != "clip":
             self.temporal["context_channels"] = self.space.channels
         if self.config.task == "interpolation":
             self.temporal["scalars"] = [*self.temporal.get("scalars", []), "regime"]
-
-    def build(self) -> InflatedUNet:
-        return InflatedUNet.from_image_model(load_picture_unet(self.image), self.temporal)
-
-    def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
-        assert isinstance(model, InflatedUNet)
-        return model.trainable_parameters()
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
         if self.config.task == "interpolation":
@@ -144,12 +127,3 @@ class VideoLDM(LatentDiffusion):
         pipeline = self.pipeline(model, {**sampling, "num_frames": WINDOW})
         made = pipeline([""] * len(clips), given=given, guidance_scale=1.0, batch_size=len(clips)).samples
         return to_uint8(torch.stack([made, self.space.decode(batch.video)], 1).flatten(0, 1))
-
-    def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> InflatedPipeline:
-        assert isinstance(model, InflatedUNet)
-        settings = self.own_settings(sampling)
-        return InflatedPipeline(model, self.space.vae, self.scheduler, image=self.image, **settings)
-
-    def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
-        """The temporal layers alone: the picture model and its autoencoder are named, not copied."""
-        save_inflated(model, folder, {**self.own_settings(sampling), "scheduler": self.scheduler, "image": self.image})

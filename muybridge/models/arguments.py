@@ -1,0 +1,38 @@
+"""What the arguments of this project's networks may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from muybridge.configuration import Setting
+from muybridge.diffusion.prediction import PredictionType
+
+#: Ranges of the arguments that are numbers or names; networks call the same thing by the same name.
+ARGUMENTS: dict[str, Setting] = {
+    **dict.fromkeys(("in_channels", "out_channels"), Setting(low=1, high=4096)),
+    **dict.fromkeys(("condition_channels", "text_pooled_dim", "text_token_dim"), Setting(low=0, high=65536)),
+    **dict.fromkeys(("base_channels", "width", "hidden", "embedding_dim"), Setting(low=1, high=65536)),
+    **dict.fromkeys(("picture_dim", "text_dim"), Setting(low=1, high=65536)),
+    **dict.fromkeys(("heads", "attention_head_dim", "norm_groups"), Setting(low=1, high=4096)),
+    **dict.fromkeys(("layers", "blocks_per_level", "embedding_layers"), Setting(low=1, high=1024)),
+    **dict.fromkeys(("attention_resolutions", "joint_resolutions"), Setting(low=1, high=8192)),
+    "channel_multipliers": Setting(low=1, high=1024, fewest=1),
+    "sample_size": Setting(low=1, high=8192),
+    "patch_size": Setting(low=1, high=64),
+    "max_frames": Setting(low=1, high=100_000),
+    "mlp_ratio": Setting(above=0, high=64),
+    "num_classes": Setting(low=0, high=10**6),
+    "dropout": Setting(low=0, below=1),
+    "prediction_type": Setting(choices=get_args(PredictionType)),
+}
+
+
+def check_arguments(settings: Mapping[str, Any]) -> None:
+    """Refuse arguments out of range before a network is made of them.
+
+    Raises:
+        UserError: says what is allowed.
+    """
+    for name, value in settings.items():
+        ARGUMENTS.get(name, Setting()).check(value, f"model.{name}")
