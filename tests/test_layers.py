@@ -12,7 +12,7 @@ PACKAGE = Path(muybridge.__file__).parent
 LAYERS = (
     ("errors", "files", "configuration", "waiting", "__init__"), ("diffusion",), ("nn",), ("models",), ("library",),
     ("pipelines", "learning"), ("systems", "parts"), ("opening",), ("making",),
-    ("data", "curation", "training", "evaluation"), ("cli",),
+    ("data", "curation", "training", "evaluation"), ("cli", "__main__"),
 )  # fmt: skip
 LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 FILES = [p for p in PACKAGE.rglob("*.py") if "zoo" not in p.parts]

@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
         _option("picture_model", str, "", "Put the model's temporal layers behind this picture model."),
         _option("prompts", Path | None, None, "A file with one prompt a line, instead of PROMPT."),
         _option("output_dir", Path | None, None, "With --prompts: where 0000.mp4, 0001.mp4, ... go."),
-        _option("format", str, "mp4", f"With --prompts: {', '.join(ENDINGS)} (uint8 [[F, H, W, 3])."),
+        _option("format", str, "mp4", f"With --prompts: {', '.join(ENDINGS)} (uint8 [F, H, W, 3])."),
         _option("batch_size", int, 1, "Videos sampled together; above 1, replay is exact but for rounding."),
     ]
     options = [*options_of(Generate, ["prompt"]), *sampling_options(Generate.reads), *options_of(Common)]

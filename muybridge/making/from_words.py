@@ -77,7 +77,9 @@ class Animate(Making):
         from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
 
         if not isinstance(run.pipeline, ImageToVideoPipeline):
-            raise UserError(f"{run.model} makes videos from words, not from a picture")
+            raise UserError(
+                f"{run.model} is not a model that brings a picture to life; emoji-animate is one, and so is a Stable Video Diffusion folder"
+            )
         settings = run.pipeline.settings(**run.settings)
         picture = run.checked(fit_frames(read_source(run, 1).frames[:1], settings.height, settings.width))
         told = {"motion_bucket": self.motion, "noise_augmentation": self.noise, "first_guidance": self.first_guidance}

@@ -8,7 +8,7 @@ Diffusion's code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -72,6 +72,8 @@ class TemporalPlugin(nn.Module):
 
     #: identity at the start: a fresh plug-in leaves the picture network's output as it is
     starts_as_identity = True
+    #: conditions that a pass cannot do without, by name
+    needs: Sequence[str] = ()
 
     @classmethod
     def choose(cls, sites: list[Site]) -> list[Site]:

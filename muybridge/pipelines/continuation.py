@@ -61,6 +61,8 @@ def extend_video(
         UserError: a size the model does not take, or settings that leave nothing to add.
     """
     block = pipeline.settings(**overrides).num_frames
+    if block < 2:
+        raise UserError(f"going on needs a model of at least 2 frames, got {block}")
     context = min(context_frames or block // 2, len(frames))
     if add_frames < 1:
         raise UserError(f"add_frames must be at least 1, got {add_frames}")

@@ -106,6 +106,10 @@ class InflatedPipeline(LatentPipeline):
         return pipeline
 
     @property
+    def draws_from_words(self) -> bool:  # type: ignore[override]
+        return set(self.network.temporal.needs) <= {"fps"}
+
+    @property
     def takes_known_frames(self) -> bool:  # type: ignore[override]
         return getattr(self.network.temporal, "context", None) is not None
 
@@ -116,9 +120,17 @@ class InflatedPipeline(LatentPipeline):
 
         Args:
             given: conditions of the plug-in, one row a video: "known" and "known_mask" for context frames, scalars.
+
+        Raises:
+            UserError: a condition is missing that the network was trained with.
         """
-        text = super().condition(prompts, settings)
-        return VideoCondition(text, {"fps": torch.full((len(prompts),), settings.fps), **(given or {})})
+        told = {"fps": torch.full((len(prompts),), settings.fps), **(given or {})}
+        missing = [name for name in self.network.temporal.needs if name not in told]
+        if missing:
+            raise UserError(
+                f"this model must be told {', '.join(missing)} beside the words; it does not draw from words alone"
+            )
+        return VideoCondition(super().condition(prompts, settings), told)
 
     def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
         tensors = {k: v.to(z) if v.is_floating_point() else v for k, v in condition.tensors.items()}

@@ -29,19 +29,22 @@ from muybridge.training.ema import EMA
 from muybridge.training.processes import main_decides
 
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+#: what trains, and buffers: a frozen network is where the run found it, and is not written at every checkpoint
+TRAINED = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
 class CheckpointFolder:
-    """Checkpoints of one run, `step-00001000/` each with model, EMA and optimizer.
+    """Checkpoints of one run, `step-00001000/` each with what trains of the model, its EMA, and the optimizer.
 
     Args:
         folder: holds the checkpoints.
         keep: how many of the newest stay.
+        frozen: digest of what does not train (`network.frozen_digest`), to tell when another network is put under it.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: int = 2, frozen: str = ""):
+        self.folder, self.keep, self.frozen = folder, keep, frozen
 
     def steps(self) -> list[int]:
         """Steps with a finished checkpoint, ascending."""
@@ -95,7 +98,7 @@ class CheckpointFolder:
         Raises:
             UserError: weights that are not finite, or a place that cannot be written; the last checkpoint stays.
         """
-        weights: dict[str, Any] = get_model_state_dict(model, options=FULL)
+        weights: dict[str, Any] = get_model_state_dict(model, options=TRAINED)
         moments: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FULL)
         averaged = {name: _whole(value) for name, value in ema.shadow.items()}
         main_decides(lambda: self._write(step, weights, moments, averaged, state), main)
@@ -126,7 +129,7 @@ class CheckpointFolder:
                 save_file(table, unfinished / name)
                 _flush(unfinished / name)
             files = {n: {"bytes": (unfinished / n).stat().st_size, "sha256": _digest(unfinished / n)} for n in FILES}
-            write_json(unfinished / "state.json", {**state, "step": step, "files": files})
+            write_json(unfinished / "state.json", {**state, "step": step, "frozen": self.frozen, "files": files})
             if target.exists():
                 shutil.rmtree(target)
             unfinished.rename(target)
@@ -142,11 +145,16 @@ class CheckpointFolder:
             shutil.rmtree(self.path(old))
 
     def load(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA) -> dict[str, Any]:
-        """Restore everything of a step; returns its state."""
+        """Restore everything of a step; returns its state.
+
+        Raises:
+            UserError: what does not train is no longer what it was.
+        """
         folder = self.path(step)
+        state = self._state(step)
         weights: dict[str, Any] = dict(load_file(folder / "model.safetensors"))
         whole = StateDictOptions(full_state_dict=True)
-        set_model_state_dict(model, weights, options=whole)
+        set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, strict=False))
         # its parameter groups; the moments come from the file (gathering would leave them on the main process alone)
         moments: dict[str, Any] = get_optimizer_state_dict(model, optimizer)
         loaded: dict[str, dict[str, Tensor]] = {}
@@ -158,12 +166,36 @@ class CheckpointFolder:
         averaged = load_file(folder / "ema.safetensors")
         for name, shadow in ema.shadow.items():
             _assign(shadow, averaged[name])
-        return dict(json.loads((folder / "state.json").read_text()))
+        return state
 
-    def weights(self, step: int) -> dict[str, Tensor]:
-        """The network's weights of a step, the averaged ones where there are any."""
+    def put_averaged(self, step: int, model: nn.Module) -> None:
+        """Give a network, built as the run built it, the averaged weights of a step.
+
+        Raises:
+            UserError: what does not train is no longer what it was.
+        """
         folder = self.path(step)
-        return load_file(folder / "model.safetensors") | load_file(folder / "ema.safetensors")
+        self._state(step)
+        weights = load_file(folder / "model.safetensors") | load_file(folder / "ema.safetensors")
+        lacking, unknown = model.load_state_dict(weights, strict=False)
+        trained = {name for name, p in model.named_parameters() if p.requires_grad}
+        wrong = [*unknown, *sorted(trained.intersection(lacking))]
+        if wrong:
+            raise UserError(
+                f"{folder}: not a checkpoint of this network ({len(wrong)} tensors, the first is {wrong[0]})"
+            )
+
+    def _state(self, step: int) -> dict[str, Any]:
+        """What was noted with a step, once it is sure that it stands on the same frozen network."""
+        folder = self.path(step)
+        state = dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))
+        noted = state.get("frozen", "")  # an older version wrote the frozen network itself
+        if noted and noted != self.frozen:
+            raise UserError(
+                f"{folder}: the network behind what trains has changed since this run began (its picture model, or "
+                "what training.start_from names); put the old one back, or start anew in another --output"
+            )
+        return state
 
 
 def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from muybridge.learning.contract import System
 from muybridge.models.weights.compact import pack_file
 from muybridge.models.weights.opening import cast
 from muybridge.training.checkpoint import CheckpointFolder
+from muybridge.training.network import first_network, frozen_digest
 from muybridge.training.recipe import Recipe, make_system
 
 
@@ -41,8 +42,9 @@ def export_run(run: Path, target: Path, half: bool = True, packed: bool = False)
     check_replaceable(target, ("*",), "a model", is_model)
     step = checkpoints.newest()
     system = make_system(recipe)
-    model = system.build()
-    model.load_state_dict(checkpoints.weights(step))
+    model = first_network(recipe, system)
+    checkpoints.frozen = frozen_digest(model)
+    checkpoints.put_averaged(step, model)
     if half:
         cast(model, torch.float16)
     return save_model(system, model, target, recipe.sampling, packed)

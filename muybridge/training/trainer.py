@@ -19,7 +19,6 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch
-from muybridge.library.parts import load_network_weights
 from muybridge.nn.devices import AUTO
 from muybridge.nn.layout import SLOW_BF16, emulates_bf16, keep_freed_memory, suit_cpu
 from muybridge.training.checkpoint import FULL, CheckpointFolder
@@ -29,6 +28,7 @@ from muybridge.training.feed import Feed
 from muybridge.training.health import Health
 from muybridge.training.logs import RunLog
 from muybridge.training.looking import Samples, Validation
+from muybridge.training.network import count_parameters, first_network, frozen_digest
 from muybridge.training.optimizers import make_optimizer
 from muybridge.training.processes import StopRequest, described, from_main, main_decides, make_accelerator, shard
 from muybridge.training.recipe import Recipe, make_system
@@ -90,7 +90,7 @@ class Trainer:
         self.batches, self.held_out, self.data_motion = data.batches, data.held_out, data.motion
         self.feed = Feed(self._batch, config.workers, accelerator.device, config.steps * config.accumulation)
         model = self._build()
-        self.counts = count_parameters(model)
+        self.counts, frozen = count_parameters(model), frozen_digest(model)
         model.to(accelerator.device)
         if config.sharded:
             shard(model, accelerator)
@@ -101,21 +101,15 @@ class Trainer:
         self.optimizer = accelerator.prepare_optimizer(optimizer)
         bare = accelerator.unwrap_model(self.model)
         self.ema = EMA(((n, p) for n, p in bare.named_parameters() if p.requires_grad), config.ema)
-        self.checkpoints = CheckpointFolder(self.folder / "checkpoints", config.keep_checkpoints)
+        self.checkpoints = CheckpointFolder(self.folder / "checkpoints", config.keep_checkpoints, frozen)
         self.validate = Validation(self.system, self.held_out, accelerator, self.share)
         self.sample = Samples(self.recipe, self.system, self.held_out, accelerator, self.folder / "samples")
 
     def _build(self) -> nn.Module:
-        """The network with its first weights, what trains of it marked, laid out for where it runs."""
-        torch.manual_seed(derive_seed(self.recipe.seed, "init"))
-        model = self.system.build()
-        if self.config.start_from:
-            load_network_weights(model, self.config.start_from)
+        """The network with its first weights, laid out for where it runs."""
+        model = first_network(self.recipe, self.system)
         if self.config.gradient_checkpointing:
             model.enable_gradient_checkpointing()  # type: ignore[operator]
-        trainable = {name for name, _ in self.system.trainable(model)}
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in trainable)
         if self.accelerator.device.type == "cpu" and not self.config.sharded:
             suit_cpu(model, only_trainable=True)
         return model
@@ -263,9 +257,3 @@ class Trainer:
                     bare.load_state_dict(weights)
             main_decides(lambda: save_model(self.system, bare, target, self.recipe.sampling), self.main)
         return target
-
-
-def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Total and trainable parameters."""
-    sizes: list[tuple[int, bool]] = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return {"total": sum(n for n, _ in sizes), "trainable": sum(n for n, t in sizes if t)}

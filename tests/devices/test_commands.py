@@ -13,6 +13,8 @@ from muybridge.data.video_io import read_video, write_video
 from tests.conftest import randomise
 from tests.tiny_models import UNET
 
+pytestmark = pytest.mark.slow
+
 WORDS = "fox, fluent style"
 
 

@@ -10,6 +10,8 @@ from muybridge.training.checkpoint import CheckpointFolder
 from muybridge.training.trainer import Trainer
 from tests.devices.recipes import SYSTEMS, recipe_of
 
+pytestmark = pytest.mark.slow
+
 
 def losses(folder):
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

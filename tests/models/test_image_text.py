@@ -68,7 +68,7 @@ def test_a_users_clip(tmp_path):
     CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=16).save_pretrained(tmp_path)
     scorer = open_scorer(tmp_path)
     x, prompts = torch.rand(2, 3, 16, 16) * 2 - 1, ["a fox", "fox"]
-    pixels = ((x + 1) / 2 - scorer.mean) / scorer.std
+    pixels = ((x + 1) / 2 - scorer.image_mean) / scorer.image_std
     tokens = tokenizer(prompts, padding=True, return_tensors="pt")
     with torch.no_grad():
         expected = model(pixel_values=pixels, **tokens)

@@ -194,7 +194,7 @@ def test_attention_that_chunks_would_cut_is_refused(pipeline, attention):
 
 
 def test_instructions_need_their_network_and_give_diffusers_numbers(pipeline, picture_model, latent_space):
-    with pytest.raises(UserError, match="takes 8 channels"):
+    with pytest.raises(UserError, match="takes 4 channels, not 8"):
         instruct_video(pipeline, torch.zeros(1, 3, 2, 16, 16), "make it red")
     from diffusers import StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
 

@@ -3,6 +3,7 @@ folder."""
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -206,3 +207,36 @@ def test_the_encoder_stays_where_it_is(tiny_models, tmp_path, device):
     assert calls == [(8, 3, 2, 16, 16)]
     here = ClipLatents(source, LatentSpace.open(tiny_models / "vae"), tmp_path / "here")
     assert torch.allclose(made.mean.float(), here.mean.float(), atol=2e-3)
+
+
+def test_a_checkpoint_holds_what_trains_and_knows_the_network_below(tmp_path, tiny_models):
+    recipe = recipe_of("video_ldm_clip", tiny_models, steps=3, checkpoint_every=2, keep_checkpoints=2)
+    run = tmp_path / "run"
+    model = Trainer(recipe, run).run()
+    folder = run / "checkpoints" / "step-00000002"
+    names = set(load_file(folder / FILES[0]))
+    trained = {n for n, p in Trainer(recipe, run)._build().named_parameters() if p.requires_grad}
+    assert names == trained and all(n.startswith("temporal.") for n in names)
+    whole = tensors(model)
+    shutil.rmtree(run / "checkpoints" / "step-00000003")
+    Trainer(recipe, run).run()
+    assert same(tensors(model), whole) and same(tensors(export_run(run, tmp_path / "out", half=False)), whole)
+
+    state = json.loads((folder / "state.json").read_text())
+    assert len(state["frozen"]) == 64
+    for other in ({"frozen": "0" * 64}, {"frozen": ""}):  # another network below; a version that wrote all of it
+        shutil.rmtree(run / "checkpoints" / "step-00000003")
+        (folder / "state.json").write_text(json.dumps(state | other))
+        if other["frozen"]:
+            for again in (lambda: Trainer(recipe, run).run(), lambda: export_run(run, tmp_path / "other")):
+                with pytest.raises(UserError, match="has changed since this run began"):
+                    again()
+            (run / "checkpoints" / "step-00000003").mkdir()
+    Trainer(recipe, run).run()
+    assert same(tensors(model), whole)
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(ours[f][n], theirs[f][n]) for f in theirs for n in theirs[f]
+    )

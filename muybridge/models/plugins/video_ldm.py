@@ -127,6 +127,7 @@ class VideoLDMLayers(TemporalPlugin):
         width = int(text if isinstance(text, int) else max(text))
         self.starts_as_identity, self.train_image, self.window = zero, train_image, window
         self.scalars_everywhere = scalars_everywhere
+        self.needs = tuple(scalars)
         self.special_eps = {s.path: outer_eps for s in _outer_resnets(sites)} if outer_eps else {}
         sites = sites if attention else [s for s in sites if s.kind == "resnet"]
         convolved, attended = ([s for s in sites if s.kind == k] for k in ("resnet", "block"))

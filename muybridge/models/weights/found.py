@@ -29,7 +29,7 @@ def shapes_of(file: Path) -> tuple[dict[str, tuple[int, ...]], int]:
                 raise ValueError("its header is longer than the file")
             header: dict[str, Any] = json.loads(stream.read(length))
     except (OSError, ValueError, struct.error, RecursionError) as error:
-        raise UserError(f"{file}: not a readable safetensors file ({error})") from error
+        raise UserError(f"{file}: not a readable safetensors file: damaged or cut short ({error})") from error
     try:
         tensors = {k: v for k, v in header.items() if k != "__metadata__"}
         end = max((int(v["data_offsets"][1]) for v in tensors.values()), default=0)
@@ -66,7 +66,8 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder}: holds pickled weights ({pickled[0]}), which can run code when opened and are refused; "
             "convert them to safetensors first"
         )
-    raise UserError(f"{folder}: {WEIGHTS} is missing")
+    problem = f"{WEIGHTS} is missing" if folder.is_dir() else "no such folder"
+    raise UserError(f"{folder}: {problem}; expected config.json and {WEIGHTS}, as diffusers saves a network")
 
 
 def variant_of(folder: Path) -> str | None:

@@ -85,7 +85,7 @@ def apply_lora(network: nn.Module, file: Path, scale: float = 1.0) -> dict[str, 
     try:
         weights = load_file(file)
     except Exception as error:  # safetensors raises its own kinds
-        raise UserError(f"{file}: not a readable safetensors file ({error})") from error
+        raise UserError(f"{file}: not a readable safetensors file: damaged or cut short ({error})") from error
     # a picture's LoRA names layers of the picture part, one of time those of the whole
     whole = not isinstance(network, InflatedUNet) or any(name.startswith("temporal.") for name in weights)
     target: nn.Module = network if whole else network.get_submodule("image")

@@ -43,7 +43,8 @@ def instruct_video(
     channels = pipeline.space.channels
     if pipeline.network.config.in_channels != 2 * channels:
         raise UserError(
-            f"an InstructPix2Pix network takes {2 * channels} channels, this one {pipeline.network.config.in_channels}"
+            f"not an InstructPix2Pix model: its network takes {pipeline.network.config.in_channels} channels, not "
+            f"{2 * channels} (the noisy latents and the given picture's)"
         )
     if not 0 <= image_scale <= 100:
         raise UserError(f"image_scale must be in 0..100, got {image_scale}")
