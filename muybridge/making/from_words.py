@@ -150,7 +150,8 @@ class Edit(Making):
             if steps not in (None, settings.num_inference_steps):
                 raise UserError(
                     f"--steps {settings.num_inference_steps}: the video's noise was found in {steps} steps and "
-                    f"lies at their first level; leave --steps out, or tune again with --steps {settings.num_inference_steps}"
+                    "lies at their first level; leave --steps out, or tune again with "
+                    f"--steps {settings.num_inference_steps}"
                 )
             drawn = sample_from(run.pipeline, noise, self.prompt, **options)
         else:
