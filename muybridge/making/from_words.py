@@ -78,7 +78,8 @@ class Animate(Making):
 
         if not isinstance(run.pipeline, ImageToVideoPipeline):
             raise UserError(
-                f"{run.model} is not a model that brings a picture to life; emoji-animate is one, and so is a Stable Video Diffusion folder"
+                f"{run.model} is not a model that brings a picture to life; emoji-animate is one, and so is a "
+                "Stable Video Diffusion folder"
             )
         settings = run.pipeline.settings(**run.settings)
         picture = run.checked(fit_frames(read_source(run, 1).frames[:1], settings.height, settings.width))
