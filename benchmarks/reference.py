@@ -19,6 +19,7 @@ from muybridge.configuration import Setting, settings_table
 from muybridge.data.registry import source_module, source_names
 from muybridge.diffusion.schedule import SCHEDULES, ShiftedSchedule
 from muybridge.learning.contract import System
+from muybridge.learning.latent_diffusion import NoiseTable
 from muybridge.models import NETWORKS
 from muybridge.models.arguments import ARGUMENTS
 from muybridge.models.plugins.video_ldm import PLUGINS
@@ -111,6 +112,7 @@ def networks_part() -> list[str]:
     for name, cls in sorted(PLUGINS.items()):
         rows = list(arguments_rows(cls))
         lines += [f"### `{name}`", "", *(table(rows) if rows else ["It has no settings.", ""])]
+    lines += ["## Noise tables (`diffusion.scheduler`)", "", *table(settings_rows(NoiseTable))]
     lines += ["## Noise schedules (`diffusion.schedule_options`)", ""]
     for name, cls in SCHEDULES.items():
         rows = [*settings_rows(cls), *(r for r in settings_rows(ShiftedSchedule) if r[0] == "kappa")]

@@ -88,6 +88,18 @@ IN_RECIPES = [
     ("data", "spread", -1, "data.spread must be in 0..1"),
     ("data", "colours", [], "data.colours: at least 1 wanted"),
 ]
+#: `diffusion.scheduler` of a latent system, and words of the message.
+TABLES = [
+    ({"num_train_timesteps": 0}, "num_train_timesteps must be in 2..100000"),
+    ({"num_train_timesteps": 10**12}, "num_train_timesteps must be in 2..100000"),
+    ({"beta_start": 5.0}, "beta_start must be above 0 and below 1"),
+    ({"beta_start": 0.5}, "beta_start 0.5 must be at most beta_end 0.012"),
+    ({"beta_schedule": "foo"}, "Known: linear"),
+    ({"prediction_type": "w"}, "Known: epsilon, sample, v_prediction"),
+    ({"timestep_spacing": "leading "}, "did you mean 'leading'"),
+    ({"steps_offset": -1}, "steps_offset must be in 0..1000"),
+    ({"beta_strat": 0.1}, "did you mean 'beta_start'"),
+]
 #: The whole `data` section, and words of the message.
 SOURCES = [
     ({"source": "emoji", "num_frames": 10**9}, "data.num_frames must be in 1..100000"),
@@ -173,6 +185,23 @@ def test_recipes(section, key, value, words, tmp_path):
     recipe = written(tmp_path, **{section: values})
     refused(["train", recipe, "-o", str(tmp_path / "run")], words)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("table", "words"), TABLES)
+def test_noise_tables(table, words, tmp_path):
+    for system, model in (("image_ldm", {"autoencoder": "emoji-image/vae"}), ("gen1", {"image": "emoji-image"})):
+        text = None if system == "gen1" else {"max_length": 8}
+        recipe = written(tmp_path, system=system, model=model, text=text, diffusion={"scheduler": table})
+        refused(["train", recipe, "-o", str(tmp_path / "run")], words)
+
+
+def test_captions_of_another_width_are_refused_before_a_step(tmp_path):
+    model = {**TINY_MODEL, "text_pooled_dim": 12}
+    training = {"steps": 1, "batch_size": 1, "validation_clips": 1, "sample_every": 0}
+    recipe = written(tmp_path, model=model, text={"max_length": 8}, training=training)
+    result = CliRunner().invoke(app, ["train", recipe, "-o", str(tmp_path / "run")])
+    told = " ".join(result.output.split())
+    assert result.exit_code == 2 and "model.text_pooled_dim is 12, but captions are embedded with 384 values" in told
 
 
 @pytest.mark.parametrize(("data", "words"), SOURCES)

@@ -17,6 +17,8 @@ from torch import Tensor
 from muybridge.diffusion.schedule import Schedule, alpha_of
 from muybridge.diffusion.scheduler_config import check_scheduler, spacing_of
 
+BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
+
 
 def make_betas(name: str, beta_start: float = 1e-4, beta_end: float = 0.02, steps: int = 1000) -> Tensor:
     """The beta tables of diffusers' schedulers, float64 [T].
@@ -32,7 +34,7 @@ def make_betas(name: str, beta_start: float = 1e-4, beta_end: float = 0.02, step
         time = torch.arange(steps + 1, dtype=torch.float64) / steps
         alpha_bar = ((time + 0.008) / 1.008 * math.pi / 2).cos() ** 2
         return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
-    raise ValueError(f"unknown beta schedule {name!r}; expected linear, scaled_linear or squaredcos_cap_v2")
+    raise ValueError(f"unknown beta schedule {name!r}; expected one of {', '.join(BETA_SCHEDULES)}")
 
 
 def lam_of_betas(betas: Tensor) -> Tensor:

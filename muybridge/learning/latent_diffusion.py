@@ -4,20 +4,20 @@ autoencoder."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from muybridge.configuration import Settings, from_mapping, setting
+from muybridge.configuration import Settings, from_mapping, from_names, setting
 from muybridge.diffusion.losses import WEIGHTINGS, mse_per_sample, weight_on
-from muybridge.diffusion.prediction import target_of
+from muybridge.diffusion.prediction import PredictionType, target_of
 from muybridge.diffusion.process import diffuse
-from muybridge.diffusion.tables import DiscreteSchedule
-from muybridge.errors import UserError, nearest
+from muybridge.diffusion.tables import BETA_SCHEDULES, DiscreteSchedule
+from muybridge.errors import UserError
 from muybridge.learning.contract import Losses, System, TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.library.catalogue import find_part
@@ -25,19 +25,37 @@ from muybridge.library.parts import scheduler_of
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.text.encoder import TextConfig
 
-#: Stable Diffusion's noise table, ended at zero SNR so that the first step starts from what training saw (2305.08891).
-SCHEDULER: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "timestep_spacing": "trailing",
-    "clip_sample": False,
-    "set_alpha_to_one": True,
-    "steps_offset": 0,
-}
+
+@dataclass(frozen=True)
+class NoiseTable(Settings):
+    """Stable Diffusion's noise table, ended at zero SNR so that the first step starts from what training saw
+    (2305.08891)."""
+
+    where: ClassVar[str] = "diffusion.scheduler"
+
+    num_train_timesteps: int = setting(1000, "entries of the table", low=2, high=100_000)
+    beta_schedule: str = setting("scaled_linear", "how the betas grow", choices=BETA_SCHEDULES)
+    beta_start: float = setting(0.00085, "the first beta", above=0, below=1)
+    beta_end: float = setting(0.012, "the last beta", above=0, below=1)
+    prediction_type: str = setting("v_prediction", "what the network predicts", choices=get_args(PredictionType))
+    rescale_betas_zero_snr: bool = setting(True, "end the table at pure noise")
+    timestep_spacing: str = setting(
+        "trailing", "which entries a run visits", choices=("leading", "linspace", "trailing")
+    )
+    clip_sample: bool = setting(False, "clip the estimate to [-1, 1]: not for latents")
+    set_alpha_to_one: bool = setting(True, "the last step goes to no noise at all")
+    steps_offset: int = setting(0, "added to each visited entry (leading spacing)", low=0, high=1000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.beta_start > self.beta_end:
+            raise UserError(
+                f"diffusion.scheduler.beta_start {self.beta_start:g} must be at most beta_end {self.beta_end:g}"
+            )
+
+
+#: What a recipe's `diffusion.scheduler` changes.
+SCHEDULER: dict[str, Any] = asdict(NoiseTable())
 #: The weighting under which a network of a prediction type learns the plain error of its own output.
 PLAIN = {"epsilon": "snr", "v_prediction": "snr+1", "sample": "constant"}
 
@@ -63,9 +81,7 @@ class LatentDiffusionConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in self.scheduler:
-            if key not in SCHEDULER:
-                raise UserError(f"diffusion.scheduler: unknown key {key!r}; {nearest(key, SCHEDULER)}")
+        from_names(NoiseTable, self.scheduler, "diffusion.scheduler")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,14 @@ from torch.nn.functional import silu
 
 from muybridge.errors import UserError
 from muybridge.nn.embeddings import NoiseLevelEmbedding, sinusoid
-from muybridge.nn.network_inputs import NetworkInputs, VideoNetwork, check_condition, level_for_embedding, one_per_patch
+from muybridge.nn.network_inputs import (
+    NetworkInputs,
+    VideoNetwork,
+    check_condition,
+    check_text,
+    level_for_embedding,
+    one_per_patch,
+)
 from muybridge.nn.position import grid_positions, rotary_angles
 from muybridge.nn.text_conditioning import TextCondition, TextPooling, Words
 from muybridge.nn.transformer_blocks import TransformerBlock, init_transformer, modulate
@@ -132,6 +139,7 @@ class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
         patch = tuple(self.config.patch_size)
         grid = self._grid(sample, patch)
         check_condition(condition, self.config.condition_channels, "transformer")
+        check_text(text, self.config.text_pooled_dim, self.config.text_token_dim)
         # sizes of 2 latent videos of 8 frames of 32x32 at the default width: z [2, 4, 8, 32, 32]
         x = self.patch_in(patchify(sample, patch))  # [B, N, D] [2, 8 16 16 = 2048, 384]
         if self.condition_in is not None and condition is not None:

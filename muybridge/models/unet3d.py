@@ -14,7 +14,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 from muybridge.errors import UserError
 from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding
 from muybridge.nn.factorised import ResBlock, SpatialAttention, TemporalAttention, per_frame_norm, zero_init
-from muybridge.nn.network_inputs import NetworkInputs, VideoNetwork, check_condition, level_for_embedding
+from muybridge.nn.network_inputs import NetworkInputs, VideoNetwork, check_condition, check_text, level_for_embedding
 from muybridge.nn.position import independent_frames
 from muybridge.nn.spacetime_attention import SpacetimeAttention
 from muybridge.nn.text_conditioning import TextCondition, TextPooling, Words
@@ -195,6 +195,7 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
             raise UserError("this U-Net has no classes; leave class_labels out")
         batch, _, frames, height, width = sample.shape
         self._check(sample, condition)
+        check_text(text, self.config.text_pooled_dim, self.config.text_token_dim)
         x = sample if condition is None else torch.cat([sample, condition], 1)
         patch = self.config.patch_size
         # sizes of 2 videos of 16 frames of 64x64 in the default network: z [2, 3, 16, 64, 64]

@@ -74,6 +74,24 @@ def check_condition(condition: Tensor | None, channels: int, network: str) -> No
         raise UserError(f"this {network} takes {channels} condition channels, got {given}")
 
 
+def check_text(text: TextCondition | None, pooled: int, tokens: int) -> None:
+    """Refuse captions of another text encoder than the network was made for; a width of 0 is not read.
+
+    Raises:
+        UserError: embeddings of another width.
+    """
+    if text is None:
+        return
+    for name, wanted, given in (
+        ("text_pooled_dim", pooled, text.pooled.shape[-1]),
+        ("text_token_dim", tokens, text.tokens.shape[-1]),
+    ):
+        if wanted and given != wanted:
+            raise UserError(
+                f"model.{name} is {wanted}, but captions are embedded with {given} values: set it to {given}"
+            )
+
+
 def level_for_embedding(log_snr: Tensor, sample: Tensor) -> Tensor:
     """A log-SNR [B] or [B, F] from anywhere as [B, 1 or F], float32 on the data's device: what embeddings of the level
     take."""

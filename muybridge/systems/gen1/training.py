@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from muybridge.configuration import Settings, setting
+from muybridge.configuration import Settings, from_names, setting
 from muybridge.diffusion.losses import mse_per_sample
 from muybridge.diffusion.noise import generator_for
 from muybridge.diffusion.prediction import target_of
@@ -25,7 +25,7 @@ from muybridge.diffusion.tables import DiscreteSchedule
 from muybridge.errors import UserError
 from muybridge.learning.contract import Losses, TrainingBatch
 from muybridge.learning.draws import Draws
-from muybridge.learning.latent_diffusion import table_behind
+from muybridge.learning.latent_diffusion import NoiseTable, table_behind
 from muybridge.learning.picture_models import ToldByPicture, ToldByPictureSection
 from muybridge.library.index import INFLATED_UNET, write_index, write_settings
 from muybridge.library.parts import load_picture_unet
@@ -54,6 +54,10 @@ class Gen1Config(Settings):
         low=0, high=LEVELS - 1,
     )  # fmt: skip
     drop: float = setting(0.1, "how often the content is dropped (the paper does not say)", low=0, below=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from_names(NoiseTable, self.scheduler, "diffusion.scheduler")
 
 
 @dataclass(frozen=True)
