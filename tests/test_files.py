@@ -192,3 +192,39 @@ def test_export_replaces_models_alone(tmp_path, precious):
     assert tree(precious) == before
     assert run("models", "export", "emoji-image", precious).exit_code == 2
     assert tree(precious) == before
+
+
+def test_a_store_is_kept_when_no_clip_comes_of_a_new_build(tmp_path, captioned):
+    store, none = tmp_path / "store", tmp_path / "none"
+    assert run("data", "build", captioned, "--store", store, "--short", "hold").exit_code == 0
+    before = tree(store)
+    none.mkdir()
+    (none / "b.gif").write_text("no video")
+    (none / "b.txt").write_text("a caption")
+    done = run("data", "build", none, "--store", store)
+    assert done.exit_code == 2 and "no clip" in done.output, done.output
+    assert tree(store) == before
+
+
+def test_a_folder_with_another_recipe_json_is_not_a_runs(tmp_path, tiny_recipe):
+    from muybridge.training.trainer import Trainer
+
+    cook = tmp_path / "cook"
+    (cook / "model").mkdir(parents=True)
+    (cook / "recipe.json").write_text('{"cake": "3 eggs"}')
+    (cook / "model" / "w.txt").write_text("mine")
+    before = tree(cook)
+    with pytest.raises(UserError, match="not the folder of a run"):
+        Trainer(tiny_recipe, cook, cache=tmp_path / "cache").run()
+    assert tree(cook) == before
+
+
+def test_no_command_writes_over_what_it_reads_or_onto_a_folder(tmp_path, captioned):
+    clip = captioned / "a.gif"
+    before = tree(captioned)
+    done = run("extend", clip, "--add-frames", 1, "-o", clip)
+    assert done.exit_code == 2 and "is the video itself" in done.output, done.output
+    assert tree(captioned) == before
+    (tmp_path / "folder.mp4").mkdir()
+    done = run("generate", "a cat", "-o", tmp_path / "folder.mp4")
+    assert done.exit_code == 2 and "is a folder" in done.output, done.output

@@ -54,6 +54,8 @@ class Common(OnDevice):
         from muybridge.library.catalogue import find_lora, split_lora
 
         for path in paths:
+            if path.is_dir():
+                raise UserError(f"{path}: is a folder; give the name of a file")
             ending = path.suffix.lower().removeprefix(".")
             if ending not in ENDINGS:
                 what = path.suffix or "a file without ending"
@@ -227,6 +229,8 @@ def _make(
     making.check(model, settings)
     if source is not None and not source.is_file():
         raise UserError(f"no {making.source_kind} at {source}")
+    if source is not None and output.exists() and output.samefile(source):
+        raise UserError(f"{output}: is the {making.source_kind} itself, which would be lost; give another --output")
     common.check([output])
     pipeline = common.loaded(making, model)
 

@@ -116,14 +116,15 @@ def recipe_of(told: Tuning, folder: Path, video: Path) -> Any:
 def _invert(model: Path, data: dict[str, Any], told: Tuning) -> None:
     """Find and keep the noise that the tuned model turns into the video."""
     from muybridge.data.registry import make_source
-    from muybridge.library.catalogue import INVERSION
     from muybridge.library.index import settings_of, write_settings
     from muybridge.nn.frames import from_uint8
     from muybridge.opening.sampling import load_pipeline
     from muybridge.pipelines.inversion import invert
-    from muybridge.systems.tune_a_video.inversion import save_inversion
+    from muybridge.systems.tune_a_video.inversion import found_with, save_inversion
 
-    if (model / INVERSION).is_file():
+    # noise belongs to the weights and the settings that it was found with
+    found = f"train-steps {told.train_steps}, steps {told.steps}, iterations {told.iterations}"
+    if found_with(model) == found:
         return
     clip = make_source(data).clip(0)
     values = settings_of(model)
@@ -133,4 +134,4 @@ def _invert(model: Path, data: dict[str, Any], told: Tuning) -> None:
     samples = pipeline.to_samples(from_uint8(clip.frames)[None])
     steps = pipeline.settings().num_inference_steps
     with steps_bar("inverting", steps) as advance:
-        save_inversion(invert(pipeline, samples, told.iterations, advance), steps, model)
+        save_inversion(invert(pipeline, samples, told.iterations, advance), steps, model, found)

@@ -87,6 +87,9 @@ def build_pack(
                 file.write(data)
                 entries.append({**asdict(entry), "shape": list(frames.shape), "offset": offset, "size": len(data)})
                 offset += len(data)
+        if not entries:
+            reasons = "; ".join(f"{line['file']}: {line['reason']}" for line in report[:3])
+            raise UserError(f"{store}: no clip is left, so nothing was written there ({reasons or 'none was found'})")
         (unfinished / "licences").mkdir()
         for name, text in licences.items():
             (unfinished / "licences" / name).write_text(text, encoding="utf-8")

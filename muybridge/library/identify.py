@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError
+from muybridge.files import read_mapping
 from muybridge.models.weights.found import PICKLES, shapes_of
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -99,14 +99,12 @@ def identify(path: Path) -> Identity:
 def _folder(folder: Path) -> Identity:
     for name in ("model_index.json", "config.json"):
         if (folder / name).is_file():
-            try:
-                config = json.loads((folder / name).read_text(encoding="utf-8"))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{folder / name}: not readable JSON: {error}") from error
+            config = read_mapping(folder / name)
             break
     else:
         raise UserError(f"{folder}: neither model_index.json nor config.json: not a model folder of diffusers")
-    kind = str(config.get("_class_name") or {"clip": "CLIP"}.get(config.get("model_type"), config.get("model_type")))
+    model_type = str(config.get("model_type"))
+    kind = str(config.get("_class_name") or {"clip": "CLIP"}.get(model_type, model_type))
     if kind == "CLIP":
         what, used = "CLIP model", "curate --scorer; models.text.scorers.open_scorer"
     elif kind in CLASSES:
@@ -138,7 +136,7 @@ def _folder(folder: Path) -> Identity:
 def _explain(found: Identity, folder: Path, config: dict[str, Any]) -> None:
     scheduler = folder / "scheduler" / "scheduler_config.json"
     if scheduler.is_file():
-        settings = json.loads(scheduler.read_text(encoding="utf-8"))
+        settings = read_mapping(scheduler)
         found.notes.append(
             f"predicts {settings.get('prediction_type', 'epsilon')}; noise table {settings.get('beta_schedule')}"
         )
@@ -149,13 +147,13 @@ def _explain(found: Identity, folder: Path, config: dict[str, Any]) -> None:
             found.needs.append(f"its part {part} ({entry[1]}), which is not in the folder")
     unet = folder / "unet" / "config.json" if (folder / "unet").is_dir() else folder / "config.json"
     if unet.is_file():
-        values = json.loads(unet.read_text(encoding="utf-8"))
+        values = read_mapping(unet)
         if "cross_attention_dim" in values:
             widths = values.get("block_out_channels")
             found.notes.append(f"widths {widths}, cross-attention {values['cross_attention_dim']}")
     extra = folder / "muybridge.json"
     if extra.is_file():
-        image = json.loads(extra.read_text(encoding="utf-8")).get("image")
+        image = read_mapping(extra).get("image")
         if image:
             found.needs.append(f"the picture model {image}")
 

@@ -31,7 +31,7 @@ def frozen_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, parameter in frozen:
         digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest() if frozen else ""
 
 

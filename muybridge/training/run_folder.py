@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
-from muybridge.files import check_replaceable, write_json
+from muybridge.files import check_replaceable, read_mapping, write_json
 from muybridge.training.checkpoint import CheckpointFolder
 from muybridge.training.recipe import Recipe, lasting_part
 
@@ -26,9 +26,10 @@ def claim(folder: Path, recipe: Recipe, checkpoints: CheckpointFolder) -> None:
     mine = recipe.as_dict()
     if path.exists():
         try:
-            theirs = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); give another --output") from error
+            theirs = read_mapping(path)
+            from_mapping(Recipe, theirs, str(path))
+        except UserError as error:
+            raise UserError(f"{folder}: not the folder of a run ({error}); give another --output") from error
         changed = sorted(k for k in mine if lasting_part(k, mine[k]) != lasting_part(k, theirs.get(k)))
         if changed and checkpoints.steps():
             raise UserError(

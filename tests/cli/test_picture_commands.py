@@ -47,7 +47,7 @@ def test_animate_and_replay(tmp_path, animator):
     failed = RUN.invoke(
         app, ["animate", str(tmp_path / "p.png"), "-o", str(tmp_path / "w.mp4"), "--model", "world-vdm"]
     )
-    assert failed.exit_code == 2 and "from words" in failed.output
+    assert failed.exit_code == 2 and "brings a picture to life" in failed.output
 
 
 def test_upsample_fps_and_replay(tmp_path, picture_model):

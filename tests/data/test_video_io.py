@@ -21,13 +21,14 @@ def frames():
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_round_trip_with_recipe(kind, frames, tmp_path):
+    frames = frames[:1] if kind == "png" else frames
     path = tmp_path / "deep" / f"clip.{kind}"
     recipe = {"prompt": 'a "quoted" ø circle', "seed": 3, "sampling": {"fps": 12.5}}
     write_video(frames, path, 12.5, recipe)
     clip = read_video(path)
     assert clip.frames.shape == frames.shape
     assert read_recipe(path) == recipe
-    assert abs(clip.fps - 12.5) < 0.01
+    assert kind == "png" or abs(clip.fps - 12.5) < 0.01  # a picture has no rate
     assert psnr(clip.frames, frames) > (np.inf if kind in ("npy", "webp") else 22) or np.array_equal(
         clip.frames, frames
     )
@@ -113,10 +114,11 @@ def test_a_video_of_another_program_has_no_recipe(frames, tmp_path):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_full_disk_leaves_nothing_behind(kind, tmp_path):
     """A file size limit stands in for a full disk: writes fail half-way with an OSError."""
+    count = 1 if kind == "png" else 8
     code = (
         "import numpy as np, resource, sys\n"
         "from muybridge.data.video_io import write_video\nfrom muybridge.errors import UserError\n"
-        "frames = np.random.default_rng(0).integers(0, 255, (8, 64, 64, 3), dtype=np.uint8)\n"
+        f"frames = np.random.default_rng(0).integers(0, 255, ({count}, 64, 64, 3), dtype=np.uint8)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         f"try:\n    write_video(frames, {str(tmp_path / ('x.' + kind))!r})\n"
         "except UserError as error:\n    print('told:', error)\n    sys.exit(2)\n"

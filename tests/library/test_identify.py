@@ -78,3 +78,7 @@ def test_what_is_refused(tmp_path):
     (tmp_path / "folder" / "config.json").write_text('{"_class_name": "WanTransformer3DModel"}')
     with pytest.raises(UserError, match="does not know"):
         identify(tmp_path / "folder")
+    for damage in (b"[]", b"\xff\xfe", b"{bad"):
+        (tmp_path / "folder" / "config.json").write_bytes(damage)
+        with pytest.raises(UserError, match=r"config\.json: (cannot be read|expected keys)"):
+            identify(tmp_path / "folder")

@@ -299,7 +299,7 @@ def broken(saved, what):
     "what,message",
     [
         ("missing", "is missing"),
-        ("truncated", "damaged or cut short"),
+        ("truncated", "cut short"),
         ("pickled", "pickled weights"),
         ("lacks tensors", "tensors are missing"),
         ("no index", "without model_index.json"),

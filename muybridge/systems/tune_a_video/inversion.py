@@ -12,10 +12,18 @@ from muybridge.files import whole_file
 from muybridge.library.catalogue import INVERSION
 
 
-def save_inversion(noise: Tensor, steps: int, folder: Path) -> None:
-    """Keep noise [1, C, F, h, w] that was found in so many steps."""
+def save_inversion(noise: Tensor, steps: int, folder: Path, found: str = "") -> None:
+    """Keep noise [1, C, F, h, w] that was found in so many steps, and in words what else it was found with."""
     with whole_file(folder / INVERSION) as unfinished:
-        save_file({"noise": noise.cpu().contiguous()}, unfinished, {"steps": str(steps)})
+        save_file({"noise": noise.cpu().contiguous()}, unfinished, {"steps": str(steps), "found": found})
+
+
+def found_with(folder: Path) -> str:
+    """What `save_inversion` was told of the noise that is there; "" where there is none, or an older version's."""
+    if not (folder / INVERSION).is_file():
+        return ""
+    with safe_open(folder / INVERSION, "pt") as file:
+        return str((file.metadata() or {}).get("found", ""))
 
 
 def read_inversion(folder: Path) -> tuple[Tensor, int | None]:
