@@ -195,13 +195,11 @@ def test_export_replaces_models_alone(tmp_path, precious):
 
 
 def test_a_store_is_kept_when_no_clip_comes_of_a_new_build(tmp_path, captioned):
-    store, none = tmp_path / "store", tmp_path / "none"
+    store = tmp_path / "store"
     assert run("data", "build", captioned, "--store", store, "--short", "hold").exit_code == 0
     before = tree(store)
-    none.mkdir()
-    (none / "b.gif").write_text("no video")
-    (none / "b.txt").write_text("a caption")
-    done = run("data", "build", none, "--store", store)
+    (captioned / "a.gif").write_text("no video any more")
+    done = run("data", "build", captioned, "--store", store)
     assert done.exit_code == 2 and "no clip" in done.output, done.output
     assert tree(store) == before
 
@@ -228,3 +226,17 @@ def test_no_command_writes_over_what_it_reads_or_onto_a_folder(tmp_path, caption
     (tmp_path / "folder.mp4").mkdir()
     done = run("generate", "a cat", "-o", tmp_path / "folder.mp4")
     assert done.exit_code == 2 and "is a folder" in done.output, done.output
+
+
+def test_a_store_of_another_folder_is_kept(tmp_path, captioned):
+    import shutil
+
+    store, other = tmp_path / "store", tmp_path / "other"
+    assert run("data", "build", captioned, "--store", store, "--short", "hold").exit_code == 0
+    before = tree(store)
+    shutil.copytree(captioned, other)
+    recipe = recipe_file(tmp_path, other, store)
+    for arguments in (("data", "show", recipe), ("data", "build", other, "--store", store, "--short", "hold")):
+        done = run(*arguments)
+        assert done.exit_code == 2 and "nothing was changed" in done.output, done.output
+    assert tree(store) == before

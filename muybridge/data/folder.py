@@ -45,7 +45,11 @@ class FolderSource(PackedSource):
 
 
 def build_folder(config: FolderConfig) -> Path:
-    """Decode a folder into a store unless it is there already; returns the store."""
+    """Decode a folder into a store unless it is there already; returns the store.
+
+    Raises:
+        UserError: no such folder, no clip in it, or a store of something else.
+    """
     root = Path(config.path).expanduser()
     if not root.is_dir():
         raise UserError(f"no folder at {root}")
@@ -57,8 +61,14 @@ def build_folder(config: FolderConfig) -> Path:
     ]
     key = hashlib.sha256(json.dumps([settings, listing]).encode()).hexdigest()[:20]
     store = Path(config.store).expanduser() if config.store else cache_folder() / "packs" / key
-    if (settings_of(store) or {}).get("key") == key:
+    there = settings_of(store)
+    if (there or {}).get("key") == key:
         return store
+    if there is not None and Path(str(there.get("path"))).expanduser().resolve() != root.resolve():
+        raise UserError(
+            f"{store}: holds clips of {there.get('path') or there.get('kind') or 'another source'}, not of {root}; "
+            "nothing was changed. Give another store"
+        )
     report: list[dict[str, str]] = []
     build_pack(store, _pieces(root, config, report), report, {}, {**settings, "key": key})
     return store
