@@ -28,6 +28,7 @@ from muybridge.models.vision.structure import control_pictures, estimator_named
 from muybridge.nn.frames import from_uint8, to_uint8
 from muybridge.opening.sampling import load_zero_shot
 from muybridge.parts.content_prior import likeness
+from muybridge.pipelines.zero_shot import View
 from muybridge.training.recipe import load_recipe
 
 
@@ -88,9 +89,10 @@ def control(structure: str, count: int) -> dict[str, Any]:
         given = estimator(clip.frames)
         made: dict[str, np.ndarray] = {}
         for words, told in ((clip.caption, ""), ("", ", no words")):
-            with pipeline.controlled([Control(network, control_pictures(given))]):
-                made[f"with it{told}"] = pipeline(words, seed=number, num_frames=1, guidance_scale=guidance).frames[0]
-            made[f"without it{told}"] = pipeline(words, seed=number, num_frames=1, guidance_scale=guidance).frames[0]
+            how: dict[str, Any] = {"seed": number, "num_frames": 1, "guidance_scale": guidance}
+            view = View(controls=[Control(network, control_pictures(given))])
+            made[f"with it{told}"] = pipeline(words, view=view, **how).frames[0]
+            made[f"without it{told}"] = pipeline(words, **how).frames[0]
         coded = pipeline.space.encode(from_uint8(clip.frames)[None])[0]
         made["the picture itself, encoded and decoded"] = to_uint8(pipeline.space.decode(coded))[0]
         for name, picture in made.items():

@@ -34,7 +34,7 @@ from muybridge.models.vision.optical_flow import flow_between
 from muybridge.models.vision.structure import control_pictures, estimator_named
 from muybridge.nn.frames import from_uint8
 from muybridge.opening.sampling import load_zero_shot
-from muybridge.pipelines.zero_shot import ZeroShotPipeline
+from muybridge.pipelines.zero_shot import View, ZeroShotPipeline
 from muybridge.systems.control_video.sampling import ControlVideoConfig, control_video
 from muybridge.systems.text2video_zero.sampling import ZeroConfig, text_to_video_zero
 
@@ -70,14 +70,13 @@ def flicker(count: int) -> dict[str, Any]:
             if isinstance(method, str):
                 mode = "own" if method == "own-noise" else "first"
                 config = ZeroConfig(attention=mode, motion_field=False)
-                with pipeline.controlled([control]):
-                    if method == "own-noise":
-                        frames = np.concatenate([
-                            _alone(pipeline, Control(net, shown[k : k + 1]), prompt, 100 * i + k,
-                            told) for k in range(FRAMES)
-                        ])  # fmt: skip
-                    else:
-                        frames = text_to_video_zero(pipeline, prompt, i, config, **size).frames[0]
+                if method == "own-noise":
+                    frames = np.concatenate([
+                        _alone(pipeline, Control(net, shown[k : k + 1]), prompt, 100 * i + k, told)
+                        for k in range(FRAMES)
+                    ])  # fmt: skip
+                else:
+                    frames = text_to_video_zero(pipeline, prompt, i, config, controls=[control], **size).frames[0]
             else:
                 frames = control_video(pipeline, prompt, [control], i, method, **size).frames[0]
             scores[name].append((warped_error(frames, flow), frame_consistency(scorer, frames)))
@@ -91,8 +90,8 @@ def flicker(count: int) -> dict[str, Any]:
 
 
 def _alone(pipeline: ZeroShotPipeline, control: Control, prompt: str, seed: int, told: dict[str, Any]) -> np.ndarray:
-    with pipeline.controlled([control]):
-        made: np.ndarray = pipeline(prompt, seed=seed, num_frames=1, **told).frames[0]
+    view = View(controls=[control])
+    made: np.ndarray = pipeline(prompt, seed=seed, num_frames=1, view=view, **told).frames[0]
     return made
 
 

@@ -116,6 +116,7 @@ def test_the_bundled_control_nets_draw_what_they_are_shown(name, words, scale, m
     from muybridge.library.catalogue import find_part
     from muybridge.models.vision.control import Control, open_control_net
     from muybridge.models.vision.structure import control_pictures, estimator_named
+    from muybridge.pipelines.zero_shot import View
 
     config = WorldConfig(num_frames=1, num_clips=6, two_things=0.0, sizes=("large",), backgrounds=("light",))
     source = WorldSource(config)
@@ -132,8 +133,8 @@ def test_the_bundled_control_nets_draw_what_they_are_shown(name, words, scale, m
         shown = estimator(source.scene(i)[0].frames())
         if not shown.any():
             continue
-        with pipeline.controlled([Control(network, control_pictures(shown), scale)]):
-            under = pipeline(words, **told).frames[0]
+        view = View(controls=[Control(network, control_pictures(shown), scale)])
+        under = pipeline(words, **told, view=view).frames[0]
         found.append([_likeness(name, shown[0], estimator(f)[0]) for f in (free, under)])
     without, with_it = (sum(row[i] for row in found) / len(found) for i in (0, 1))
     assert len(found) >= 3 and with_it > without + margin, found

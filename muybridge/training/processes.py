@@ -39,11 +39,16 @@ def make_accelerator(precision: str = "fp32", device: str = AUTO, find_unused_pa
             raise UserError(
                 f"training.precision: fp16 needs a GPU, not {wanted.type}; use fp32 (or bf16 where it is built in)"
             )
-        made = Accelerator(
-            cpu=wanted.type == "cpu",  # accelerate lets several processes meet on CPUs only where it is told to
-            mixed_precision={"fp32": "no"}.get(precision, precision),
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters)],
-        )
+        try:
+            made = Accelerator(
+                cpu=wanted.type == "cpu",  # accelerate lets several processes meet on CPUs only where it is told to
+                mixed_precision={"fp32": "no"}.get(precision, precision),
+                kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters)],
+            )
+        except ValueError as error:  # accelerate keeps one state a process
+            raise UserError(
+                f"training.precision {precision}: this process already trains otherwise ({error})"
+            ) from error
     check_launcher(os.environ, made.num_processes)
     if device != AUTO and made.device.type != wanted.type:
         raise UserError(f"--device {device}: this process already trains on {made.device}; start another one")

@@ -149,10 +149,10 @@ def test_restyle_by_drawing_anew(model, tmp_path, clip, device):
     the_same_there(tmp_path, device, "restyle", clip, "--content", WORDS, "--model", model, *how)
 
 
-def test_edit(tmp_path, clip, tiny_models, device):
+def test_edit(tmp_path, clip, tiny_models, device, fresh_accelerate):
     """Tuned and inverted on the CPU, edited on the device."""
     how = ("--model", tiny_models / "picture", "--train-steps", 1, "--steps", 3, "--iterations", 2)
-    tuned = ("tune", clip, "--caption", WORDS, "--folder", tmp_path / "run", "--num-frames", 3, *how)
+    tuned = ("tune", clip, "--caption", WORDS, "--folder", tmp_path / "run", "--num-frames", 3, *how, "--device", "cpu")
     done = CliRunner().invoke(app, [str(a) for a in tuned])
     assert done.exit_code == 0, (done.output, done.exception)
     assert json.loads((tmp_path / "run" / "model" / "muybridge.json").read_text())
