@@ -31,7 +31,7 @@ def claim(folder: Path, recipe: Recipe, checkpoints: CheckpointFolder) -> None:
         except UserError as error:
             raise UserError(f"{folder}: not the folder of a run ({error}); give another --output") from error
         changed = sorted(k for k in mine if lasting_part(k, mine[k]) != lasting_part(k, theirs.get(k)))
-        if changed and checkpoints.steps():
+        if changed and (checkpoints.steps() or (folder / "model").exists()):
             raise UserError(
                 f"{folder} holds a run with another recipe (different: {', '.join(changed)}); "
                 "give another --output, or restore the recipe to go on"

@@ -212,7 +212,15 @@ def test_tune_then_edit_several_times(tmp_path, picture_model, clip):
         assert "the same" in ok("replay", tmp_path / "edit.npy")
     assert made[0].shape == (3, 16, 16, 3)  # of 5 frames every second
     assert not np.array_equal(*made)
+    kept = folder / "model" / "inversion.safetensors"
+    noise = kept.read_bytes()
     ok(*tune)  # nothing is left to do
+    assert kept.read_bytes() == noise
+    ok(*tune, "--train-steps", 3)  # other weights, other noise
+    longer = kept.read_bytes()
+    ok(*tune, "--train-steps", 3, "--iterations", 2)
+    assert noise != longer != kept.read_bytes()
+    ok("edit", folder / "model", "a", "-o", tmp_path / "edit.npy", "--steps", 4)
     refused("caption", "tune", clip[0], "--caption", " ", "--folder", tmp_path / "other", "--model", picture_model)
     refused("not tuned on a video", "edit", picture_model, "a")
 
