@@ -21,7 +21,7 @@ import numpy as np
 
 from muybridge.data.clips import Clip
 from muybridge.errors import UserError
-from muybridge.files import whole_folder
+from muybridge.files import read_mapping, whole_folder
 
 VERSION = 1
 VALIDATION_SHARE = 0.05
@@ -146,7 +146,7 @@ class PackedSource:
             raise UserError(f"data: each_frame makes clips of one frame, but num_frames is {num_frames}; set it to 1")
         if not (store / "index.json").is_file():
             raise UserError(f"no data at {store}: build it first with `muybridge data build`")
-        index = json.loads((store / "index.json").read_text(encoding="utf-8"))
+        index = read_mapping(store / "index.json")
         if index.get("version") != VERSION:
             raise UserError(f"{store}: written by another version; build it again with `muybridge data build`")
         entries = [PackedClip(**{**e, "shape": tuple(e["shape"])}) for e in index["clips"]]

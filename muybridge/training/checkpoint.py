@@ -4,7 +4,6 @@ on."""
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from muybridge.errors import UserError
-from muybridge.files import write_json
+from muybridge.files import read_mapping, write_json
 from muybridge.training.ema import EMA
 from muybridge.training.processes import main_decides
 
@@ -75,8 +74,8 @@ class CheckpointFolder:
         """What of a finished checkpoint is not as it was written, in words; "" if nothing."""
         folder = self.path(step)
         try:
-            written = json.loads((folder / "state.json").read_text(encoding="utf-8")).get("files", {})
-        except (OSError, ValueError, AttributeError):
+            written = read_mapping(folder / "state.json").get("files", {})
+        except UserError:
             return "state.json cannot be read"
         for name in FILES:
             file, expected = folder / name, written.get(name)
@@ -188,7 +187,7 @@ class CheckpointFolder:
     def _state(self, step: int) -> dict[str, Any]:
         """What was noted with a step, once it is sure that it stands on the same frozen network."""
         folder = self.path(step)
-        state = dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))
+        state = read_mapping(folder / "state.json")
         noted = state.get("frozen", "")  # an older version wrote the frozen network itself
         if noted and noted != self.frozen:
             raise UserError(

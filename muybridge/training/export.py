@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
-from muybridge.files import check_replaceable, whole_folder
+from muybridge.files import check_replaceable, read_mapping, whole_folder
 from muybridge.learning.contract import System
 from muybridge.models.weights.compact import pack_file
 from muybridge.models.weights.opening import cast
@@ -35,7 +34,7 @@ def export_run(run: Path, target: Path, half: bool = True, packed: bool = False)
     path = run / "recipe.json"
     if not path.is_file():
         raise UserError(f"{run}: no run there (recipe.json is missing)")
-    recipe = from_mapping(Recipe, json.loads(path.read_text()), str(path))
+    recipe = from_mapping(Recipe, read_mapping(path), str(path))
     checkpoints = CheckpointFolder(run / "checkpoints")
     if not checkpoints.steps():
         raise UserError(f"{run}: no whole checkpoint yet")

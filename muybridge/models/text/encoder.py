@@ -16,6 +16,7 @@ import torch
 
 from muybridge.configuration import Settings, setting
 from muybridge.errors import UserError
+from muybridge.files import read_mapping
 from muybridge.models.text.prompts import check_prompt
 from muybridge.models.weights.packaged import package_folder, verify
 from muybridge.nn.text_conditioning import TextCondition
@@ -147,6 +148,4 @@ def _user_folder(path: str) -> Path:
 
 
 def _model_type(folder: Path) -> str:
-    import json
-
-    return str(json.loads((folder / "config.json").read_text()).get("model_type", ""))
+    return str(read_mapping(folder / "config.json").get("model_type", ""))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from muybridge.errors import UserError
+from muybridge.files import read_mapping
 from muybridge.models.text.encoder import TextConfig, TextEncoder
 from muybridge.models.vision.picture_features import WIDTH, PictureFeatures
 
@@ -124,11 +125,9 @@ def open_scorer(folder: Path) -> ImageTextScorer:
     Raises:
         UserError: neither.
     """
-    import json
-
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        config = read_mapping(folder / "config.json")
+    except UserError as error:
         raise UserError(f"{folder}: no readable config.json there: {error}") from error
     if config.get("_class_name") == "DualEncoder":
         network = DualEncoder.from_pretrained(str(folder), local_files_only=True, torch_dtype=torch.float32)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.errors import UserError
+from muybridge.files import read_mapping
 from muybridge.models.weights.compact import SCALE, read_weights
 from muybridge.models.weights.found import weight_files
 
@@ -82,7 +83,7 @@ def open_network(network_class: type[N], folder: Path, dtype: torch.dtype = torc
         UserError: tensors missing, left over, of another shape, or a damaged file.
     """
     with torch.device("meta"):
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_mapping(folder / "config.json")
         network: N = network_class.from_config(config)  # type: ignore[attr-defined]
     wanted = {name: value.shape for name, value in network.state_dict().items()}
     for name, value in (pair for file in weight_files(folder) for pair in stream_weights(file)):

@@ -6,21 +6,19 @@ Memory does not grow with the length: blocks and windows are sampled a few at a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from muybridge.diffusion.noise import derive_seed
-from muybridge.diffusion.samplers import SamplerState
 from muybridge.errors import UserError
 from muybridge.pipelines.inflated import InflatedPipeline
+from muybridge.pipelines.running import OnStep
 
 #: Frames of an interpolation window: both ends known, three between.
 WINDOW = 5
 FACTOR = WINDOW - 1
-OnStep = Callable[[SamplerState], None]
 
 
 def predict_latents(
