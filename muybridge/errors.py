@@ -10,6 +10,10 @@ class UserError(ValueError):
     """Bad input: the message says what was got, what was expected and what to do. The command line exits with 2."""
 
 
+class Notice(UserWarning):
+    """What a user should know of what is done with their input; the command line prints it as a line of its own."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence naming the closest known name, and all of them."""
     names = [str(k) for k in known]

@@ -3,13 +3,15 @@ there."""
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from fnmatch import fnmatch
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ from muybridge.errors import UserError
 
 #: The bundled models and parts, inside the package.
 ZOO = Path(__file__).parent / "zoo"
+#: How the names of files begin that are not whole yet.
+UNFINISHED = ".unfinished-"
+#: In each folder that was written whole: which files, and their sizes and hashes.
+RECORD = ".written-by-muybridge.json"
 
 
 def cache_folder() -> Path:
@@ -24,92 +30,129 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MUYBRIDGE_CACHE", "~/.cache/muybridge")).expanduser()
 
 
-def strange_files(folder: Path, known: Collection[str]) -> list[str]:
-    """What lies in a folder, at any depth, beside files whose relative path fits one of the patterns; broken links too.
-
-    A path fits if it or one of its parents does ("network" stands for all that is in it). The walk ends at the first
-    strange file, so that a large foreign folder costs nothing.
-    """
-
-    def fits(relative: Path) -> bool:
-        names = (relative, *relative.parents[:-1])
-        return any(fnmatch(name.as_posix(), pattern) for name in names for pattern in known)
-
-    for parent, folders, files in os.walk(folder):
-        inside = Path(parent).relative_to(folder)
-        links = [f for f in folders if (Path(parent) / f).is_symlink()]  # a linked folder is a user's own
-        for name in sorted([*files, *links]):
-            if not fits(inside / name):
-                return [(inside / name).as_posix()]
-        folders[:] = [f for f in folders if not any(fnmatch((inside / f).as_posix(), p) for p in known)]
-    return []
-
-
-def check_replaceable(
-    folder: Path, known: Collection[str], what: str, made_here: Callable[[Path], bool] = lambda folder: True
-) -> None:
-    """Refuse to write into a folder that holds what muybridge did not put there.
+def check_replaceable(folder: Path, what: str, origin: str = "", keep: bool = False) -> None:
+    """Refuse to write over anything that muybridge did not put there itself, as its record in the folder says.
 
     Args:
-        known: patterns of the relative paths that `what` consists of.
-        what: in words, for the message.
-        made_here: whether a folder of such files was written by muybridge (its index is one of ours).
+        what: what will be written, in words ("a store of clips").
+        origin: what it is made from; a folder made from anything else is left alone.
+        keep: other files in a folder of ours stay (`whole_folder`), so they are no reason to refuse.
 
     Raises:
-        UserError: it is a file, or holds anything else; nothing was changed.
+        UserError: a file, a folder without a record of `what`, or one that holds other or changed files; nothing was
+            changed.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise UserError(f"{folder}: is a file; {what} needs a folder of its own")
-    if not any(folder.iterdir()):
+    found = next((p.name for p in sorted(folder.iterdir())), None)
+    if found is None:
         return
-    strange = strange_files(folder, known)
-    if strange or not made_here(folder):
-        found = strange[0] if strange else next(p.name for p in sorted(folder.iterdir()))
-        raise UserError(
-            f"{folder}: holds {found!r}, which is not of {what} that muybridge wrote; nothing was changed. "
-            "Give a new or an empty folder"
-        )
+    record = _record_of(folder)
+    advice = "nothing was changed. Give a new or an empty folder"
+    if record.get("what") == what and origin != record.get("origin", ""):
+        raise UserError(f"{folder}: holds {what} from {record.get('origin')}, not from {origin}; {advice}")
+    if record.get("what") == what:
+        found = None if keep else next(_strangers(folder, record["files"]), None)
+    if found is not None:
+        raise UserError(f"{folder}: holds {found!r}, which is not of {what} that muybridge wrote; {advice}")
 
 
 @contextmanager
 def whole_folder(
     folder: Path,
-    known: Collection[str],
     what: str,
-    made_here: Callable[[Path], bool] = lambda folder: True,
+    origin: str = "",
+    keep: bool = False,
     same: Callable[[Path], bool] = lambda folder: False,
 ) -> Iterator[Path]:
     """A folder of one's own beside `folder` that takes its place when the block ends well and vanishes when it does
     not.
 
-    Two writers of one folder never meet: each has its own.
+    Two writers of one folder never meet: each has its own. What was written is recorded in the folder (`RECORD`), so
+    that the next writer knows it from a user's files.
 
     Args:
-        folder, known, what, made_here: as for `check_replaceable`.
+        folder, what, origin: as for `check_replaceable`.
+        keep: files of the former folder that muybridge did not write, or that were changed since, stay.
         same: whether the folder that is there by the end is as good as the new one (another process was first): it
             stays.
 
     Raises:
         UserError: a folder that holds anything else, before the block and again before it is replaced.
     """
-    check_replaceable(folder, known, what, made_here)
+    check_replaceable(folder, what, origin, keep)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.unfinished-", dir=folder.parent))
     try:
         yield unfinished
-        unfinished.chmod(0o777 & ~_umask())
         if folder.exists() and same(folder):
             return
-        check_replaceable(folder, known, what, made_here)
-        _take_place(unfinished, folder)
+        check_replaceable(folder, what, origin, keep)
+        files = {p.relative_to(unfinished).as_posix(): _print_of(p) for p in files_in(unfinished)}
+        if keep and folder.exists():
+            _carry_over(folder, unfinished, files)
+        write_json(unfinished / RECORD, {"what": what, "origin": origin, "files": files})
+        unfinished.chmod(0o777 & ~_umask())
+        _take_place(unfinished, folder, lambda: check_replaceable(folder, what, origin, keep))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _take_place(unfinished: Path, folder: Path) -> None:
-    """Rename over a folder whose files are all known, however often another writer is there first."""
+def record_written(folder: Path, names: Collection[str]) -> None:
+    """Add to the record of a folder of ours what was written there after it was whole."""
+    record = _record_of(folder)
+    record["files"] |= {name: _print_of(folder / name) for name in names}
+    write_json(folder / RECORD, record)
+
+
+def _record_of(folder: Path) -> dict[str, Any]:
+    """What muybridge wrote into a folder; empty where it wrote nothing."""
+    try:
+        record = read_mapping(folder / RECORD)
+    except UserError:
+        return {}
+    return record if isinstance(record.get("files"), dict) else {}
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """Files at any depth, and links: a linked folder is one, never entered."""
+    for parent, folders, files in os.walk(folder):
+        links = [f for f in folders if (Path(parent) / f).is_symlink()]
+        yield from (Path(parent) / name for name in sorted([*files, *links]))
+
+
+def _strangers(folder: Path, ours: Mapping[str, str]) -> Iterator[str]:
+    """Relative paths of files that are not recorded or were changed since; a large foreign folder costs nothing."""
+    for path in files_in(folder):
+        name = path.relative_to(folder).as_posix()
+        if name != RECORD and ours.get(name) != _print_of(path):
+            yield name
+
+
+def _print_of(path: Path) -> str:
+    """A file's size and the hash of its first megabyte: tells an edited file from ours without reading gigabytes."""
+    if path.is_symlink() or not path.is_file():
+        return "link"
+    with open(path, "rb") as file:
+        return f"{path.stat().st_size}-{hashlib.sha256(file.read(2**20)).hexdigest()[:32]}"
+
+
+def _carry_over(folder: Path, unfinished: Path, new: Mapping[str, str]) -> None:
+    """Copy what a user added to a folder of ours, or changed there, into its successor."""
+    for name in _strangers(folder, _record_of(folder)["files"]):
+        if name in new:
+            raise UserError(
+                f"{folder / name}: was changed since muybridge wrote it and would be lost; nothing was changed. "
+                "Give a new or an empty folder"
+            )
+        (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(folder / name, unfinished / name, follow_symlinks=False)
+
+
+def _take_place(unfinished: Path, folder: Path, check: Callable[[], None]) -> None:
+    """Rename to a new name, or change places with a folder of ours; checked again once it is out of others' reach."""
     for _ in range(100):
         try:
             unfinished.rename(folder)
@@ -117,26 +160,39 @@ def _take_place(unfinished: Path, folder: Path) -> None:
         except OSError:
             if not folder.is_dir():
                 raise
-        former = Path(tempfile.mkdtemp(prefix=f".{folder.name}.former-", dir=folder.parent))
-        try:
-            folder.rename(former / folder.name)
-        except FileNotFoundError:  # another writer has just moved it away
-            pass
-        finally:
+        check()
+        if not _exchange(unfinished, folder):
+            former = unfinished.with_name(f"{unfinished.name}.former")
+            with suppress(FileNotFoundError):  # another writer has just moved it away
+                folder.rename(former)
             shutil.rmtree(former, ignore_errors=True)
+            continue
+        return
     raise UserError(f"{folder}: others keep writing this folder; give one of its own")
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step (Linux); False where the system cannot."""
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of linux/fs.h
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name when the block ends well and vanishes when it does not.
+    """A temporary file beside `path` that takes its name, on disk, when the block ends well and vanishes when it does
+    not; what a kill leaves behind is named `UNFINISHED`.
 
     Raises:
         UserError: a place that cannot be written.
     """
+    path = _followed(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise UserError(f"{path}: cannot write here ({error.strerror}); choose another output") from error
@@ -144,6 +200,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield unfinished
         unfinished.chmod(0o666 & ~_umask())
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError as error:
         raise UserError(f"{path}: writing failed ({error.strerror or error}); nothing was written") from error
@@ -157,6 +215,7 @@ def check_writable(path: Path) -> None:
     Raises:
         UserError: a place that cannot be written.
     """
+    path = _followed(path)
     missing = [folder for folder in path.parents if not folder.exists()]
     probe = path.with_name(f".probe-{os.getpid()}-{path.name}")
     with whole_file(probe) as unfinished:
@@ -164,6 +223,17 @@ def check_writable(path: Path) -> None:
     probe.unlink()
     for folder in missing:
         folder.rmdir()
+
+
+def _followed(path: Path) -> Path:
+    """The file that a link names, which is written in its place: the link stays."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def next_free(path: Path) -> Path:
+    """The path, or NAME-2, NAME-3, ...: the first that nothing has yet, for an output that nobody named."""
+    names = (path.with_stem(f"{path.stem}-{i}") for i in count(2))
+    return next(p for p in chain([path], names) if not (p.exists() or p.is_symlink()))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -181,13 +251,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return found
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole (`whole_file`)."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file whole: under a temporary name, flushed to disk, then renamed."""
-    with whole_file(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a JSON file whole (`whole_file`)."""
+    write_text(path, json.dumps(values, indent=1, sort_keys=True) + "\n")
 
 
 def _umask() -> int:

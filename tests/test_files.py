@@ -1,13 +1,15 @@
 """Nothing that a user has is ever deleted or written over; what we write is whole or not there."""
 
 import json
+import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from muybridge.errors import UserError
-from muybridge.files import check_replaceable, whole_file, whole_folder
+from muybridge.files import RECORD, check_replaceable, whole_file, whole_folder
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -37,31 +39,81 @@ def captioned(tmp_path):
 
 def test_a_folder_is_whole_or_not_there(tmp_path):
     target = tmp_path / "made"
-    with pytest.raises(RuntimeError), whole_folder(target, ("a",), "a thing") as unfinished:
+    with pytest.raises(RuntimeError), whole_folder(target, "a thing") as unfinished:
         (unfinished / "a").write_text("half")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
     for text in ("one", "two"):
-        with whole_folder(target, ("a",), "a thing") as unfinished:
+        with whole_folder(target, "a thing") as unfinished:
             (unfinished / "a").write_text(text)
-        assert tree(target) == {"a": text.encode()} and list(tmp_path.iterdir()) == [target]
+        assert ours(target) == {"a": text.encode()} and list(tmp_path.iterdir()) == [target]
 
 
-@pytest.mark.parametrize("name", ["b", "sub/a", "licences2/x"])
+@pytest.mark.parametrize("name", ["b", "sub/a", "a", ".git/config"])
 def test_a_folder_with_anything_else_is_refused_at_any_depth(tmp_path, name):
     target = tmp_path / "made"
-    (target / name).parent.mkdir(parents=True)
+    make(target, "a")
+    (target / name).parent.mkdir(parents=True, exist_ok=True)
     (target / name).write_text("mine")
-    (target / "a").mkdir()
-    (target / "a" / "known").write_text("ours")
-    with pytest.raises(UserError, match=name), whole_folder(target, ("a", "licences/*"), "a thing"):
+    before = tree(target)
+    with pytest.raises(UserError, match=f"{name}.*nothing was changed"), whole_folder(target, "a thing"):
         pytest.fail("the block must not run")
-    assert tree(target) == {"a/known": b"ours", name: b"mine"}
+    assert tree(target) == before
+
+
+def make(target: Path, text: str, what: str = "a thing", origin: str = "") -> None:
+    with whole_folder(target, what, origin) as unfinished:
+        (unfinished / "a").write_text(text)
+
+
+def ours(target: Path) -> dict[str, bytes]:
+    return {name: data for name, data in tree(target).items() if name != RECORD}
+
+
+@pytest.mark.parametrize("other", [{"what": "another thing"}, {"origin": "elsewhere"}])
+def test_a_folder_of_ours_is_not_replaced_by_something_else_of_ours(tmp_path, other):
+    make(tmp_path / "made", "one", origin="here")
+    with pytest.raises(UserError, match="nothing was changed"):
+        make(tmp_path / "made", "two", **{"origin": "here", **other})
+    assert ours(tmp_path / "made") == {"a": b"one"}
+
+
+def test_what_a_user_adds_stays_and_what_they_change_is_not_lost(tmp_path):
+    target = tmp_path / "made"
+    make(target, "one")
+    (target / "cards").mkdir()
+    (target / "cards" / "README.md").write_text("mine")
+    with whole_folder(target, "a thing", keep=True) as unfinished:
+        (unfinished / "a").write_text("two")
+    assert ours(target) == {"a": b"two", "cards/README.md": b"mine"}
+    (target / "a").write_text("own")
+    with pytest.raises(UserError, match="changed since"), whole_folder(target, "a thing", keep=True) as unfinished:
+        (unfinished / "a").write_text("three")
+    assert ours(target) == {"a": b"own", "cards/README.md": b"mine"} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_is_never_gone_while_it_is_replaced(tmp_path):
+    """Whoever is killed at any moment leaves the old folder or the new one."""
+    target = tmp_path / "made"
+    make(target, "0")
+    missed, done = [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            missed.extend([1] if not (target / "a").exists() else [])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for i in range(100):
+        make(target, str(i))
+    done.set()
+    watcher.join()
+    assert not missed
 
 
 def test_files_that_come_while_we_write_are_kept(tmp_path):
     target = tmp_path / "made"
-    with pytest.raises(UserError, match="late"), whole_folder(target, ("a",), "a thing") as unfinished:
+    with pytest.raises(UserError, match="late"), whole_folder(target, "a thing") as unfinished:
         (unfinished / "a").write_text("new")
         target.mkdir()
         (target / "late").write_text("mine")
@@ -70,23 +122,20 @@ def test_files_that_come_while_we_write_are_kept(tmp_path):
 
 def test_links_count_as_files_and_are_not_followed(tmp_path, precious):
     target = tmp_path / "made"
-    target.mkdir()
-    (target / "a").symlink_to(precious)
-    (target / "b").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="'b'"):
-        check_replaceable(target, ("a",), "a thing")
-    (target / "b").unlink()
+    make(target, "a")
+    (target / "b").symlink_to(precious)
     before = tree(precious)
-    with whole_folder(target, ("a",), "a thing") as unfinished:
+    with pytest.raises(UserError, match="'b'"):
+        check_replaceable(target, "a thing")
+    with whole_folder(target, "a thing", keep=True) as unfinished:
         (unfinished / "a").write_text("new")
-    assert tree(precious) == before
+    assert (target / "b").is_symlink() and tree(precious) == before
 
 
 def test_the_first_of_two_equal_writers_stays(tmp_path):
     target = tmp_path / "made"
-    with whole_folder(target, ("a",), "a thing", same=lambda f: (f / "a").read_text() == "same") as late:
-        with whole_folder(target, ("a",), "a thing") as first:
-            (first / "a").write_text("same")
+    with whole_folder(target, "a thing", same=lambda f: (f / "a").read_text() == "same") as late:
+        make(target, "same")
         inode = target.stat().st_ino
         (late / "a").write_text("same")
     assert target.stat().st_ino == inode and list(tmp_path.iterdir()) == [target]
@@ -149,8 +198,6 @@ def test_a_store_of_ours_is_built_anew(tmp_path, captioned):
 
 @pytest.mark.parametrize("which", ["clips", "shards"])
 def test_curation_keeps_a_users_clips_and_shards(tmp_path, precious, captioned, which):
-    import shutil
-
     for name in ("clips.bin", "thesis.txt", "log.jsonl"):
         (precious / name).unlink()
     shutil.rmtree(precious / "network")
@@ -179,19 +226,114 @@ def test_a_run_starts_in_a_folder_of_its_own(tmp_path, precious, tiny_recipe):
     assert tree(precious) == before
 
 
-def test_export_replaces_models_alone(tmp_path, precious):
-    from muybridge.training.export import export_run
+@pytest.fixture
+def trained(tmp_path, tiny_recipe):
+    """The folder of a short run."""
+    from muybridge.training.trainer import Trainer
 
-    run_folder = tmp_path / "run"
-    (run_folder / "checkpoints" / "step-00000001").mkdir(parents=True)
-    (run_folder / "checkpoints" / "step-00000001" / "state.json").write_text("{}")
-    (run_folder / "recipe.json").write_text('{"name": "n", "system": "vdm", "model": {}, "data": {}}')
-    before = tree(precious)
+    Trainer(tiny_recipe, tmp_path / "run", cache=tmp_path / "cache").run()
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("index", ["model_index.json", "config.json", "photo.jpg"])
+def test_no_export_takes_the_place_of_a_users_model_or_folder(tmp_path, trained, index):
+    theirs = tmp_path / "theirs"
+    (theirs / "unet").mkdir(parents=True)
+    (theirs / index).write_text('{"_class_name": "StableDiffusionPipeline"}')
+    (theirs / "unet" / "diffusion_pytorch_model.safetensors").write_text("months of work")
+    before = tree(theirs)
+    for arguments in (("export", trained, theirs), ("models", "export", "emoji-image", theirs)):
+        done = run(*arguments)
+        assert done.exit_code == 2, done.output
+        assert tree(theirs) == before
+
+
+def test_a_run_is_exported_again_and_a_card_stays(tmp_path, trained):
+    target = tmp_path / "exported"
+    assert run("export", trained, target).exit_code == 0
+    (target / "README.md").write_text("a card")
+    before = tree(target)
+    assert run("export", trained, target).exit_code == 0
+    assert tree(target) == before
+    (target / "model_index.json").write_text("{}")
+    done = run("export", trained, target)
+    assert done.exit_code == 2 and "changed since" in done.output, done.output
+    assert (target / "model_index.json").read_text() == "{}" and (target / "README.md").read_text() == "a card"
+
+
+def test_a_run_is_not_exported_over_the_model_of_another(tmp_path, trained, tiny_recipe):
+    from dataclasses import replace
+
+    from muybridge.training.trainer import Trainer
+
+    assert run("export", trained, tmp_path / "exported").exit_code == 0
+    before = tree(tmp_path / "exported")
+    Trainer(replace(tiny_recipe, seed=7), tmp_path / "other", cache=tmp_path / "cache").run()
+    done = run("export", tmp_path / "other", tmp_path / "exported")
+    assert done.exit_code == 2 and "nothing was changed" in done.output, done.output
+    assert tree(tmp_path / "exported") == before
+
+
+def test_a_model_that_was_edited_in_its_run_is_told_before_training(tmp_path, trained, tiny_recipe):
+    from muybridge.training.trainer import Trainer
+
+    (trained / "model" / RECORD).unlink()
     with pytest.raises(UserError, match="nothing was changed"):
-        export_run(run_folder, precious)
-    assert tree(precious) == before
-    assert run("models", "export", "emoji-image", precious).exit_code == 2
-    assert tree(precious) == before
+        Trainer(tiny_recipe, trained, cache=tmp_path / "cache").run()
+
+
+def test_a_users_recipe_without_a_run_is_not_written_over(tmp_path, tiny_recipe):
+    from dataclasses import replace
+
+    from muybridge.training.run_folder import claim
+    from muybridge.training.trainer import Trainer
+
+    trainer = Trainer(replace(tiny_recipe, seed=7), tmp_path / "run")
+    claim(trainer.folder, trainer.recipe)
+    before = tree(trainer.folder)
+    with pytest.raises(UserError, match="another recipe.*seed.*remove"):
+        Trainer(tiny_recipe, tmp_path / "run").run()
+    assert tree(trainer.folder) == before
+
+
+def test_nothing_is_cached_in_a_folder_that_is_refused(tmp_path, precious, tiny_recipe):
+    from muybridge.training.trainer import Trainer
+
+    with pytest.raises(UserError, match="nothing was changed"):
+        Trainer(tiny_recipe, precious).run()
+    assert not (precious / "cache").exists()
+
+
+@pytest.mark.parametrize("name", ["stages/notes.parquet", ".git/config", "manifest.parquet", "stages/.x.tmp"])
+def test_curation_starts_in_a_folder_of_its_own(tmp_path, captioned, name):
+    mine = tmp_path / "mine" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for verb in ("run", "tune"):
+        done = run("curate", verb, captioned, "-o", tmp_path / "mine")
+        assert done.exit_code == 2 and "nothing was changed" in done.output, done.output
+        assert tree(tmp_path / "mine") == {name: b"mine"}
+
+
+@pytest.mark.parametrize("name", [".git/config", "stages/.x.tmp", "stages/survey-1/ab/mine.txt", "shards/own.tar"])
+def test_a_curation_goes_on_only_where_all_files_are_its_own(tmp_path, captioned, name):
+    output = tmp_path / "out"
+    assert run("curate", "tune", captioned, "-o", output).exit_code == 0
+    assert run("curate", "run", captioned, "-o", output).exit_code == 0
+    (output / name).parent.mkdir(parents=True, exist_ok=True)
+    (output / name).write_text("mine")
+    before = tree(output)
+    assert run("curate", "run", captioned, "-o", output).exit_code == 2
+    assert tree(output) == before
+
+
+def test_a_store_with_a_licence_of_the_users_is_kept(tmp_path, captioned):
+    store = tmp_path / "store"
+    assert run("data", "build", captioned, "--store", store, "--short", "hold").exit_code == 0
+    (store / "licences" / "contract.txt").write_text("mine")
+    done = run("data", "build", captioned, "--store", store, "--short", "hold", "--size", 8)
+    assert done.exit_code == 2 and "contract.txt" in done.output, done.output
+    assert (store / "licences" / "contract.txt").read_text() == "mine"
 
 
 def test_a_store_is_kept_when_no_clip_comes_of_a_new_build(tmp_path, captioned):
@@ -229,8 +371,6 @@ def test_no_command_writes_over_what_it_reads_or_onto_a_folder(tmp_path, caption
 
 
 def test_a_store_of_another_folder_is_kept(tmp_path, captioned):
-    import shutil
-
     store, other = tmp_path / "store", tmp_path / "other"
     assert run("data", "build", captioned, "--store", store, "--short", "hold").exit_code == 0
     before = tree(store)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from muybridge.errors import UserError
+from muybridge.errors import Notice, UserError
 from muybridge.waiting import wait_passively
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,6 +45,15 @@ def quiet_libraries() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore")
+    warnings.filterwarnings("always", category=Notice)
+    told: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in told:
+            typer.secho(f"note: {message}", fg="yellow", err=True)
+        told.add(str(message))
+
+    warnings.showwarning = show
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
 
 

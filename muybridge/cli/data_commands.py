@@ -21,9 +21,9 @@ OF_FOLDERS = ("fps", "short", "max_pieces", "store")
 
 @dataclass(frozen=True, kw_only=True)
 class Showing(Settings):
-    """Show what a recipe trains on: numbers, captions, and a sheet of clips exactly as the network sees them."""
+    """Show what a recipe trains on: numbers, captions, and with -o a sheet of clips as the network sees them."""
 
-    output: Path = setting(Path("data.png"), "a picture: one clip a row", short="o")
+    output: Path | None = setting(None, "write a picture as well: one clip a row", short="o")
     count: int = setting(12, "how many clips", low=1, high=1000)
     split: str = setting(
         "train", "which part of the data; held_out is for world", choices=("train", "validation", "held_out")
@@ -81,7 +81,8 @@ def show(recipe: Path, **values: Any) -> None:
     )
     for clip in clips:
         typer.echo(f"  {clip.caption}")
-    typer.echo(f"{write_strip(frames, told.output)}")
+    if told.output is not None:
+        typer.echo(f"{write_strip(frames, told.output)}")
 
 
 app.command("build")(

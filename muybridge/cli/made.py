@@ -17,6 +17,7 @@ import typer
 from muybridge.cli.console import command, steps_bar
 from muybridge.configuration import Settings, setting, setting_of
 from muybridge.errors import UserError, nearest
+from muybridge.files import next_free
 from muybridge.making.base import Making, Run
 from muybridge.nn.devices import AUTO, PRECISIONS
 from muybridge.pipelines.settings import SamplingConfig
@@ -60,7 +61,7 @@ class Common(OnDevice):
             if ending not in ENDINGS:
                 what = path.suffix or "a file without ending"
                 raise UserError(f"{path}: cannot write {what}; {nearest(ending, ENDINGS)}")
-        check_writable(paths[0])
+            check_writable(path)
         for text in self.lora:
             find_lora(split_lora(text)[0])
 
@@ -106,6 +107,13 @@ def argument(name: str, kind: Any, help: str, default: Any = inspect.Parameter.e
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, typer.Argument(help=help)]
     )
+
+
+def output_option(default: str) -> inspect.Parameter:
+    """--output of a command that makes a video; None where it is not given."""
+    help = f"The file to write: .mp4, .gif, .webp, .npy; .png for a picture. {default}, or the next free name."
+    annotation = Annotated[Path | None, typer.Option("--output", "-o", help=help)]
+    return inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def is_pairs(hint: Any) -> bool:
@@ -185,7 +193,7 @@ def add_command(
     app: typer.Typer,
     cls: type[Making],
     arguments: Sequence[inspect.Parameter],
-    output: str,
+    default: str,
     example: str,
     model: Callable[[Path, str], str] | None = None,
 ) -> None:
@@ -193,34 +201,28 @@ def add_command(
 
     Args:
         arguments: positional ones; of those that are not fields of `cls`, the first is its source.
-        output: default name of the file.
+        default: name of the file where none is given.
         example: shown in the help.
         model: from the source's path and the option's value to the model's name; the option's value by default.
     """
     fields = {f.name for f in dataclasses.fields(cls)}
     sources = [a.name for a in arguments if a.name not in fields]
 
-    def run(output: Path, **values: Any) -> None:
+    def run(output: Path | None, **values: Any) -> None:
         common = Common(**values_of(Common, values))
         making = cls(**values_of(cls, values))
         settings = {name: values[name] for name in cls.reads if name in values and name not in fields}
         settings = {name: cls.defaults.get(name) if value is None else value for name, value in settings.items()}
         path = Path(values[sources[0]]) if sources else Path()
         name = model(path, common.model) if model else common.model or cls.default_model
-        _make(making, common, name, path if cls.source_kind else None, settings, output)
+        _make(making, common, name, path if cls.source_kind else None, settings, output or next_free(Path(default)))
 
     own = options_of(cls, [a.name for a in arguments])
     taken = {p.name for p in own} | {a.name for a in arguments}
     sampled = [p for p in sampling_options(cls.reads) if p.name not in taken]
     named = [p for p in options_of(Common) if p.name not in taken]
-    where = inspect.Parameter(
-        "output", inspect.Parameter.KEYWORD_ONLY, default=Path(output),
-        annotation=Annotated[
-            Path, typer.Option("--output", "-o", help="The file to write: .mp4, .gif, .webp, .npy; .png for a picture.")
-        ],
-    )  # fmt: skip
     text = f"{inspect.getdoc(cls)}\n\n[bold]{example}[/bold]"
-    app.command(cls.command)(with_signature(run, [*arguments, where, *own, *sampled, *named], text))
+    app.command(cls.command)(with_signature(run, [*arguments, output_option(default), *own, *sampled, *named], text))
 
 
 def _make(

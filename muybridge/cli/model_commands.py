@@ -48,7 +48,7 @@ def import_(
     from rich.console import Console
     from rich.table import Table
 
-    from muybridge.library.identify import identify
+    from muybridge.opening.identify import identify
 
     found = identify(path.expanduser())
     table = Table(show_header=False)

@@ -14,12 +14,14 @@ from muybridge.cli.made import (
     Common,
     argument,
     options_of,
+    output_option,
     sampling_options,
     values_of,
     with_signature,
     write_made,
 )
 from muybridge.errors import UserError
+from muybridge.files import next_free
 from muybridge.making.base import Run
 from muybridge.making.from_words import Generate
 
@@ -31,14 +33,7 @@ TOLERATED_DB = 3.0
 def register(app: typer.Typer) -> None:
     prompt = argument("prompt", str | None, "What the video shows.", None)
     own: list[inspect.Parameter] = [
-        _option(
-            "output",
-            Path,
-            Path("out.mp4"),
-            "The file to write: .mp4, .gif, .webp, .npy; .png for a picture.",
-            "--output",
-            "-o",
-        ),
+        output_option("out.mp4"),
         _option("picture_model", str, "", "Put the model's temporal layers behind this picture model."),
         _option("prompts", Path | None, None, "A file with one prompt a line, instead of PROMPT."),
         _option("output_dir", Path | None, None, "With --prompts: where 0000.mp4, 0001.mp4, ... go."),
@@ -66,7 +61,7 @@ kept, so an interrupted run goes on.
 
 def generate(
     prompt: str | None,
-    output: Path,
+    output: Path | None,
     picture_model: str,
     prompts: Path | None,
     output_dir: Path | None,
@@ -82,6 +77,7 @@ def generate(
         raise UserError(f"--batch-size must be at least 1, got {batch_size}")
     common = Common(**values_of(Common, values))
     model, settings = common.model or Generate.default_model, {name: values[name] for name in Generate.reads}
+    output = output or next_free(Path("out.mp4"))
     jobs = _jobs(prompt, prompts, output, output_dir, format, common.seed)
     makings = [Generate(prompt=text, negative_prompt=values["negative_prompt"]) for _, text, _ in jobs]
     makings[0].check(model, settings)
@@ -138,6 +134,8 @@ def _is_made(job: tuple[Path, str, int], making: Generate, run: Run, common: Com
     if not path.is_file():
         return False
     found = read_recipe(path)
+    if not found:
+        raise UserError(f"{path}: is there already, without a record of muybridge; give another --output-dir")
     wanted = record_of(making, replace(run, seed=seed), run.pipeline.settings(**run.settings))
     return all(found.get(k) == v for k, v in {**wanted, "upscale": common.upscale}.items())
 

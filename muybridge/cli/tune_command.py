@@ -116,7 +116,9 @@ def recipe_of(told: Tuning, folder: Path, video: Path) -> Any:
 def _invert(model: Path, data: dict[str, Any], told: Tuning) -> None:
     """Find and keep the noise that the tuned model turns into the video."""
     from muybridge.data.registry import make_source
-    from muybridge.library.index import settings_of, write_settings
+    from muybridge.files import record_written
+    from muybridge.library.catalogue import INVERSION
+    from muybridge.library.index import SETTINGS, settings_of, write_settings
     from muybridge.nn.frames import from_uint8
     from muybridge.opening.sampling import load_pipeline
     from muybridge.pipelines.inversion import invert
@@ -135,3 +137,4 @@ def _invert(model: Path, data: dict[str, Any], told: Tuning) -> None:
     steps = pipeline.settings().num_inference_steps
     with steps_bar("inverting", steps) as advance:
         save_inversion(invert(pipeline, samples, told.iterations, advance), steps, model, found)
+    record_written(model, (SETTINGS, INVERSION))

@@ -7,7 +7,6 @@ So a run that is killed anywhere and started again ends in the same bytes. Foota
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,26 +19,13 @@ from muybridge.curation.cage import Cages
 from muybridge.curation.footage import FootageError, content_hash, find_footage
 from muybridge.curation.select import select
 from muybridge.curation.settings import CurationSettings
-from muybridge.curation.shards import CLIP_FILES, SHARD_FILES, write_clip, write_manifest, write_shards
+from muybridge.curation.shards import CLIP_FILES, write_clip, write_manifest, write_shards
 from muybridge.curation.stages import Captioner, words_beside
-from muybridge.curation.store import Store
+from muybridge.curation.store import Store, check_output, claim_output
 from muybridge.curation.work import Job, SourceWork
 from muybridge.errors import UserError
-from muybridge.files import check_replaceable
 
 Tell = Callable[[str, int, int], None]
-#: What an output folder consists of; unfinished files begin with a dot.
-OUTPUTS = (
-    "stages",
-    f"clips/{CLIP_FILES}",
-    *(f"shards/{name}" for name in SHARD_FILES),
-    "manifest.parquet",
-    "run.json",
-    "report.html",
-    "tune.html",
-    ".*",
-    "clips/*/.*",
-)
 
 
 @dataclass
@@ -83,7 +69,7 @@ class Curation:
             raise UserError(f"{footage}: no folder of footage there")
         if self.output == self.footage or self.footage in self.output.parents:
             raise UserError(f"{output}: lies inside the footage; choose a folder beside it")
-        check_replaceable(self.output, OUTPUTS, "a curation", lambda folder: (folder / "stages").is_dir())
+        check_output(self.output)
         self.store = Store(self.output)
         # the report asks for many clips of one source in a row
         self._survey_of = lru_cache(maxsize=2)(partial(self.store.read, "survey", settings.survey.version()))
@@ -114,8 +100,7 @@ class Curation:
 
     def look(self, workers: int = 1, ray_address: str | None = None, tell: Tell | None = None) -> list[Job]:
         """Survey and score everything that is not committed yet."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        self.store.sweep()
+        claim_output(self.output, {"footage": str(self.footage), **asdict(self.settings)})
         jobs = self.jobs(tell)
         scored = self.settings.scored()
         open_jobs = [j for j in jobs if not self.store.has("score", scored, j.scored)]
@@ -187,11 +172,9 @@ class Curation:
         self._cut(outcome, workers, tell)
         write_shards(outcome.clips, self.output, self.settings.per_shard, self.settings.seed)
         write_manifest(outcome.sources, self.output)
-        from muybridge.curation.report import write_report, write_whole
+        from muybridge.curation.report import write_report
 
         write_report(self, outcome, self.output / "report.html")
-        settings = json.dumps({"footage": str(self.footage), **asdict(self.settings)}, indent=1, sort_keys=True)
-        write_whole(self.output / "run.json", settings + "\n")
         return outcome
 
     def _cut(self, outcome: Outcome, workers: int, tell: Tell | None) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from muybridge.curation.select import FILTERS
+from muybridge.files import write_text
 
 if TYPE_CHECKING:
     from muybridge.curation.pipeline import Curation, Outcome
@@ -106,19 +107,12 @@ def write_report(run: Curation, outcome: Outcome, path: Path) -> Path:
         ]
     if lines:
         parts.append(f"<h2>Files</h2><table>{''.join(lines)}</table>")
-    write_whole(path, _page("curation", parts))
+    write_text(path, _page("curation", parts))
     return path
 
 
 def _page(title: str, parts: list[str]) -> str:
     return f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{''.join(parts)}"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Under a temporary name first."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
 
 
 def write_tuning(run: Curation, outcome: Outcome, path: Path) -> Path:
@@ -142,5 +136,5 @@ def write_tuning(run: Curation, outcome: Outcome, path: Path) -> Path:
         parts.append(f"<p>keeps {len(kept)} of {len(scored)}</p><h3>just below</h3>{sheet(run, below[-8:], name)}")
         parts.append(f"<h3>just above</h3>{sheet(run, above[:8], name)}")
         parts.append(f"<h3>the worst</h3>{sheet(run, gone[:8] if bad == 'low' else gone[::-1][:8], name)}")
-    write_whole(path, _page("tuning", parts))
+    write_text(path, _page("tuning", parts))
     return path

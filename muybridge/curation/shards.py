@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from pathlib import Path
 from typing import Any
 
 from muybridge.curation.footage import copy_clip, encode_clip
 from muybridge.curation.records import CLIP_ID_DIGITS, SCHEMA
-from muybridge.files import whole_folder
+from muybridge.files import whole_file, whole_folder
 
 #: Of a clip's span, a copy on key frames must keep at least this share; else it is cut exactly and encoded again.
 COPIED_SHARE = 0.7
 #: What a run writes: clips/ID[:2]/ID.mp4 and shards/shard-00000.tar. Nothing else there is ever removed.
 _HEX = "[0-9a-f]"
 CLIP_FILES = f"{_HEX * 2}/{_HEX * CLIP_ID_DIGITS}.mp4"
-SHARD_FILES = ("shard-[0-9][0-9][0-9][0-9][0-9].tar",)
 
 
 def span_to_copy(clip: dict[str, Any], probe: dict[str, Any], last: bool) -> tuple[float, float] | None:
@@ -48,16 +46,11 @@ def write_clip(clip: dict[str, Any], probe: dict[str, Any], root: Path, output: 
         clip["start"], clip["end"] = span
     if target.is_file():
         return clip
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{clip['clip_id']}.{os.getpid()}.mp4")
-    try:
+    with whole_file(target) as unfinished:
         if span is not None:
             copy_clip(root / clip["path"], unfinished, *span)
         else:
             encode_clip(root / clip["path"], unfinished, clip["start"], clip["end"])
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return clip
 
 
@@ -66,7 +59,7 @@ def write_shards(clips: list[dict[str, Any]], output: Path, per_shard: int, seed
     kept = [c for c in clips if c["keep"]]
     kept.sort(key=lambda c: hashlib.sha256(f"{seed}/{c['clip_id']}".encode()).digest())
     folder, names = output / "shards", []
-    with whole_folder(folder, SHARD_FILES, "shards") as unfinished:
+    with whole_folder(folder, "shards") as unfinished:
         for first in range(0, len(kept), per_shard):
             path = unfinished / f"shard-{first // per_shard:05d}.tar"
             with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -110,10 +103,9 @@ def write_manifest(sources: list[dict[str, Any]], output: Path) -> Path:
             same = {"clip_id": "", "keep": False, "reasons": [f"the same bytes as {source['path']}"]}
             rows.append(_row({**told, "path": twin, **same}) | {"source_problem": ""})
     target = output / "manifest.parquet"
-    unfinished = output / ".manifest.tmp"
     table = pa.Table.from_pylist(rows, schema=_schema()).replace_schema_metadata({"schema": str(SCHEMA)})
-    pq.write_table(table, unfinished, compression="zstd")
-    unfinished.replace(target)
+    with whole_file(target) as unfinished:
+        pq.write_table(table, unfinished, compression="zstd")
     return target
 
 

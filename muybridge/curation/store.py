@@ -4,10 +4,26 @@ recorded."""
 from __future__ import annotations
 
 import json
-import os
-import uuid
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from muybridge.curation.records import CLIP_ID_DIGITS
+from muybridge.errors import UserError
+from muybridge.files import RECORD, UNFINISHED, files_in, read_mapping, whole_file, write_json
+
+RUN, MAKER = "run.json", "muybridge curate"
+#: What a killed run leaves in its output folder: single files, and those of a folder of shards.
+LEFT = re.compile(rf"(.*/)?{re.escape(UNFINISHED)}\w+(\.\w+)?|\.shards\.unfinished-\w+(\.former)?/[^/]+")
+#: What an output folder consists of, each name as it is written.
+OUTPUT = re.compile(
+    r"stages/\w+-[0-9a-f]+/[0-9a-f]{2}/[0-9a-f]+(-[0-9a-f]+)?\.parquet"
+    rf"|clips/[0-9a-f]{{2}}/[0-9a-f]{{{CLIP_ID_DIGITS}}}\.mp4"
+    rf"|shards/(shard-[0-9]{{5}}\.tar|{re.escape(RECORD)})"
+    rf"|manifest\.parquet|{re.escape(RUN)}|report\.html|tune\.html"
+    rf"|{LEFT.pattern}"
+)
 
 
 class Store:
@@ -33,17 +49,10 @@ class Store:
         import pyarrow.parquet as pq
 
         target = self.path(stage, version, source_id)
-        target.parent.mkdir(parents=True, exist_ok=True)
         rows = [json.dumps(record, sort_keys=True), *[""] * len(blobs or [])]
         table = pa.table({"record": rows, "blob": pa.array([b"", *(blobs or [])], pa.binary())})
-        unfinished = target.with_name(f".{uuid.uuid4().hex}.tmp")
-        try:
+        with whole_file(target) as unfinished:
             pq.write_table(table, unfinished, compression="zstd", store_schema=False)
-            with open(unfinished, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(unfinished, target)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
     def read(self, stage: str, version: str, source_id: str) -> tuple[dict[str, Any], list[bytes]]:
         """A committed result and its attachments."""
@@ -53,7 +62,43 @@ class Store:
         record: dict[str, Any] = json.loads(table["record"][0].as_py())
         return record, [b.as_py() for b in table["blob"][1:]]
 
-    def sweep(self) -> None:
-        """Remove what killed runs left unfinished. Not beside another run."""
-        for stray in self.folder.rglob(".*.tmp"):
-            stray.unlink(missing_ok=True)
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder that is neither new, nor empty, nor a curation's alone.
+
+    Raises:
+        UserError: it holds anything else; nothing was changed.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file; a curation needs a folder of its own")
+    names = (path.relative_to(folder).as_posix() for path in files_in(folder))
+    ours = _is_ours(folder)
+    strange = next((name for name in names if not ours or not OUTPUT.fullmatch(name)), None)
+    if strange is not None:
+        raise UserError(
+            f"{folder}: holds {strange!r}, which is not of a curation that muybridge wrote; nothing was changed. "
+            "Give a new or an empty folder"
+        )
+
+
+def claim_output(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write run.json into the folder of a curation, and remove what killed runs left unfinished there. Not beside
+    another run.
+
+    Raises:
+        UserError: as `check_output`.
+    """
+    check_output(folder)
+    write_json(folder / RUN, {"made by": MAKER, **settings})
+    for path in files_in(folder):
+        if LEFT.fullmatch(path.relative_to(folder).as_posix()):
+            path.unlink(missing_ok=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return read_mapping(folder / RUN).get("made by") == MAKER
+    except UserError:
+        return False

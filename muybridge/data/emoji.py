@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from muybridge.data.npm import fetch_archive, read_member, read_members
-from muybridge.data.packs import STORE_FILES, PackedClip, PackedSource, build_pack, is_store
+from muybridge.data.packs import STORE, PackedClip, PackedSource, build_pack
 from muybridge.data.sources.emoji import KINDS, SVG_SETS, EmojiConfig
 from muybridge.errors import UserError, nearest
 from muybridge.files import cache_folder, check_replaceable
@@ -77,7 +77,7 @@ def build_emoji(
     if kind not in KINDS:
         raise UserError(f"unknown emoji data {kind!r}; {nearest(kind, KINDS)}")
     store = store or default_store(kind)
-    check_replaceable(store, STORE_FILES, "a store of clips", is_store)  # before anything is fetched
+    check_replaceable(store, STORE, f"emoji {kind}")  # before anything is fetched
     packages = packages or cache_folder() / "npm"
     packages.mkdir(parents=True, exist_ok=True)
     names = _names(fetch_archive(NAMES, packages))
@@ -87,7 +87,11 @@ def build_emoji(
         clips = _animations(packages, names, size, frames, skin_tones, report, tell)
     else:
         clips = _stills(packages, names, size, skin_tones, report, tell)
-    build_pack(store, clips, report, LICENCES, {"kind": kind, "size": size, "frames": frames, "skin_tones": skin_tones})
+    build_pack(
+        store, clips, report, LICENCES,
+        {"kind": kind, "size": size, "frames": frames, "skin_tones": skin_tones},
+        f"emoji {kind}",
+    )  # fmt: skip
     return store
 
 

@@ -27,7 +27,7 @@ from muybridge.data.packs import PackedClip, PackedSource, build_pack, settings_
 from muybridge.data.sources.folder import FolderConfig
 from muybridge.data.video_io import read_video
 from muybridge.errors import UserError
-from muybridge.files import cache_folder
+from muybridge.files import RECORD, cache_folder
 from muybridge.nn.frames import fit_frames
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif", ".webp"}
@@ -61,16 +61,10 @@ def build_folder(config: FolderConfig) -> Path:
     ]
     key = hashlib.sha256(json.dumps([settings, listing]).encode()).hexdigest()[:20]
     store = Path(config.store).expanduser() if config.store else cache_folder() / "packs" / key
-    there = settings_of(store)
-    if (there or {}).get("key") == key:
+    if (settings_of(store) or {}).get("key") == key:
         return store
-    if there is not None and Path(str(there.get("path"))).expanduser().resolve() != root.resolve():
-        raise UserError(
-            f"{store}: holds clips of {there.get('path') or there.get('kind') or 'another source'}, not of {root}; "
-            "nothing was changed. Give another store"
-        )
     report: list[dict[str, str]] = []
-    build_pack(store, _pieces(root, config, report), report, {}, {**settings, "key": key})
+    build_pack(store, _pieces(root, config, report), report, {}, {**settings, "key": key}, str(root.resolve()))
     return store
 
 
@@ -209,7 +203,7 @@ def _bucket(frames: np.ndarray, config: FolderConfig) -> FolderConfig:
 def _clip_paths(root: Path, report: list[dict[str, str]]) -> Iterator[Path]:
     frame_folders: set[Path] = set()
     for path in sorted(root.rglob("*")):
-        if path.is_dir() or path.name == CAPTIONS:
+        if path.is_dir() or path.name in (CAPTIONS, RECORD):
             continue
         if path.suffix.lower() in (*VIDEOS, SHARD):
             yield path

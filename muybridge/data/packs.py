@@ -25,8 +25,8 @@ from muybridge.files import read_mapping, whole_folder
 
 VERSION = 1
 VALIDATION_SHARE = 0.05
-#: What a store consists of.
-STORE_FILES = ("clips.bin", "index.json", "report.jsonl", "licences/*")
+#: What a store is, in messages and in its record.
+STORE = "a store of clips"
 
 
 @dataclass(frozen=True)
@@ -64,22 +64,23 @@ def build_pack(
     report: list[dict[str, str]],
     licences: dict[str, str],
     settings: dict[str, Any],
+    origin: str = "",
 ) -> None:
-    """Write a store whole; an unfinished one never has the final name, and only a store takes another's place.
+    """Write a store whole; an unfinished one never has the final name, and only a store of the same origin is
+    replaced.
 
     Args:
         clips: each with its frames, uint8 of the entry's shape.
         report: lines for dropped and trimmed inputs; may still grow while `clips` is read.
         licences: file name -> text.
         settings: recorded in the index; a store is rebuilt when they change.
+        origin: what the clips are made from, in words.
 
     Raises:
-        UserError: `store` is a folder with anything else in it; it is left as it is.
+        UserError: `store` is a folder with anything else in it, or clips of another origin; it is left as it is.
     """
     settings = json.loads(json.dumps(settings))  # as it comes back from the index
-    with whole_folder(
-        store, STORE_FILES, "a store of clips", is_store, lambda s: settings_of(s) == settings
-    ) as unfinished:
+    with whole_folder(store, STORE, origin, same=lambda s: settings_of(s) == settings) as unfinished:
         entries, offset = [], 0
         with open(unfinished / "clips.bin", "wb") as file:
             for entry, frames in clips:
@@ -107,11 +108,6 @@ def settings_of(store: Path) -> dict[str, Any] | None:
         return None
     known = isinstance(index, dict) and isinstance(index.get("clips"), list) and "version" in index
     return dict(index.get("settings") or {}) if known else None
-
-
-def is_store(folder: Path) -> bool:
-    """Whether `build_pack` wrote this folder."""
-    return settings_of(folder) is not None
 
 
 class PackedSource:

@@ -201,26 +201,29 @@ def _even(times: np.ndarray, fps: float) -> np.ndarray:
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """The recipe stored in a video, {} if there is none."""
-    path = Path(path)
-    kind = path.suffix.lower().removeprefix(".")
-    text: Any = ""
-    if kind == "npy":
-        beside = Path(f"{path}.json")
-        text = beside.read_text(encoding="utf-8") if beside.is_file() else ""
-    elif kind in ("gif", "webp", "png"):
-        with Image.open(path) as picture:
-            found = {"gif": "comment", "png": "Comment"}.get(kind)
-            text = picture.info.get(found, b"") if found else picture.getexif().get(0x010E, "")
-    else:
-        import av
-
-        with av.open(str(path)) as container:
-            text = container.metadata.get("comment", "")
     try:
+        text = _comment_of(Path(path))
         found = json.loads(text.decode() if isinstance(text, bytes) else text)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (OSError, ValueError):  # no video at all, or other words in the place of ours
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _comment_of(path: Path) -> str | bytes:
+    """What a file says of itself in the place where a recipe is stored."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind == "npy":
+        beside = Path(f"{path}.json")
+        return beside.read_text(encoding="utf-8") if beside.is_file() else ""
+    if kind in ("gif", "webp", "png"):
+        with Image.open(path) as picture:
+            name = {"gif": "comment", "png": "Comment"}.get(kind)
+            found: str | bytes = picture.info.get(name, b"") if name else picture.getexif().get(0x010E, "")
+            return found
+    import av
+
+    with av.open(str(path)) as container:
+        return str(container.metadata.get("comment", ""))
 
 
 def write_strip(frames: np.ndarray, path: Path, columns: int = 8, scale: int = 2) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError, nearest
-from muybridge.files import ZOO
+from muybridge.files import RECORD, ZOO
 from muybridge.library.index import CONFIG, INDEX, SETTINGS, index_of, settings_of
 from muybridge.models.weights.found import shapes_of, weight_files
 
@@ -114,7 +114,7 @@ def model_hash(folder: Path) -> str:
     if named:
         digest.update(model_hash(find_model(named)).encode())
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".safetensors", ".json") and path.name != FIGURES and path.is_file():
+        if path.suffix in (".safetensors", ".json") and path.name not in (FIGURES, RECORD) and path.is_file():
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

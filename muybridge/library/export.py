@@ -33,7 +33,7 @@ def export_diffusers(name: str, target: Path) -> Path:
     settings = settings_of(folder)
     config = TextConfig(settings["text_encoder"], settings["text_max_length"])
     encoder = TextEncoder(config)
-    with whole_folder(target, (), "an exported model") as unfinished:
+    with whole_folder(target, "a model") as unfinished:
         _write(folder, index, encoder, config, unfinished)
     return target
 

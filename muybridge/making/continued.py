@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from muybridge.configuration import setting
 from muybridge.errors import UserError
 from muybridge.making.base import Made, Making, Run, read_source
+from muybridge.making.from_video import FromVideo, filled
 from muybridge.making.from_words import EVERY
 from muybridge.pipelines.methods import CONTINUATION_SAMPLER, METHODS
 
@@ -116,7 +117,7 @@ class Interpolate(Continuation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpsampleFps(Making):
+class UpsampleFps(FromVideo):
     """Put three learned frames between each two: T frames become 4T - 3, at four times the rate.
 
     The given frames come back as they were. For any model without training for this, see `interpolate`.
@@ -124,20 +125,18 @@ class UpsampleFps(Making):
 
     command: ClassVar[str] = "upsample-fps"
     default_model: ClassVar[str] = "emoji-between"
-    source_kind: ClassVar[str] = "video"
     reads: ClassVar[Sequence[str]] = ("num_inference_steps", "context_scale", "guidance_scale", "sampler")
 
     prompt: str = setting("", "what the video shows")
     rounds: int = setting(1, "1: T frames become 4T - 3; 2: once more", choices=(1, 2))
 
     def total_steps(self, run: Run) -> int:
-        count = len(read_source(run).frames)
+        count = len(self.taken(run)[0])
         windows = sum(-(-(count - 1) * 4**turn // 4) for turn in range(self.rounds))
         return super().total_steps(run) * windows
 
     def make(self, run: Run) -> Made:
-        from muybridge.nn.frames import fit_frames, from_uint8, to_uint8
-        from muybridge.pipelines.continuation import at_model_size
+        from muybridge.nn.frames import from_uint8, to_uint8
         from muybridge.pipelines.inflated import InflatedPipeline
         from muybridge.systems.video_ldm.long_video import interpolate_latents
 
@@ -145,15 +144,15 @@ class UpsampleFps(Making):
             raise UserError(
                 f"{run.model} was not trained to put frames between others; `interpolate` works with any model"
             )
-        clip, settings = read_source(run), run.pipeline.settings(**run.settings)
-        frames = run.checked(at_model_size(run.pipeline, clip.frames))
-        own = (settings.height, settings.width)
-        given = frames if frames.shape[1:3] == own else fit_frames(frames, *own)
+        read, fitted, fps = self.taken(run)
+        given = filled(fitted, run.pipeline.multiple)
+        sized = {**run.settings, "height": given.shape[1], "width": given.shape[2]}
         latents = run.pipeline.to_samples(from_uint8(given)[None])
         for regime in range(self.rounds):
             latents = interpolate_latents(
-                run.pipeline, latents, self.prompt, run.seed, regime, on_step=run.on_step, **run.settings
+                run.pipeline, latents, self.prompt, run.seed, regime, on_step=run.on_step, **sized
             )
         made = to_uint8(run.pipeline.to_pixels(latents))[0]
         made[:: 4**self.rounds] = given
-        return self.made(run, made, settings, clip.fps * 4**self.rounds, frames)
+        made = made[:, : fitted.shape[1], : fitted.shape[2]]
+        return self.made(run, made, run.pipeline.settings(**sized), fps * 4**self.rounds, read)

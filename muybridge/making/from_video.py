@@ -3,17 +3,22 @@ them."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from muybridge.configuration import setting
-from muybridge.errors import UserError
+from muybridge.errors import Notice, UserError
 from muybridge.making.base import Made, Making, Run, read_source
 from muybridge.pipelines.settings import SamplingConfig
 
 #: Of these structures a given estimator's folder may take the place of the bundled network.
 BY_FOLDER = ("depth",)
+#: Pixels; the smallest side that a network with three halvings leaves anything of.
+LEAST_SIDE = 8
+#: A share of a picture that is more than rounding of its sides.
+SEEN = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,25 +50,58 @@ class FromVideo(Making):
 
     def fitted(self, run: Run, frames: Any) -> Any:
         """Frames at the size to work at: asked for, the video's own, or the shorter side as long as the model's."""
-        from muybridge.nn.frames import fit_frames
         from muybridge.pipelines.continuation import at_model_size
 
+        check_sides(run, frames)
         if self.own_size:
             return frames
         if self.height is not None and self.width is not None:
-            return fit_frames(frames, self.height, self.width)
+            return fitted_to(run, frames, self.height, self.width)
         frames = at_model_size(run.pipeline, frames)
         own = run.pipeline.settings()
         shorter, known = min(frames.shape[1:3]), min(own.height, own.width)
         if shorter == known:
             return frames
-        sides = (max(1, round(side * known / shorter)) for side in frames.shape[1:3])
-        return fit_frames(frames, *sides)
+        return fitted_to(run, frames, *(round(side * known / shorter) for side in frames.shape[1:3]))
 
     def finished(self, run: Run, drawn: Any, settings: SamplingConfig, fps: float, read: Any, fitted: Any) -> Made:
         """Cropped to what was given: the model's sides are multiples."""
         frames = drawn.frames[0][:, : fitted.shape[1], : fitted.shape[2]]
         return self.made(run, frames, settings, fps, read)
+
+
+def check_sides(run: Run, frames: Any) -> None:
+    """Refuse pictures in which nothing can be seen.
+
+    Raises:
+        UserError: fewer than LEAST_SIDE pixels high or wide.
+    """
+    height, width = frames.shape[1:3]
+    if min(height, width) < LEAST_SIDE:
+        raise UserError(
+            f"{run.source}: {width}x{height} pixels are too few to work with; expected at least {LEAST_SIDE} a side"
+        )
+
+
+def fitted_to(run: Run, frames: Any, height: int, width: int) -> Any:
+    """Frames resized to cover a size and cropped in the middle, uint8 [F, height, width, 3]; says so.
+
+    Raises:
+        UserError: `check_sides`.
+    """
+    from muybridge.nn.frames import fit_frames
+
+    check_sides(run, frames)
+    own_height, own_width = frames.shape[1:3]
+    if (own_height, own_width) == (height, width):
+        return frames
+    scale = max(height / own_height, width / own_width)
+    lost = 1 - height * width / (own_height * own_width * scale**2)
+    cropped = f", which leaves out {lost:.0%} of it at the sides" if lost > SEEN else ""
+    warnings.warn(
+        f"{run.source}: {own_width}x{own_height} pixels are resized to {width}x{height}{cropped}", Notice, stacklevel=2
+    )
+    return fit_frames(frames, height, width)
 
 
 def structure(run: Run, name: str, frames: Any, folder: str = "") -> Any:

@@ -73,7 +73,8 @@ class Animate(Making):
     )
 
     def make(self, run: Run) -> Made:
-        from muybridge.nn.frames import fit_frames, from_uint8
+        from muybridge.making.from_video import fitted_to
+        from muybridge.nn.frames import from_uint8
         from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
 
         if not isinstance(run.pipeline, ImageToVideoPipeline):
@@ -82,7 +83,8 @@ class Animate(Making):
                 "Stable Video Diffusion folder"
             )
         settings = run.pipeline.settings(**run.settings)
-        picture = run.checked(fit_frames(read_source(run, 1).frames[:1], settings.height, settings.width))
+        read = read_source(run, 1).frames[:1]
+        picture = run.checked(fitted_to(run, read, settings.height, settings.width))
         told = {"motion_bucket": self.motion, "noise_augmentation": self.noise, "first_guidance": self.first_guidance}
         pictures = from_uint8(picture)[None, :, 0]
         frames = run.pipeline(pictures, run.seed, on_step=run.on_step, **told, **run.settings).frames[0]

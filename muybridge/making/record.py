@@ -84,9 +84,12 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
 def todays(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record in today's form: those of form 1 kept prompt, options and settings in other places, under other
     names."""
+    command = record["command"]
+    if command == "upsample-fps" and "height" not in record.get("options", {}):  # always the model's own, square
+        own = {side: record["sampling"][side] for side in ("height", "width")}
+        record = {**record, "options": {**record.get("options", {}), **own}}
     if record.get("form") == FORM:
         return dict(record)
-    command = record["command"]
     old = dict(record.get("options", {}))
     given = dict(record.get("given_settings", record["sampling"]))
     options = {**old, **({"prompt": record["prompt"]} if "prompt" in record else {})}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from muybridge.errors import UserError, nearest
+from muybridge.errors import Notice, UserError, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +58,6 @@ def dtype_named(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cpu" and precision == "fp16":
         raise UserError("precision fp16 is for GPUs; on a CPU bf16 takes as little memory")
     if device.type == "cpu" and precision == "bf16" and emulates_bf16():
-        warnings.warn(SLOW_BF16, stacklevel=3)
+        warnings.warn(SLOW_BF16, Notice, stacklevel=3)
     made: torch.dtype = getattr(torch, PRECISIONS[precision])
     return made

@@ -4,8 +4,10 @@ A package under `systems/`, and `parts` and `pipelines` themselves, may hold in 
 
     TRAINS = {"vdm": "training:VDM"}                      # a name in a recipe's `system` -> module and class
     OPENS = {"TextToVideoPipeline": "pixels:TextToVideoPipeline"}   # _class_name in model_index.json -> pipeline class
+    KNOWS = {"TextToVideoPipeline": ("muybridge text-to-video model", "generate --model")}   # what it is, what takes it
 
-with modules relative to the package. These files are light: a class is imported when it is asked for.
+with modules relative to the package. `KNOWS` also names parts that have no pipeline, by _class_name in config.json.
+These files are light: a class is imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from typing import Any
 from muybridge.errors import UserError, nearest
 
 
-def offers(kind: str) -> dict[str, str]:
-    """Every name of a kind ("TRAINS" or "OPENS") and where its class is, "module:Class".
+def offers(kind: str) -> dict[str, Any]:
+    """Every name of a kind: where its class is, "package.module:Class", or what a package says of it ("KNOWS").
 
     Raises:
         RuntimeError: two packages that offer one name.
@@ -27,12 +29,12 @@ def offers(kind: str) -> dict[str, str]:
 
     packages = ["muybridge.parts", "muybridge.pipelines"]
     packages += [f"muybridge.systems.{found.name}" for found in pkgutil.iter_modules(muybridge.systems.__path__)]
-    out: dict[str, str] = {}
+    out: dict[str, Any] = {}
     for package in packages:
-        for name, place in getattr(importlib.import_module(package), kind, {}).items():
+        for name, said in getattr(importlib.import_module(package), kind, {}).items():
             if name in out:
                 raise RuntimeError(f"{name!r} is offered twice: by {out[name]} and by {package}")
-            out[name] = f"{package}.{place}"
+            out[name] = f"{package}.{said}" if isinstance(said, str) else said
     return out
 
 

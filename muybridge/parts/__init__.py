@@ -9,3 +9,14 @@ TRAINS = {
     "depth": "depth:DepthTraining",
     "interpolator": "interpolator:InterpolatorTraining",
 }
+KNOWS = {
+    "ControlNetModel": ("ControlNet", "control --control-net, with an image model of the same widths"),
+    "DualEncoder": ("muybridge image-text scorer", "curate --scorer"),
+    "CLIP": ("CLIP model", "curate --scorer"),
+    "ContentPrior": (
+        "muybridge prior from words to a picture's meaning",
+        "`system: gen1`, `model: {prior: FOLDER}` of a recipe",
+    ),
+    "DepthNet": ("muybridge depth estimator", "restyle and control, for structure `depth`"),
+    "FrameInterpolation": ("muybridge frame interpolation network", "control --interpolator"),
+}

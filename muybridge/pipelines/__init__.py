@@ -7,3 +7,15 @@ OPENS = {
     "StableDiffusionPipeline": "latents:LatentPipeline",
     "StableDiffusionInstructPix2PixPipeline": "latents:LatentPipeline",
 }
+KNOWS = {
+    "TextToVideoPipeline": ("muybridge text-to-video model", "generate --model"),
+    "InflatedPipeline": (
+        "muybridge video model on a picture model",
+        "generate --model, edit (tuned on a video), upsample-fps --model (trained to put frames between others)",
+    ),
+    "StableDiffusionPipeline": (
+        "Stable Diffusion model",
+        "generate, zero, control --model; `model: {image: FOLDER}` of a recipe; tune --model",
+    ),
+    "StableDiffusionInstructPix2PixPipeline": ("InstructPix2Pix model", "instruct --model"),
+}

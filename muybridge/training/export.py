@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
+import hashlib
+import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,18 +17,20 @@ from muybridge.models.weights.compact import pack_file
 from muybridge.models.weights.opening import cast
 from muybridge.training.checkpoint import CheckpointFolder
 from muybridge.training.network import first_network, frozen_digest
-from muybridge.training.recipe import Recipe, make_system
+from muybridge.training.recipe import Recipe, lasting_part, make_system
 
 
 def export_run(run: Path, target: Path, half: bool = True, packed: bool = False) -> Path:
-    """Write the EMA weights as a pipeline folder; an existing one is replaced only when the new one is whole.
+    """Write the EMA weights as a pipeline folder.
 
     Args:
+        target: a new or an empty folder, or one that this run was exported to before: it is replaced when the new one
+            is whole, and what a user added there stays.
         half: in half precision.
         packed: matrices in 8 bits (models.compact), for folders that only muybridge opens.
 
     Raises:
-        UserError: no run or no checkpoint there.
+        UserError: no run or no checkpoint there, or a target that holds anything else.
     """
     path = run / "recipe.json"
     if not path.is_file():
@@ -38,7 +39,7 @@ def export_run(run: Path, target: Path, half: bool = True, packed: bool = False)
     checkpoints = CheckpointFolder(run / "checkpoints")
     if not checkpoints.steps():
         raise UserError(f"{run}: no whole checkpoint yet")
-    check_replaceable(target, ("*",), "a model", is_model)
+    check_replaceable(target, "a model", origin_of(recipe), keep=True)
     step = checkpoints.newest()
     system = make_system(recipe)
     model = first_network(recipe, system)
@@ -46,26 +47,21 @@ def export_run(run: Path, target: Path, half: bool = True, packed: bool = False)
     checkpoints.put_averaged(step, model)
     if half:
         cast(model, torch.float16)
-    return save_model(system, model, target, recipe.sampling, packed)
+    return save_model(system, model, target, recipe, packed)
 
 
-def save_model(
-    system: System, model: nn.Module, target: Path, sampling: Mapping[str, Any], packed: bool = False
-) -> Path:
-    """Write a system's model folder whole: beside, then renamed."""
-    with whole_folder(target, ("*",), "a model", is_model) as unfinished:
-        system.save(model, unfinished, sampling)
+def save_model(system: System, model: nn.Module, target: Path, recipe: Recipe, packed: bool = False) -> Path:
+    """Write a system's model folder whole: beside, then renamed; what a user put there, such as a card, stays."""
+    with whole_folder(target, "a model", origin_of(recipe), keep=True) as unfinished:
+        system.save(model, unfinished, recipe.sampling)
         for path in unfinished.rglob("*.safetensors"):
             path.chmod(0o644)  # safetensors writes for the owner alone
             if packed:
                 pack_file(path)
-        for extra in target.iterdir() if target.is_dir() else ():  # what the run did not make stays: a card, a decoder
-            if not (unfinished / extra.name).exists():
-                copy = shutil.copy2 if extra.is_file() else shutil.copytree
-                copy(extra, unfinished / extra.name)
     return target
 
 
-def is_model(folder: Path) -> bool:
-    """Whether a folder is a saved model, or a part of one, as `System.save` writes it."""
-    return any((folder / name).is_file() for name in ("model_index.json", "config.json"))
+def origin_of(recipe: Recipe) -> str:
+    """What a run's model is made from: the recipe's name, and a hash of all in it that a run may not change."""
+    lasting = {key: lasting_part(key, value) for key, value in recipe.as_dict().items()}
+    return f"{recipe.name} {hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:12]}"

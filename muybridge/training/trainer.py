@@ -33,7 +33,7 @@ from muybridge.training.optimizers import make_optimizer
 from muybridge.training.processes import StopRequest, described, from_main, main_decides, make_accelerator, shard
 from muybridge.training.recipe import Recipe, make_system
 from muybridge.training.run_data import run_data
-from muybridge.training.run_folder import claim, locked
+from muybridge.training.run_folder import check_free, claim, locked
 
 
 class Trainer:
@@ -132,6 +132,7 @@ class Trainer:
         finish = self.config.steps if until is None else until
         if finish < 1:
             raise UserError(f"training must go to step 1 at least, got {finish}")
+        main_decides(lambda: check_free(self.folder, self.recipe), self.main)
         self.prepare()
         with self._own_folder():
             start = self._resume()
@@ -155,7 +156,7 @@ class Trainer:
 
             def take() -> None:
                 stack.enter_context(locked(self.folder))
-                claim(self.folder, self.recipe, self.checkpoints)
+                claim(self.folder, self.recipe)
 
             main_decides(take, self.main)
             yield
@@ -255,5 +256,5 @@ class Trainer:
                 if self.main:
                     bare = self.system.build()
                     bare.load_state_dict(weights)
-            main_decides(lambda: save_model(self.system, bare, target, self.recipe.sampling), self.main)
+            main_decides(lambda: save_model(self.system, bare, target, self.recipe), self.main)
         return target

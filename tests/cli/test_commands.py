@@ -88,6 +88,32 @@ def test_a_file_of_prompts_and_going_on(model, tmp_path):
     (tmp_path / "out" / "0001.npy").unlink()
     done = run(*arguments)
     assert "1 videos written" in done.output and "2 were already there" in done.output
+    np.save(tmp_path / "out" / "0002.npy", np.zeros(3))
+    (tmp_path / "out" / "0002.npy.json").unlink()
+    done = run(*arguments)
+    assert done.exit_code == 2 and "0002.npy: is there already" in done.output, done.output
+    assert np.array_equal(np.load(tmp_path / "out" / "0002.npy"), np.zeros(3))
+
+
+def test_a_link_is_followed_and_a_file_that_nobody_named_is_new(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("out.mp4", "real.npy"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "link.npy").symlink_to(tmp_path / "real.npy")
+    assert run("generate", PROMPT, "--model", model, "--steps", 2).exit_code == 0
+    assert (tmp_path / "out.mp4").read_text() == "mine" and len(read_video(tmp_path / "out-2.mp4").frames) == 4
+    assert run("generate", PROMPT, "--model", model, "--steps", 2, "-o", tmp_path / "link.npy").exit_code == 0
+    assert (tmp_path / "link.npy").is_symlink() and np.load(tmp_path / "real.npy").shape == (4, 16, 16, 3)
+
+
+def test_each_of_many_places_is_tried_before_sampling(model, tmp_path):
+    (tmp_path / "p.txt").write_text("a red circle\na blue star\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "0001.npy").mkdir()
+    many = ("--prompts", tmp_path / "p.txt", "--output-dir", tmp_path / "out", "--format", "npy")
+    done = run("generate", *many, "--model", model)
+    assert done.exit_code == 2 and "0001.npy: is a folder" in done.output, done.output
+    assert not (tmp_path / "out" / "0000.npy").exists()
 
 
 def test_extend_interpolate_and_replay_them(model, tmp_path):

@@ -50,15 +50,42 @@ def test_animate_and_replay(tmp_path, animator):
     assert failed.exit_code == 2 and "brings a picture to life" in failed.output
 
 
-def test_upsample_fps_and_replay(tmp_path, picture_model):
+def test_what_is_cropped_is_told_and_a_speck_is_refused(tmp_path, animator):
+    for name, size in (("wide", (60, 20)), ("speck", (1, 1))):
+        Image.new("RGB", size, "red").save(tmp_path / f"{name}.png")
+    done = RUN.invoke(app, ["animate", f"{tmp_path}/wide.png", "-o", f"{tmp_path}/o.npy", "--model", str(animator)])
+    assert done.exit_code == 0 and "60x20 pixels are resized to 16x16, which leaves out 67%" in done.stderr
+    done = RUN.invoke(app, ["animate", f"{tmp_path}/speck.png", "-o", f"{tmp_path}/w.npy", "--model", str(animator)])
+    assert done.exit_code == 2 and "1x1 pixels" in done.output and not (tmp_path / "w.npy").exists()
+
+
+@pytest.fixture
+def between(tmp_path, picture_model):
     system = VideoLDM({"image": str(picture_model)}, {"task": "interpolation"}, TEXT)
     sampling = {"num_frames": 5, "height": 16, "width": 16, "num_inference_steps": 2, "guidance_scale": 1.0}
     system.save(system.build(), tmp_path / "between", {**sampling, "threshold": "none"})
+    return tmp_path / "between"
+
+
+def test_upsample_fps_keeps_the_shape_of_a_video(tmp_path, between):
+    frames = np.random.default_rng(0).integers(0, 255, (2, 17, 40, 3), dtype=np.uint8)
+    write_video(frames, tmp_path / "v.npy", 4.0)
+    arguments = ["upsample-fps", f"{tmp_path}/v.npy", "-o", f"{tmp_path}/o.npy", "--model", str(between)]
+    done = RUN.invoke(app, arguments)
+    assert done.exit_code == 0 and "40x17 pixels are resized to 38x16\n" in done.stderr, done.output
+    assert np.load(tmp_path / "o.npy").shape == (5, 16, 38, 3)
+    assert "every frame equals" in RUN.invoke(app, ["replay", f"{tmp_path}/o.npy"]).output
+    assert RUN.invoke(app, [*arguments, "--own-size"]).exit_code == 0
+    made = np.load(tmp_path / "o.npy")
+    assert made.shape == (5, 17, 40, 3) and np.array_equal(made[::4], frames)
+
+
+def test_upsample_fps_and_replay(tmp_path, between):
     frames = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
     write_video(frames, tmp_path / "v.npy", 4.0)
     out = tmp_path / "o.npy"
     arguments = ["upsample-fps", str(tmp_path / "v.npy"), "-o", str(out), "--precision", "bf16", "--model"]
-    arguments.append(str(tmp_path / "between"))
+    arguments.append(str(between))
     done = RUN.invoke(app, arguments)
     assert done.exit_code == 0, done.output
     made = np.load(out)

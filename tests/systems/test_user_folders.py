@@ -88,7 +88,7 @@ def test_an_xl_folder_says_what_it_is(sd15, tmp_path):
 
 
 def test_models_import_asks_for_nothing_that_is_not_needed(sd15, svd):
-    from muybridge.library.identify import identify
+    from muybridge.opening.identify import identify
 
     assert identify(sd15).needs == [] and identify(svd).needs == []
     assert "animate --model" in identify(svd).used_by

@@ -3,6 +3,7 @@ the weights (spec 14, 7.2)."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from muybridge.errors import UserError
+from muybridge.errors import Notice, UserError
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.weights.packaged import sha256_of
 
@@ -26,7 +27,7 @@ PAIRS = (
 def read_lora(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Weight name of the network -> what is to be added to it at scale 1, (alpha / rank) B A.
 
-    Text-encoder parts are left out: the text encoder is not part of a model here.
+    Text-encoder parts (`of_text`) are left out: the text encoder is not part of a model here.
 
     Raises:
         UserError: no LoRA, or one for another network.
@@ -37,7 +38,7 @@ def read_lora(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Te
     strange: list[str] = []
     for name, down in weights.items():
         pair = next((p for p in PAIRS if name.endswith(p[0])), None)
-        if pair is None or name.startswith(("lora_te", "text_encoder")):
+        if pair is None or of_text(name):
             continue
         stem = name.removesuffix(pair[0])
         place = flat.get(stem) or _plain(stem)
@@ -62,6 +63,11 @@ def read_lora(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Te
     if not out:
         raise UserError("no LoRA for such a network in this file")
     return out
+
+
+def of_text(name: str) -> bool:
+    """Whether a tensor of a LoRA belongs to a text encoder."""
+    return name.startswith(("lora_te", "text_encoder"))
 
 
 def _plain(stem: str) -> str:
@@ -92,4 +98,11 @@ def apply_lora(network: nn.Module, file: Path, scale: float = 1.0) -> dict[str, 
     for name, delta in read_lora(weights, target).items():
         parameter = target.get_parameter(name)
         parameter.add_(scale * delta.to(parameter))
-    return {"file": str(file.resolve()), "scale": scale, "sha256": sha256_of(file)}
+    left_out = sum(map(of_text, weights))
+    if left_out:
+        warnings.warn(
+            f"{file}: its {left_out} tensors for a text encoder are left out; those of the network are merged",
+            Notice, stacklevel=3,
+        )  # fmt: skip
+    entry = {"file": str(file.resolve()), "scale": scale, "sha256": sha256_of(file)}
+    return {**entry, "left_out": left_out} if left_out else entry

@@ -6,3 +6,7 @@ OPENS = {
     # diffusers' folders
     "StableVideoDiffusionPipeline": "published:StableVideoDiffusionFolder",
 }
+KNOWS = {
+    "ImageToVideoPipeline": ("muybridge image-to-video model", "animate --model"),
+    "StableVideoDiffusionPipeline": ("Stable Video Diffusion model", "animate --model"),
+}

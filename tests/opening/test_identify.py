@@ -6,7 +6,9 @@ from diffusers import ControlNetModel, MotionAdapter, UNet2DConditionModel, UNet
 from safetensors.torch import save_file
 
 from muybridge.errors import UserError
-from muybridge.library.identify import identify
+from muybridge.files import ZOO
+from muybridge.opening.identify import identify
+from muybridge.opening.offers import offers
 from tests.tiny_models import UNET
 
 
@@ -30,6 +32,12 @@ def test_folders(tmp_path, picture_model):
         block_out_channels=(32, 32, 32, 32), num_attention_heads=(2, 2, 2, 2), cross_attention_dim=8, layers_per_block=1
     )
     assert identify(saved(svd, tmp_path / "svd")).kind == "Stable Video U-Net"
+
+
+def test_every_bundled_model_is_known_and_so_is_all_that_opens():
+    folders = [folder for folder in ZOO.iterdir() if folder.is_dir()]
+    assert len(folders) >= 12 and all(identify(folder).used_by for folder in folders)
+    assert set(offers("OPENS")) <= set(offers("KNOWS"))
 
 
 def test_files(tmp_path):

@@ -11,33 +11,30 @@ from typing import Any
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.models.weights.found import PICKLES, shapes_of
+from muybridge.opening.offers import offers
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-#: Folder classes of diffusers: what they are, and what of muybridge takes them.
-CLASSES = {
-    "StableDiffusionPipeline": (
-        "Stable Diffusion model",
-        "generate --model; image model of Video LDM and the zero-shot systems",
+#: Classes of diffusers' folders that no package here opens by itself: what they are, and what takes them.
+OTHERS = {
+    "StableDiffusionXLPipeline": ("Stable Diffusion XL model", "nothing yet: sampling with it is not built"),
+    "UNet2DConditionModel": (
+        "picture U-Net",
+        "the folder unet/ of an image model: `model: {image: FOLDER}` of a recipe takes the folder that holds it",
     ),
-    "StableDiffusionXLPipeline": ("Stable Diffusion XL model", "its U-Net can be inflated; sampling is not built"),
-    "StableVideoDiffusionPipeline": ("Stable Video Diffusion model", "animate --model"),
-    "UNet2DConditionModel": ("picture U-Net", "can be inflated (models.inflated_unet)"),
-    "UNetSpatioTemporalConditionModel": ("Stable Video U-Net", "models.weights.stable_video.load_stable_video_unet"),
-    "AutoencoderKL": ("picture autoencoder", "a latent space: model.autoencoder of a recipe"),
+    "UNetSpatioTemporalConditionModel": (
+        "Stable Video U-Net",
+        "the folder unet/ of a Stable Video Diffusion model, which `animate --model` takes",
+    ),
+    "AutoencoderKL": ("picture autoencoder", "`model: {autoencoder: FOLDER}` of a recipe"),
     "AutoencoderKLTemporalDecoder": (
         "video autoencoder",
-        "models.latent.video_autoencoder.load_stable_video_autoencoder",
+        "the folder vae/ of a Stable Video Diffusion model, which `animate --model` takes",
     ),
-    "ControlNetModel": ("ControlNet", "its residuals go into an inflated U-Net of the same widths"),
     "MotionAdapter": (
         "AnimateDiff motion adapter",
-        "weights of the plug-in motion_modules: models.plugins.animatediff.read_motion_file",
+        "no command yet; in Python muybridge.models.plugins.animatediff.read_motion_file",
     ),
-    "TextToVideoPipeline": ("muybridge text-to-video model", "generate --model"),
-    "InflatedPipeline": ("muybridge video model on a picture model", "generate --model"),
-    "ImageToVideoPipeline": ("muybridge image-to-video model", "animate --model"),
-    "DualEncoder": ("muybridge image-text scorer", "curate --scorer"),
 }
 
 
@@ -105,13 +102,10 @@ def _folder(folder: Path) -> Identity:
         raise UserError(f"{folder}: neither model_index.json nor config.json: not a model folder of diffusers")
     model_type = str(config.get("model_type"))
     kind = str(config.get("_class_name") or {"clip": "CLIP"}.get(model_type, model_type))
-    if kind == "CLIP":
-        what, used = "CLIP model", "curate --scorer; models.text.scorers.open_scorer"
-    elif kind in CLASSES:
-        what, used = CLASSES[kind]
-    else:
-        raise UserError(f"{folder}: a {kind}, which muybridge does not know; known: {', '.join(CLASSES)}")
-    found = Identity(what, used)
+    known = {**OTHERS, **offers("KNOWS")}
+    if kind not in known:
+        raise UserError(f"{folder}: a {kind}, which muybridge does not know; known: {', '.join(sorted(known))}")
+    found = Identity(*known[kind])
     weights = sorted(folder.rglob("*.safetensors"))
     variants = [w for w in weights if ".fp16." not in w.name and ".non_ema." not in w.name] or weights
     for file in variants:
@@ -171,7 +165,7 @@ def _file(shapes: Shapes, path: Path) -> Identity:
         table = next((s for n, s in shapes.items() if "pos_encoder" in n or "pos_embed" in n), None)
         found = Identity(
             "AnimateDiff motion module file",
-            "weights of the plug-in motion_modules: models.plugins.animatediff.read_motion_file",
+            OTHERS["MotionAdapter"][1],
         )
         found.needs.append("a Stable Diffusion 1.5 picture model")
         frames = f", at most {table[1]} frames" if table and len(table) > 1 else ""
@@ -186,11 +180,13 @@ def _file(shapes: Shapes, path: Path) -> Identity:
     if some("model.diffusion_model."):
         return _single_file(shapes)
     if some("time_mixer", "temporal_transformer_blocks"):
-        return Identity("Stable Video U-Net weights", "load_stable_video_unet", needs=["the config.json beside it"])
+        what = OTHERS["UNetSpatioTemporalConditionModel"]
+        return Identity(f"{what[0]} weights", what[1], needs=["the config.json beside it"])
     if some("down_blocks.0.resnets.0") and some("attentions.0.transformer_blocks"):
-        return Identity("picture U-Net weights (diffusers names)", "inflate it", needs=["the config.json beside it"])
+        what = OTHERS["UNet2DConditionModel"]
+        return Identity(f"{what[0]} weights (diffusers names)", what[1], needs=["the config.json beside it"])
     if some("decoder.up_blocks") or some("first_stage_model."):
-        return Identity("autoencoder weights", "a latent space", needs=["the config.json beside it"])
+        return Identity("autoencoder weights", OTHERS["AutoencoderKL"][1], needs=["the config.json beside it"])
     raise UserError(
         f"{path}: a safetensors file of no kind that muybridge knows; its first tensor is "
         f"{names[0] if names else 'none'}"
