@@ -91,6 +91,8 @@ def plan(recipe: Path, **values: Any) -> None:
     table.add_row("time of all steps", time_text(found.seconds))
     table.add_row("disk for checkpoints", bytes_text(found.disk_bytes))
     Console().print(table)
+    if found.told:
+        typer.echo(f"note: {found.told}")
     if found.advice:
         typer.secho(found.advice, fg="yellow")
 

@@ -20,9 +20,10 @@ from muybridge.curation.footage import FootageError, content_hash, find_footage
 from muybridge.curation.select import select
 from muybridge.curation.settings import CurationSettings
 from muybridge.curation.shards import CLIP_FILES, write_clip, write_manifest, write_shards
-from muybridge.curation.stages import Captioner, words_beside
+from muybridge.curation.stages import Captioner
 from muybridge.curation.store import Store, check_output, claim_output
 from muybridge.curation.work import Job, SourceWork
+from muybridge.data.captions import BESIDE, TABLES, texts_beside
 from muybridge.errors import UserError
 
 Tell = Callable[[str, int, int], None]
@@ -81,7 +82,7 @@ class Curation:
             UserError: there is none.
         """
         paths = find_footage(self.footage)
-        paths = [p for p in paths if p.suffix.lower() not in (".txt", ".json", ".jsonl")]
+        paths = [p for p in paths if p.suffix.lower() not in (*BESIDE, *TABLES)]
         if not paths:
             raise UserError(f"{self.footage}: no file in it")
         found: dict[str, list[str]] = {}
@@ -95,8 +96,10 @@ class Curation:
         ]
 
     def _words(self, name: str) -> str:
-        text = words_beside(self.footage / name) if self.settings.score.captions == "sidecar" else ""
-        return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+        if self.settings.score.captions != "sidecar":
+            return ""
+        files = [f for f in texts_beside(self.footage / name) if f.is_file()]
+        return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16] if files else ""
 
     def look(self, workers: int = 1, ray_address: str | None = None, tell: Tell | None = None) -> list[Job]:
         """Survey and score everything that is not committed yet."""

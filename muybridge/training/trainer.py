@@ -87,7 +87,7 @@ class Trainer:
             )
         self.share = config.batch_size // shares
         data = run_data(self.recipe, self.system, accelerator, self.cache, self.console, limit)
-        self.batches, self.held_out, self.data_motion = data.batches, data.held_out, data.motion
+        self.batches, self.held_out, self.data_motion, self.told = data.batches, data.held_out, data.motion, data.told
         self.feed = Feed(self._batch, config.workers, accelerator.device, config.steps * config.accumulation)
         model = self._build()
         self.counts, frozen = count_parameters(model), frozen_digest(model)
@@ -139,6 +139,8 @@ class Trainer:
             self.log = RunLog(self.folder, start, self.console, quiet=not self.main)
             self.log.say(f"{self.counts['total']:,} parameters, {self.counts['trainable']:,} of them train")
             self.log.say(described(self.accelerator, self.config.sharded))
+            if self.told:
+                self.log.say(f"note: {self.told}")
             self.log.say(f"going on from step {start}" if start else f"starting in {self.folder}")
             try:
                 with StopRequest(self.console.print) as self.stop, self._progress(start, finish) as bar:
