@@ -1,6 +1,6 @@
 """Recipes are read strictly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
