@@ -8,12 +8,16 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from muybridge.errors import Notice, UserError
 from muybridge.waiting import wait_passively
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -81,16 +85,29 @@ def quiet_libraries() -> None:
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
 
 
+def plain_console(stderr: bool = False) -> Console:
+    """A console that prints what it is given: square brackets in names and files are no markup."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
+def progress(transient: bool = False) -> Progress:
+    """Bars with what is done, of how many, and the time that is left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    text = TextColumn("{task.description}", markup=False)
+    return Progress(
+        text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=plain_console(True), transient=transient
+    )
+
+
 @contextmanager
 def steps_bar(label: str, total: int) -> Iterator[Callable[[Any], None]]:
     """A progress bar that advances by one each call."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda _: progress.advance(task)
+    with progress(transient=True) as shown:
+        task = shown.add_task(label, total=total)
+        yield lambda _: shown.advance(task)
 
 
 def bytes_text(count: float) -> str:

@@ -19,6 +19,7 @@ from muybridge.configuration import Settings, setting
 from muybridge.errors import Notice, UserError
 from muybridge.files import read_mapping
 from muybridge.models.text.prompts import check_prompt
+from muybridge.models.weights.found import SAFE
 from muybridge.models.weights.packaged import package_folder, verify
 from muybridge.nn.text_conditioning import TextCondition
 
@@ -77,7 +78,7 @@ def load_tokenizer(folder: Path) -> Any:
     # a Stable Diffusion folder keeps the tokenizer beside the text encoder
     beside = folder.parent / "tokenizer"
     words = beside if folder.name == "text_encoder" and beside.is_dir() else folder
-    return AutoTokenizer.from_pretrained(str(words), local_files_only=True)
+    return AutoTokenizer.from_pretrained(str(words), local_files_only=True, trust_remote_code=False)
 
 
 def left_out(tokenizer: Any, max_length: int, caption: str) -> str:
@@ -126,13 +127,13 @@ class TextEncoder:
         self.tokenizer = load_tokenizer(folder)
         kind = _model_type(folder)
         if kind == "t5":
-            model: Any = T5EncoderModel.from_pretrained(str(folder), local_files_only=True)
+            model: Any = T5EncoderModel.from_pretrained(str(folder), **SAFE)
         elif kind in ("clip", "clip_text_model"):
             from transformers import CLIPTextModel
 
-            model = CLIPTextModel.from_pretrained(str(folder), local_files_only=True)
+            model = CLIPTextModel.from_pretrained(str(folder), **SAFE)
         else:
-            model = AutoModel.from_pretrained(str(folder), local_files_only=True)
+            model = AutoModel.from_pretrained(str(folder), trust_remote_code=False, **SAFE)
         self.model = model.eval().requires_grad_(False).to(device)
         self.clip_pooling = kind in ("clip", "clip_text_model")
         self.width = int(getattr(model.config, "hidden_size", 0) or model.config.d_model)

@@ -13,6 +13,8 @@ from muybridge.models.weights.packaged import WEIGHTS
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 HALF = "fp16"
+#: For every `from_pretrained`: nothing is fetched, and no pickle is opened where safetensors are missing.
+SAFE: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
 
 
 def shapes_of(file: Path) -> tuple[dict[str, tuple[int, ...]], int]:
