@@ -13,7 +13,6 @@ from torch import Tensor
 from muybridge.files import whole_file
 from muybridge.library.catalogue import INVERSION
 
-
 #: The one entry of the file's metadata: safetensors writes several in any order, and the same noise is the same bytes.
 ABOUT = "muybridge"
 
