@@ -26,7 +26,8 @@ def world(frames: int, side: int, clips: int = 64) -> dict[str, Any]:
 #: name -> system, model, data, batch size, with text
 RECIPES: dict[str, tuple[str, dict[str, Any], dict[str, Any], int, bool]] = {
     "small U-Net, 16 pixels": (
-        "vdm", {"type": "unet3d", "base_channels": 32, "channel_multipliers": [1, 2]}, world(8, 16), 8, True,
+        "vdm", {"type": "unet3d", "base_channels": 32, "channel_multipliers": [1, 2], "attention_head_dim": 32},
+        world(8, 16), 8, True,
     ),
     "world-vdm's network, 32 pixels": (
         "vdm", {"type": "unet3d", "base_channels": 64, "channel_multipliers": [1, 2, 4]}, world(12, 32), 8, True,
