@@ -11,6 +11,7 @@ from muybridge.errors import UserError, nearest
 from muybridge.files import RECORD, ZOO
 from muybridge.library.index import CONFIG, INDEX, SETTINGS, index_of, settings_of
 from muybridge.models.weights.adapters.option import PEFT_FILE
+from muybridge.models.weights.adapters.option import split_lora as split_lora
 from muybridge.models.weights.found import shapes_of, weight_files
 
 #: What benchmarks measured of a bundled model lies beside it, and is no part of it.

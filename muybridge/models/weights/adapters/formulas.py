@@ -28,8 +28,8 @@ FORMS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2", "alpha",
                    "dora_scale"}),
     ),
-    "full difference": (frozenset({"diff"}), frozenset({"alpha"})),
-    "difference of a bias": (frozenset({"diff_b"}), frozenset({"alpha"})),
+    "full difference": (frozenset({"diff"}), frozenset()),
+    "difference of a bias": (frozenset({"diff_b"}), frozenset()),
 }  # fmt: skip
 
 
@@ -109,14 +109,11 @@ def factor_of(factors: Mapping[str, Tensor], strength: Strength, where: str) -> 
     return strength.alpha / (math.sqrt(rank) if strength.stabilised else rank)
 
 
-def product_of(form: str, f: Mapping[str, Tensor], shape: tuple[int, ...]) -> Tensor:
+def product_of(form: str, f: Mapping[str, Tensor]) -> Tensor:
     """What the factors of a layer multiply to, of the weight's own shape where the formula gives it.
 
     LoRA: up down; with a core (LoCon's Tucker form) sum_ij up_pi mid_ij down_jr. LoHa: (a1 b1) o (a2 b2), each with its
     core t. LoKr: w1 kron w2. Embeddings: (up down)^T.
-
-    Args:
-        shape: of the layer's weight.
     """
     if form == "LoRA":
         if "mid" in f:
@@ -157,7 +154,7 @@ def difference(
     """
     factor = 1.0 if form == "full difference" else factor_of(factors, strength, where)
     try:
-        delta = product_of(form, factors, tuple(weight.shape))
+        delta = product_of(form, factors)
     except (RuntimeError, ValueError) as error:
         shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in sorted(factors.items()))
         raise UserError(f"{where}: its factors do not fit each other: {shapes}") from error

@@ -83,16 +83,16 @@ def _change(adapter: Adapter, network: nn.Module, module: str, names: Mapping[st
         factors = {}
     elif form != "full difference":
         factor_of(factors, strength, module)
-    own = factors.get("up_bias", bias)
-    if own is not None:
+    for own in (factors.get("up_bias"), bias):
+        if own is None:
+            continue
         there = getattr(owner, "bias", None)
         if there is None or there.shape != own.shape:
             what = "none" if there is None else str(tuple(there.shape))
             raise UserError(f"this LoRA changes the bias of {module} by {tuple(own.shape)}, the network's is {what}")
     if factors:
-        weight = owner.weight
+        like = torch.empty(tuple(owner.get_parameter("weight").shape), device="meta")
         empty = {n: f if n == "alpha" else f.to("meta") for n, f in factors.items()}
-        like = torch.empty(weight.shape, device="meta")
         delta, _ = difference(form, empty, like, strength, module)
         merged(like, delta, empty, 1.0, module)
     return LayerChange(module, told, factors, bias, strength, form)
@@ -166,6 +166,8 @@ def _made_for(adapter: Adapter, network: nn.Module) -> str:
     """What the file was made for, where it is known and not this network; a half sentence."""
     contexts = context_of_places(adapter.places, {n: tuple(t.shape) for n, t in adapter.tensors.items()})
     own = context_of_network(network)
+    if any("motion_modules" in name for name in adapter.places):
+        return "; it is a LoRA of AnimateDiff's motion modules, which this model has not"
     names = [FAMILIES.get(c, f"cross-attention {c}") for c in sorted(contexts) if own is not None and c != own]
     said = adapter.header.get("ss_base_model_version") or adapter.header.get("modelspec.architecture", "")
     if names:

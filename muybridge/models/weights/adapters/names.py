@@ -1,4 +1,4 @@
-"""What each tensor of an adapter file is, from its name alone: which model, which layer, which factor (spec 14, 7.2)."""
+"""What each tensor of an adapter file is, from its name alone: which model, layer and factor (spec 14, 7.2)."""
 
 from __future__ import annotations
 
@@ -45,36 +45,19 @@ UNREAD = (
     ("lora_E", "AdaLoRA"), ("ranknum", "AdaLoRA"), ("lora_controlnet", "Control-LoRA"),
     ("bundle_emb", "bundled textual inversion"), ("emb_params", "textual inversion"),
     ("string_to_param", "textual inversion"), ("ip_adapter", "IP-Adapter"), ("image_proj", "IP-Adapter"),
-    ("custom_diffusion", "Custom Diffusion"), ("set_weight", "replaced weights"), ("reshape_weight", "reshaped weights"),
+    ("custom_diffusion", "Custom Diffusion"), ("set_weight", "replaced weights"),
+    ("reshape_weight", "reshaped weights"),
     ("bias_indices", "LyCORIS' sparse bias"), ("bias_values", "LyCORIS' sparse bias"),
     ("bias_size", "LyCORIS' sparse bias"), (".scalar", "LyCORIS' scalar"), ("fourierft", "FourierFT"),
     ("lokr_t1", "LoKr with a core of the first factor"), ("lora_A.bias", "bias of a down matrix"),
     ("hada_", "LoHa of another form"), ("lokr_", "LoKr of another form"), ("lora", "LoRA of another form"),
 )  # fmt: skip
 #: What names the factor of an adapter: files without any of these are none.
-MARKS = tuple(
-    [
-        "lora_down",
-        "lora_up",
-        "lora_mid",
-        "lora_A",
-        "lora_B",
-        "lora.down",
-        "lora.up",
-        "lora_linear_layer",
-        "lora_magnitude_vector",
-        "dora_scale",
-        "hada_",
-        "lokr_",
-        "lora_embedding_",
-        ".oft_",
-        ".on_input",
-        ".a1.weight",
-        "vera_lambda",
-        "boft",
-        "ia3_l",
-    ]
-)
+MARKS = (
+    "lora_down", "lora_up", "lora_mid", "lora_A", "lora_B", "lora.down", "lora.up", "lora_linear_layer",
+    "lora_magnitude_vector", "dora_scale", "hada_", "lokr_", "lora_embedding_", ".oft_", ".on_input", ".a1.weight",
+    "vera_lambda", "boft", "ia3_l",
+)  # fmt: skip
 ENDS = (".diff", ".diff_b", ".w_norm", ".b_norm")
 
 

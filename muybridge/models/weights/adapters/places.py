@@ -1,4 +1,4 @@
-"""Where the layers of an adapter file belong in a network: by diffusers' names, by CompVis', with dots or underscores."""
+"""Where the layers of an adapter file belong in a network: diffusers' names or CompVis', with dots or underscores."""
 
 from __future__ import annotations
 
