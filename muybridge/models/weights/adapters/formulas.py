@@ -209,5 +209,5 @@ def merged(weight: Tensor, delta: Tensor, factors: Mapping[str, Tensor], scale: 
             f"network's weight is {tuple(weight.shape)}"
         )
     others = [a for a in range(weight.ndim) if a != axis]
-    norm = out.norm(dim=others, keepdim=True)
+    norm = torch.linalg.vector_norm(out, dim=others, keepdim=True)
     return out * (magnitude.reshape(norm.shape) / norm.clamp(min=torch.finfo(norm.dtype).tiny))
