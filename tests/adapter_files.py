@@ -4,6 +4,8 @@ diffusers merges by PEFT, which is not installed here: its own converters (`lora
 `load_lora_weights` calls after it) name every layer, and PEFT's formula W + s alpha / r B A is written out below.
 """
 
+import json
+
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils.state_dict_utils import (
@@ -14,6 +16,7 @@ from diffusers.utils.state_dict_utils import (
 from transformers import CLIPTextModel
 
 RANK = 3
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
 
@@ -168,3 +171,19 @@ def fused(network, own, alphas, settings, scale):
             )
         weights[f"{name}.weight"] = new
     return weights
+
+
+def with_settings(**settings):
+    flat = {f"{m}.{k}": v for m in ("unet", "text_encoder") for k, v in settings.items()}
+    return {"format": "pt", "lora_adapter_metadata": json.dumps(flat)}
+
+
+def check(network, parts, weights):
+    """A network's weights are the expected ones, and the others as they were."""
+    before = (parts.text if "embeddings.token_embedding.weight" in network.state_dict() else parts.unet).state_dict()
+    for name, value in network.state_dict().items():
+        if name in weights:
+            assert torch.allclose(value, weights[name], **CLOSE), name
+            assert not torch.allclose(value, before[name], atol=1e-4), name
+        else:
+            assert torch.equal(value, before[name]), name
