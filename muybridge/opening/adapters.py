@@ -20,6 +20,7 @@ MODELS = {
 }  # fmt: skip
 #: What kohya's and others' trainers note of the model that a file was trained on.
 SAID = ("ss_base_model_version", "modelspec.architecture", "ss_sd_model_name")
+USED_BY = "--lora FILE[:scale] of every command that samples, and of tune"
 Layers = Mapping[tuple[str, str], Mapping[str, str]]
 
 
@@ -34,20 +35,24 @@ def identify_adapter(file: Path) -> Identity:
     for name, place in adapter.places.items():
         layers.setdefault((place.model, flat(place.layer)), {})[place.factor] = name
     kinds = Counter(_kind(adapter, names, layer) for (_, layer), names in layers.items())
-    motion = any("motion_modules" in name for name in adapter.places)
-    found = Identity(
-        f"{'AnimateDiff motion ' if motion else ''}{' and '.join(kinds)}, {form_of(list(adapter.places))}",
-        "nothing yet: motion modules are not sampled with"
-        if motion
-        else "--lora FILE[:scale], wherever a video is made",
-    )
+    ordered = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
+    found = Identity(f"{' and '.join(ordered)}, {form_of(list(adapter.places))}", USED_BY)
+    if any("motion_modules" in name for name in adapter.places):
+        found.kind, found.used_by = (
+            f"AnimateDiff motion {found.kind}",
+            "nothing yet: motion modules are not sampled with",
+        )
     found.notes.append(f"{_ranks(adapter, layers)}; {len(layers)} layers{_counts(kinds)}")
     found.notes.append(_alphas(adapter, layers))
     models = Counter(model for model, _ in layers)
-    found.notes.append(f"changes {' and '.join(f'{MODELS[m]} ({n} layers)' for m, n in models.items())}")
+    found.notes.append(f"changes {' and '.join(f'{MODELS[m]} ({n} layers)' for m, n in _ordered(models))}")
     found.notes += [f"by its metadata trained on {adapter.header[key]}" for key in SAID if adapter.header.get(key)][:1]
     _say_needs(found, adapter, models)
     return found
+
+
+def _ordered(models: Counter[str]) -> list[tuple[str, int]]:
+    return [(model, models[model]) for model in MODELS if model in models]
 
 
 def _kind(adapter: Adapter, names: Mapping[str, str], layer: str) -> str:
