@@ -138,7 +138,7 @@ EVERYTHING_ELSE = [
     ("LoRA: old records with the text half", 'text=bool(entry.get("text_layers"))', "text=True", "test_lora_commands::test_a_record_from_before_text_halves_replays_without_them"),
     ("LoRA: left out of the tuned model", 'merge_recorded(image, settings.get("lora", ()))', "merge_recorded(image, ())", "test_lora_commands::test_tune_merges_it_first_and_the_tuned_model_says_so"),
     ("LoRA: the tuned model's text half left out", 'getattr(self.config, "lora", None) or ()', "()", "test_lora_commands::test_tune_merges_it_first_and_the_tuned_model_says_so"),
-    ("LoRA: alphas told of without the root", "alpha / sqrt(rank)", "alpha / rank", "test_identify_adapters"),
+    ("LoRA: alphas told of without the root", "metadata, alpha / sqrt(rank)", "metadata, alpha / rank", "test_identify_adapters"),
     ("folders: the variants' index not looked for", "f\"{name}.index{dotted}.json\"", "f\"{name}.index.json\"", "test_user_folders::test_half_precision_and_sharded_folders_open"),
     ("folders: text encoders computed in half precision", "self.model = model.float().eval()", "self.model = model.eval()", "test_user_folders::test_half_precision_and_sharded_folders_open"),
     ("folders: models import compares no shapes", "    if wanted != got:\n", "    if False:\n", "test_user_folders::test_models_import_checks_what_opening_checks"),
