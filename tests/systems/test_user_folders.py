@@ -64,8 +64,9 @@ def as_variant(folder, kind, stem):
     if variant:
         half = torch.bfloat16 if variant == "bf16" else torch.float16
         weights = {k: v.to(half) if v.is_floating_point() else v for k, v in weights.items()}
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**config, "dtype": str(half).removeprefix("torch.")}))
+        if stem == "model":  # transformers notes the type, and opens in it
+            config = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps({**config, "dtype": str(half).removeprefix("torch.")}))
     if not sharded:
         save_file(weights, folder / f"{stem}{dotted}.safetensors", {"format": "pt"})
         return

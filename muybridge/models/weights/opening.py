@@ -84,8 +84,12 @@ def check_network(kind: str, folder: Path) -> None:
     """
     import diffusers
 
-    with torch.device("meta"):
-        network = getattr(diffusers, kind).from_config(read_mapping(folder / "config.json"))
+    config = read_mapping(folder / "config.json")
+    try:
+        with torch.device("meta"):
+            network = getattr(diffusers, kind).from_config(config)
+    except Exception as error:  # diffusers raises many kinds for values that it does not know
+        raise UserError(f"{folder}: its config.json describes no {kind}: {error}") from error
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     for file in weight_files(folder):
         shapes, _ = shapes_of(file)
