@@ -52,7 +52,6 @@ class Common(OnDevice):
             UserError: an unknown ending, a place that cannot be written, or a LoRA that is not there.
         """
         from muybridge.files import check_writable
-        from muybridge.library.catalogue import find_lora, split_lora
 
         for path in paths:
             if path.is_dir():
@@ -63,18 +62,31 @@ class Common(OnDevice):
                 raise UserError(f"{path}: cannot write {what}; {nearest(ending, ENDINGS)}")
             check_writable(path)
         for text in self.lora:
-            find_lora(split_lora(text)[0])
+            lora_file(text)
 
     def loaded(self, making: Making, model: str, picture: str = "") -> Any:
         """The opened pipeline, its LoRAs merged."""
-        from muybridge.library.catalogue import find_lora, split_lora
         from muybridge.making.base import open_pipeline
 
         pipeline = open_pipeline(making, model, self.device, self.precision, picture)
         for text in self.lora:
-            name, scale = split_lora(text)
-            pipeline.use_lora(find_lora(name), scale)
+            pipeline.use_lora(*lora_file(text))
         return pipeline
+
+
+def lora_file(text: str) -> tuple[Path, float]:
+    """The file and scale of --lora FILE[:SCALE], or of a bundled one's name.
+
+    Raises:
+        UserError: not there, pickled, damaged, or with tensors that are not read; found from its names alone.
+    """
+    from muybridge.library.catalogue import find_lora, split_lora
+    from muybridge.models.weights.adapters.reading import checked_shapes, places_of
+
+    name, scale = split_lora(text)
+    file = find_lora(name)
+    places_of(checked_shapes(file), file)
+    return file, scale
 
 
 def option(known: dataclasses.Field[Any], hint: Any, default: Any = ...) -> inspect.Parameter:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from muybridge.cli.console import steps_bar
-from muybridge.cli.made import OnDevice, argument, options_of, values_of, with_signature
+from muybridge.cli.made import OnDevice, argument, lora_file, options_of, values_of, with_signature
 from muybridge.configuration import setting
 from muybridge.errors import UserError
 from muybridge.nn.devices import AUTO, PRECISIONS
@@ -23,6 +23,9 @@ class Tuning(OnDevice):
     caption: str = setting(..., "what the video shows, in the words of the image model")
     folder: str = setting("", "of the run; runs/tune-NAME by default. The tuned model lies in FOLDER/model")
     model: str = setting("emoji-image", "an image model: bundled, or a Stable Diffusion folder")
+    lora: tuple[str, ...] = setting(
+        (), "a LoRA merged into the image model first: FILE or a bundled one, with :SCALE or without; may be repeated"
+    )
     num_frames: int = setting(24, "frames at most; memory grows with it", low=1, high=1000)
     first: int = setting(0, "the first frame taken", low=0)
     stride: int = setting(1, "every which frame is taken", low=1)
@@ -67,6 +70,8 @@ def tune(video: Path, **values: Any) -> None:
     from muybridge.library.catalogue import find_model
 
     find_model(told.model)
+    for text in told.lora:
+        lora_file(text)
     from muybridge.nn.devices import device_named
     from muybridge.training.trainer import Trainer
 
@@ -82,6 +87,7 @@ def tune(video: Path, **values: Any) -> None:
 
 def recipe_of(told: Tuning, folder: Path, video: Path) -> Any:
     """The training recipe of a tuning."""
+    from muybridge.models.text.encoder import reads_with_clip
     from muybridge.opening.sampling import load_pipeline
     from muybridge.training.recipe import Recipe, TextConfig, TrainingConfig
 
@@ -94,6 +100,11 @@ def recipe_of(told: Tuning, folder: Path, video: Path) -> Any:
     size = {"height": told.height or own.height, "width": told.width or own.width}
     model = Path(told.model).expanduser()
     image = str(model.resolve()) if model.is_dir() else told.model
+    files = [lora_file(text) for text in told.lora]
+    for file, scale in files:
+        picture.use_lora(file, scale)  # refused or told of before anything trains
+    loras = tuple(f"{file.resolve()}:{scale!r}" for file, scale in files)
+    clip = reads_with_clip(picture.config.text_encoder)
     training = {
         "steps": told.train_steps, "learning_rate": told.learning_rate, "precision": told.precision,
         "gradient_checkpointing": told.gradient_checkpointing, **TUNING,
@@ -102,8 +113,8 @@ def recipe_of(told: Tuning, folder: Path, video: Path) -> Any:
         name=folder.name,
         system="tune_a_video",
         seed=told.seed,
-        model={"image": image},
-        text=TextConfig(picture.config.text_encoder, picture.config.text_max_length),
+        model={"image": image, **({"lora": list(loras)} if loras else {})},
+        text=TextConfig(picture.config.text_encoder, picture.config.text_max_length, loras if clip else ()),
         data=tuning_data(video.resolve(), told.caption, told.num_frames, told.first, told.stride, size),
         training=TrainingConfig(**training),
         sampling={

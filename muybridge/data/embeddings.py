@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from muybridge.data.latents import read_table
 from muybridge.files import whole_file
 from muybridge.models.text.encoder import TextConfig, TextEncoder
+from muybridge.models.weights.adapters.option import split_lora
+from muybridge.models.weights.packaged import sha256_of
 from muybridge.nn.text_conditioning import TextCondition
 
 BATCH = 32
@@ -37,7 +39,9 @@ class CaptionEmbeddings:
     ):
         unique = sorted({NULL_CAPTION, *captions}, key=lambda c: (len(c), c))
         self._row = {caption: i for i, caption in enumerate(unique)}
-        key = hashlib.sha256("\n".join([config.encoder, str(config.max_length), *unique]).encode()).hexdigest()[:20]
+        loras = [f"{text} {sha256_of(Path(split_lora(text)[0]))}" for text in config.lora]
+        told = [config.encoder, str(config.max_length), *loras, *unique]
+        key = hashlib.sha256("\n".join(told).encode()).hexdigest()[:20]
         self.path = folder / f"captions-{key}.safetensors"
         table = read_table(self.path)
         if table is None:

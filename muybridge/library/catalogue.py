@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import re
 from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError, nearest
 from muybridge.files import RECORD, ZOO
 from muybridge.library.index import CONFIG, INDEX, SETTINGS, index_of, settings_of
+from muybridge.models.weights.adapters.option import PEFT_FILE
+from muybridge.models.weights.adapters.option import split_lora as split_lora
 from muybridge.models.weights.found import shapes_of, weight_files
 
 #: What benchmarks measured of a bundled model lies beside it, and is no part of it.
@@ -78,30 +79,21 @@ def find_part(name: str) -> Path:
     )
 
 
-def split_lora(text: str) -> tuple[str, float]:
-    """ "FILE" or "FILE:SCALE" -> file and scale.
-
-    Raises:
-        UserError: a scale that no LoRA is meant for.
-    """
-    path, _, last = text.rpartition(":")
-    if not path or re.fullmatch(r"-?\d*\.?\d+", last) is None:
-        return text, 1.0
-    if abs(float(last)) > 100:
-        raise UserError(f"--lora {text}: a scale is a number from -100 to 100")
-    return path, float(last)
-
-
 def find_lora(name: str) -> Path:
-    """A LoRA's file: a path, a folder that holds one, or a bundled one's name.
+    """A LoRA's file: a path, a folder that holds one (diffusers', PEFT's, or its only one), or a bundled one's name.
 
     Raises:
         UserError: none of these.
     """
     given = Path(name).expanduser()
-    for path in (given, given / LORA, ZOO / name / LORA):
+    for path in (given, given / LORA, given / PEFT_FILE, ZOO / name / LORA):
         if path.is_file():
             return path
+    held = sorted(given.glob("*.safetensors")) if given.is_dir() else []
+    if len(held) == 1:
+        return held[0]
+    if held:
+        raise UserError(f"{name}: a folder of {len(held)} files; say which is the LoRA, such as {held[0]}")
     bundled = sorted(p.parent.name for p in ZOO.glob(f"*/{LORA}"))
     raise UserError(f"no LoRA file at {name}; bundled are: {', '.join(bundled) or 'none'}")
 

@@ -60,8 +60,7 @@ def replay(
     precision = record.get("precision", "fp32")
     pipeline = open_pipeline(making, name, device, precision, record.get("picture", ""))
     for entry in record.get("lora", []):
-        if pipeline.use_lora(entry["file"], entry["scale"])["sha256"] != entry["sha256"]:
-            raise UserError(f"{entry['file']} has changed since this video was made with it")
+        pipeline.merge_again(entry)
     run = Run(pipeline, name, record["seed"], record["given"], record.get("source", ""), read, cache)
     run.source_sha256 = record.get("source_sha256", "")
     if watching is not None:

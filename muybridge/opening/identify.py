@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
-from muybridge.models.weights.found import PICKLES, shapes_of
+from muybridge.library.catalogue import OF_DIFFUSERS, check_weights
+from muybridge.models.weights.adapters.names import is_adapter
+from muybridge.models.weights.found import ENCODER_WEIGHTS, PICKLES, shapes_of, weight_files
+from muybridge.models.weights.opening import check_network
+from muybridge.models.weights.packaged import WEIGHTS
+from muybridge.opening.adapters import identify_adapter
+from muybridge.opening.identity import Identity
 from muybridge.opening.offers import offers
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -42,31 +48,6 @@ OTHERS = {
 OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
 #: Parts that a folder of ours holds itself; others it names.
 OWN_PARTS = ("unet", "vae", "network", "temporal")
-
-
-@dataclass
-class Identity:
-    """What was found.
-
-    Attributes:
-        kind: in words.
-        used_by: where muybridge takes it.
-        parameters, file_bytes: of all weights.
-        memory_bytes: weights in float32, as they are opened for sampling here.
-        needs: what else it takes to use it.
-        notes: what one should know.
-    """
-
-    kind: str
-    used_by: str
-    parameters: int = 0
-    file_bytes: int = 0
-    needs: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def memory_bytes(self) -> int:
-        return 4 * self.parameters
 
 
 def identify(path: Path) -> Identity:
@@ -107,8 +88,7 @@ def _folder(folder: Path) -> Identity:
         raise UserError(f"{folder}: a {kind}, which muybridge does not know; known: {', '.join(sorted(known))}")
     found = Identity(*known[kind])
     weights = sorted(folder.rglob("*.safetensors"))
-    variants = [w for w in weights if ".fp16." not in w.name and ".non_ema." not in w.name] or weights
-    for file in variants:
+    for file in _taken(weights):
         if file.parent == folder and name == "model_index.json":
             continue  # single-file checkpoints beside the folders
         shapes, size = shapes_of(file)
@@ -116,15 +96,52 @@ def _folder(folder: Path) -> Identity:
         found.file_bytes += size
     pickled = sorted(
         {p.parent.name for p in folder.rglob("*") if p.suffix in PICKLES and not list(p.parent.glob("*.safetensors"))}
+        - set(OPTIONAL)
     )
     if pickled:
         found.needs.append(
             f"safetensors weights for {', '.join(pickled)}: only pickled ones are there, which are refused"
         )
-    if not weights and not pickled:
+    elif not weights:
         found.needs.append("its weights: there is no .safetensors file")
+    else:
+        found.needs += opening_says(folder, config, kind)
     _explain(found, folder, config)
     return found
+
+
+def _taken(weights: Sequence[Path]) -> list[Path]:
+    """Of each folder's files those that are opened: variants only where the plain ones are not there."""
+    out: list[Path] = []
+    for folder in sorted({file.parent for file in weights}):
+        files = [file for file in weights if file.parent == folder]
+        for name in (WEIGHTS, ENCODER_WEIGHTS):
+            with suppress(UserError):
+                files = [f for f in files if not f.name.startswith(name.partition(".")[0])] + weight_files(folder, name)
+        out += files
+    return out
+
+
+def opening_says(folder: Path, config: Mapping[str, Any], kind: str) -> list[str]:
+    """What opening a folder for use would refuse: the same check of its weights, by names and shapes."""
+    try:
+        if (folder / "model_index.json").is_file():
+            if kind not in offers("OPENS"):
+                return []
+            check_weights(folder, dict(config))
+            unet, text = folder / "unet", folder / "text_encoder"
+            if kind in OF_DIFFUSERS and config.get("unet", ["", ""])[1] == "UNet2DConditionModel":
+                check_network("UNet2DConditionModel", unet)
+            encoders = [text, folder / "image_encoder"] if kind in OF_DIFFUSERS else []
+            for part in encoders:
+                if part.is_dir():
+                    for file in weight_files(part, ENCODER_WEIGHTS):
+                        shapes_of(file)
+        elif kind in ("ControlNetModel", "UNet2DConditionModel"):
+            check_network(kind, folder)
+    except UserError as error:
+        return [f"to be opened: {error}"]
+    return []
 
 
 def _explain(found: Identity, folder: Path, config: dict[str, Any]) -> None:
@@ -158,8 +175,8 @@ def _file(shapes: Shapes, path: Path) -> Identity:
     def some(*parts: str) -> bool:
         return any(part in name for name in names for part in parts)
 
-    if some("lora_down", "lora_up", "lora_A", "lora_B", "_lora.down", "_lora.up"):
-        return _lora(shapes)
+    if is_adapter(names):
+        return identify_adapter(path)
     if some("motion_modules"):
         middle = some("mid_block.motion_modules")
         table = next((s for n, s in shapes.items() if "pos_encoder" in n or "pos_embed" in n), None)
@@ -191,26 +208,6 @@ def _file(shapes: Shapes, path: Path) -> Identity:
         f"{path}: a safetensors file of no kind that muybridge knows; its first tensor is "
         f"{names[0] if names else 'none'}"
     )
-
-
-def _lora(shapes: Shapes) -> Identity:
-    downs = {
-        n: s
-        for n, s in shapes.items()
-        if any(k in n for k in ("lora_down.weight", "lora_A.weight", "_lora.down.weight"))
-    }
-    ranks = sorted({min(s) for s in downs.values() if len(s) >= 2})
-    form = "kohya" if any(n.startswith(("lora_unet_", "lora_te")) for n in shapes) else "diffusers"
-    found = Identity(f"LoRA, {form} names", "--lora FILE[:scale]")
-    contexts = {s[1] for n, s in downs.items() if "attn2" in n and ("to_k" in n or "to_v" in n) and len(s) == 2}
-    family = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
-    found.notes.append(f"rank {', '.join(map(str, ranks))}; {len(downs)} layers")
-    found.needs += [
-        f"a picture model with cross-attention {c}{f' ({family[c]})' if c in family else ''}" for c in sorted(contexts)
-    ]
-    if any(n.startswith(("lora_te", "text_encoder")) for n in shapes):
-        found.notes.append("changes the text encoder too")
-    return found
 
 
 def _single_file(shapes: Shapes) -> Identity:

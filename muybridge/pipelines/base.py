@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -20,18 +19,17 @@ from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.samplers import sampler_named
 from muybridge.diffusion.schedule import alpha_of, sigma_of
 from muybridge.errors import UserError
-from muybridge.models.text.encoder import TextConfig, TextEncoder
 from muybridge.models.weights.opening import cast
 from muybridge.nn.frames import to_uint8
 from muybridge.nn.layout import suit_cpu
-from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.hooks import PipelineHooks
 from muybridge.pipelines.memory import check_fits
 from muybridge.pipelines.running import OnStep, VideoOutput, seeds_of, without_gradients
 from muybridge.pipelines.settings import SamplingConfig, sampling_settings
+from muybridge.pipelines.words import ReadsWords
 
 
-class VideoPipeline(PipelineHooks, DiffusionPipeline):
+class VideoPipeline(ReadsWords, PipelineHooks, DiffusionPipeline):
     """Words to video with any network of this project: settings, prompts, guidance, and the run of a sampler.
 
     Subclasses register their parts and config (`text_encoder`, `text_max_length`, `sampling` among it) and say what
@@ -41,26 +39,10 @@ class VideoPipeline(PipelineHooks, DiffusionPipeline):
 
     def __init__(self) -> None:
         super().__init__()
-        self._encoder: TextEncoder | None = None
-        self._embedded: dict[str, TextCondition] = {}
-        #: LoRAs merged into the network, as a record holds them
-        self.loras: list[dict[str, Any]] = []
         #: the picture model that stands in for the one the temporal layers were trained behind
         self.swapped = ""
         #: what the network was opened in (nn.devices.PRECISIONS)
         self.precision = "fp32"
-
-    def use_lora(self, file: str | Path, scale: float = 1.0) -> dict[str, Any]:
-        """Merge an image LoRA into the network; what was merged is recorded with each video.
-
-        Raises:
-            UserError: a model without a picture network, or a LoRA that does not fit.
-        """
-        from muybridge.models.weights.lora import apply_lora
-
-        entry = apply_lora(self.network, Path(file), scale)
-        self.loras.append(entry)
-        return entry
 
     def ready(self, device: torch.device, precision: str, dtype: torch.dtype) -> Self:
         """Frozen, in evaluation mode, in its precision, on its device, laid out for it."""
@@ -258,21 +240,6 @@ class VideoPipeline(PipelineHooks, DiffusionPipeline):
         out = self.run(denoise, z, lams, settings, noise, on_step)
         # known entries come back as they were, also where the last level is not quite clean
         return out if known is None else torch.where(known.mask, known.value.to(out), out)
-
-    def _embed(self, prompts: Sequence[str | None]) -> TextCondition | None:
-        if self.config.text_encoder is None or all(p is None for p in prompts):
-            return None
-        captions = [p for p in prompts if p is not None]
-        if len(captions) != len(prompts):
-            raise UserError("either every video of a call has a prompt or none has")
-        if self._encoder is None:
-            self._encoder = TextEncoder(TextConfig(self.config.text_encoder, self.config.text_max_length))
-        # one caption at a time, so that a caption's embedding does not depend on its neighbours
-        for caption in captions:
-            if caption not in self._embedded:
-                self._encoder.tell_what_is_left_out(caption)
-                self._embedded[caption] = self._encoder([caption], allow_empty=self.allow_empty)
-        return TextCondition.stack([self._embedded[c] for c in captions])
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

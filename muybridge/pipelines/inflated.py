@@ -22,6 +22,7 @@ from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.latent.video_autoencoder import load_decoder
 from muybridge.models.weights.compact import read_weights
+from muybridge.models.weights.lora import merge_recorded
 from muybridge.models.weights.opening import open_network
 from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.nn.text_conditioning import TextCondition
@@ -59,6 +60,7 @@ class InflatedPipeline(LatentPipeline):
     Args:
         network: an InflatedUNet.
         image: the picture model it was inflated from, for the saved folder; the rest as in LatentPipeline.
+        lora: what was merged into the picture model before the rest was trained, as models.weights.lora records it.
     """
 
     takes_picture_model = True
@@ -73,9 +75,10 @@ class InflatedPipeline(LatentPipeline):
         text_max_length: int = 16,
         sampling: dict[str, Any] | None = None,
         image: str = "",
+        lora: Sequence[Mapping[str, Any]] = (),
     ):
         super().__init__(network, vae, scheduler, text_encoder, text_max_length, sampling)
-        self.register_to_config(image=image)
+        self.register_to_config(image=image, lora=[dict(entry) for entry in lora])
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32, picture: str = "") -> Self:
@@ -89,6 +92,7 @@ class InflatedPipeline(LatentPipeline):
             check_alike(settings, picture)
             settings["image"] = picture
         image = open_network(UNet2DConditionModel, find_part(f"{settings['image']}/unet"))
+        merge_recorded(image, settings.get("lora", ()))
         temporal = read_mapping(folder / "temporal" / CONFIG)
         network = InflatedUNet.from_image_model(image, temporal, copied=False)
         weights = {k: v.float() for k, v in read_weights(folder / "temporal" / WEIGHTS).items()}

@@ -151,6 +151,8 @@ def lasting_part(key: str, value: Any) -> Any:
     free |= {"checkpoint_every", "keep_checkpoints", "threads", "workers", "sharded"}
     if key == "training" and isinstance(value, dict):
         value = {k: v for k, v in value.items() if k not in free or (k == "steps" and value.get("decay") == "cosine")}
+    if key == "text" and isinstance(value, dict) and not value.get("lora"):  # recipes from before it was there
+        value = {k: v for k, v in value.items() if k != "lora"}
     if key == "sampling":
         value = None
     return json.loads(json.dumps(value, sort_keys=True))

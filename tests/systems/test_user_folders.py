@@ -49,34 +49,91 @@ def test_a_stable_diffusion_folder_gives_diffusers_pictures(tmp_path, prediction
     assert torch.allclose(got.clamp(-1, 1) / 2 + 0.5, expected, atol=1e-4)
 
 
-def as_variant(folder, kind):
-    """The U-Net's and autoencoder's weights in half precision alone, or in shards."""
-    for part in ("unet", "vae"):
-        file = folder / part / "diffusion_pytorch_model.safetensors"
-        weights = load_file(file)
-        file.unlink()
-        if kind == "fp16":
-            half = {k: v.half() for k, v in weights.items()}
-            save_file(half, folder / part / "diffusion_pytorch_model.fp16.safetensors")
-            continue
-        names, table = sorted(weights), {}
-        for i, rows in enumerate((names[::2], names[1::2]), 1):
-            shard = f"diffusion_pytorch_model-0000{i}-of-00002.safetensors"
-            save_file({n: weights[n] for n in rows}, folder / part / shard)
-            table |= dict.fromkeys(rows, shard)
-        index = folder / part / "diffusion_pytorch_model.safetensors.index.json"
-        index.write_text(json.dumps({"metadata": {}, "weight_map": table}))
+#: kind -> what stands in the names beside the plain ones, and whether in shards
+VARIANTS = {"fp16": ("fp16", False), "shards": ("", True), "fp16 shards": ("fp16", True), "bf16": ("bf16", False)}
+WHOLE = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
 
-@pytest.mark.parametrize("kind", ["fp16", "shards"])
+def as_variant(folder, kind, stem):
+    """A part's weights in half precision alone, or in shards, under the names of diffusers and transformers."""
+    variant, sharded = VARIANTS[kind]
+    dotted = f".{variant}" if variant else ""
+    file = folder / f"{stem}.safetensors"
+    weights = load_file(file)
+    file.unlink()
+    if variant:
+        half = torch.bfloat16 if variant == "bf16" else torch.float16
+        weights = {k: v.to(half) if v.is_floating_point() else v for k, v in weights.items()}
+        if stem == "model":  # transformers notes the type, and opens in it
+            config = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps({**config, "dtype": str(half).removeprefix("torch.")}))
+    if not sharded:
+        save_file(weights, folder / f"{stem}{dotted}.safetensors", {"format": "pt"})
+        return
+    names, table = sorted(weights), {}
+    for i, rows in enumerate((names[::2], names[1::2]), 1):
+        shard = f"{stem}{dotted}-0000{i}-of-00002.safetensors"
+        save_file({n: weights[n] for n in rows}, folder / shard, {"format": "pt"})
+        table |= dict.fromkeys(rows, shard)
+    index = {"metadata": {"total_size": 1}, "weight_map": table}
+    (folder / f"{stem}.safetensors.index{dotted}.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
 def test_half_precision_and_sharded_folders_open(tmp_path, sd15, kind):
+    from muybridge.opening.identify import identify
+
     folder = user_folders.stable_diffusion(tmp_path / "sd")
-    as_variant(folder, kind)
-    made, whole = (load_pipeline(str(f), "cpu")("a fox", seed=1, **SIZE, num_inference_steps=2) for f in (folder, sd15))
-    assert np.abs(made.frames.astype(int) - whole.frames).max() <= (3 if kind == "fp16" else 0)
-    next(iter((folder / "unet").glob("*.safetensors"))).unlink()
-    with pytest.raises(UserError, match="missing"):
-        load_pipeline(str(folder), "cpu")
+    for part, stem in WHOLE.items():
+        as_variant(folder / part, kind, stem)
+    assert identify(folder).needs == [] and identify(folder).parameters == identify(sd15).parameters
+    opened = load_pipeline(str(folder), "cpu")
+    made, whole = (p("a fox", seed=1, **SIZE, num_inference_steps=2) for p in (opened, load_pipeline(str(sd15), "cpu")))
+    least = {"fp16": 3, "fp16 shards": 3, "bf16": 12, "shards": 0}[kind]
+    assert np.abs(made.frames.astype(int) - whole.frames).max() <= least
+    assert all(p.dtype == torch.float32 for p in opened.encoder().model.parameters())
+    for part in ("text_encoder", "unet"):
+        next(iter((folder / part).glob("*.safetensors"))).unlink()
+        with pytest.raises(UserError, match="missing|no .safetensors"):
+            load_pipeline(str(folder), "cpu")("a fox", num_inference_steps=1)
+        assert any("to be opened" in need and "missing" in need for need in identify(folder).needs)
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_half_precision_and_sharded_control_nets_open(tmp_path, sd15, kind):
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    from muybridge.models.vision.control import open_control_net
+    from muybridge.opening.identify import identify
+
+    net = ControlNetModel.from_unet(
+        UNet2DConditionModel.from_pretrained(sd15 / "unet"), conditioning_embedding_out_channels=(8, 16)
+    )
+    net.save_pretrained(tmp_path / "net")
+    as_variant(tmp_path / "net", kind, "diffusion_pytorch_model")
+    opened = open_control_net(tmp_path / "net")
+    for (name, a), b in zip(net.state_dict().items(), opened.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-2 if kind == "bf16" else 1e-3), name
+    assert identify(tmp_path / "net").needs == []
+
+
+def test_models_import_checks_what_opening_checks(tmp_path):
+    """Weights that opening refuses, by name and shape, are told before."""
+    from muybridge.opening.identify import identify
+
+    folder = user_folders.stable_diffusion(tmp_path / "sd")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    for damage, said in (
+        ({k: v for k, v in weights.items() if k != "conv_in.bias"}, "1 tensors are missing"),
+        ({**weights, "conv_in.bias": torch.zeros(3)}, r"conv_in.bias is \(3,\) in its weights"),
+        ({**weights, "else": torch.zeros(3)}, "else stands in its weights"),
+    ):
+        save_file(damage, file)
+        (need,) = identify(folder).needs
+        with pytest.raises(UserError, match=said) as refused:
+            load_pipeline(str(folder), "cpu")
+        assert need == f"to be opened: {refused.value}"
 
 
 def test_an_xl_folder_says_what_it_is(sd15, tmp_path):

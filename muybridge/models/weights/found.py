@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from muybridge.files import read_mapping
 from muybridge.models.weights.packaged import WEIGHTS
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-HALF = "fp16"
+#: What stands in the names of a network's other weights, the ones that are taken first in front.
+VARIANTS = ("fp16", "bf16", "fp32", "ema", "non_ema")
+#: What transformers calls the weights of an encoder.
+ENCODER_WEIGHTS = "model.safetensors"
 #: For every `from_pretrained`: nothing is fetched, and no pickle is opened where safetensors are missing.
 SAFE: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
 
@@ -43,35 +47,61 @@ def shapes_of(file: Path) -> tuple[dict[str, tuple[int, ...]], int]:
     return shapes, end
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a network's folder: one file, the shards that its index names, or the half-precision variant
-    of either.
+def weight_files(folder: Path, name: str = WEIGHTS) -> list[Path]:
+    """The safetensors of a network's folder: one file, the shards that its index names, or a variant of either (half
+    precision).
+
+    Args:
+        name: of the whole file; transformers' encoders have ENCODER_WEIGHTS.
 
     Raises:
         UserError: none is there, only pickled ones are, or a shard is missing.
     """
-    for name in (WEIGHTS, WEIGHTS.replace(".safetensors", f".{HALF}.safetensors")):
-        if (folder / name).is_file():
-            return [folder / name]
-        index = folder / f"{name}.index.json"
+    return _found(folder, name)[1]
+
+
+def variant_of(folder: Path, name: str = WEIGHTS) -> str | None:
+    """What the loaders of diffusers and transformers call the files that are there: None for the plain ones, else
+    "fp16" or another variant.
+
+    Raises:
+        UserError: as `weight_files`.
+    """
+    return _found(folder, name)[0]
+
+
+def _found(folder: Path, name: str) -> tuple[str | None, list[Path]]:
+    stem, _, ending = name.rpartition(".")
+    for variant in (None, *_variants(folder, stem)):
+        dotted = f".{variant}" if variant else ""
+        whole, index = folder / f"{stem}{dotted}.{ending}", folder / f"{name}.index{dotted}.json"
+        if whole.is_file():
+            return variant, [whole]
         if index.is_file():
-            shards = sorted({str(shard) for shard in read_mapping(index).get("weight_map", {}).values()})
-            missing = [s for s in shards if Path(s).name != s or not (folder / s).is_file()]
-            if missing or not shards:
-                raise UserError(
-                    f"{folder}: the shard {missing[0] if missing else 'of its index'} is missing; copy it again"
-                )
-            return [folder / shard for shard in shards]
+            return variant, _shards(folder, index)
     pickled = [p.name for p in folder.glob("*") if p.suffix in PICKLES]
     if pickled:
         raise UserError(
             f"{folder}: holds pickled weights ({pickled[0]}), which can run code when opened and are refused; "
             "convert them to safetensors first"
         )
-    problem = f"{WEIGHTS} is missing" if folder.is_dir() else "no such folder"
-    raise UserError(f"{folder}: {problem}; expected config.json and {WEIGHTS}, as diffusers saves a network")
+    problem = f"{name} is missing" if folder.is_dir() else "no such folder"
+    raise UserError(f"{folder}: {problem}; expected config.json and {name}, as diffusers saves a network")
 
 
-def variant_of(folder: Path) -> str | None:
-    """What diffusers' loaders call the files that are there: None for the plain ones, else "fp16"."""
-    return HALF if f".{HALF}" in weight_files(folder)[0].name else None
+def _variants(folder: Path, stem: str) -> list[str]:
+    """The variants that a folder has files of."""
+    named = re.compile(rf"{re.escape(stem)}\.(?P<whole>\w+)\.safetensors|"
+                       rf"{re.escape(stem)}\.safetensors\.index\.(?P<shards>\w+)\.json")  # fmt: skip
+    found = [named.fullmatch(p.name) for p in folder.glob("*")]
+    names = {str(m["whole"] or m["shards"]) for m in found if m}
+    return sorted(names, key=lambda n: (VARIANTS.index(n) if n in VARIANTS else len(VARIANTS), n))
+
+
+def _shards(folder: Path, index: Path) -> list[Path]:
+    table = read_mapping(index).get("weight_map", {})
+    shards = sorted({str(shard) for shard in table.values()}) if isinstance(table, dict) else []
+    missing = [s for s in shards if Path(s).name != s or not (folder / s).is_file()]
+    if missing or not shards:
+        raise UserError(f"{folder}: the shard {missing[0] if missing else 'of its index'} is missing; copy it again")
+    return [folder / shard for shard in shards]

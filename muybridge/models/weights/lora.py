@@ -1,108 +1,128 @@
-"""LoRAs for picture networks and inflated ones, of pictures and of time: read in the three formats in use, merged into
-the weights (spec 14, 7.2)."""
+"""LoRAs and their kin for picture networks, inflated ones and CLIP text encoders: read in every form in use, merged
+into the weights.
+
+What is read and how is in `adapters`; every tensor of a file is merged, or named in a line, or in the error.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from muybridge.errors import Notice, UserError
-from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.weights.adapters.merging import changes_of, check_family, merge
+from muybridge.models.weights.adapters.names import TEXT, TEXT_2, UNET
+from muybridge.models.weights.adapters.option import split_lora
+from muybridge.models.weights.adapters.reading import Adapter, read_adapter
 from muybridge.models.weights.packaged import sha256_of
 
-#: (ending of the down matrix, ending of the up matrix) in each format.
-PAIRS = (
-    (".lora_A.weight", ".lora_B.weight"),
-    (".lora_down.weight", ".lora_up.weight"),
-    ("_lora.down.weight", "_lora.up.weight"),
-)
+#: Gives the CLIP text encoder of a model, or None where it has none; asked only for files with a text half.
+TextEncoderOf = Callable[[], nn.Module | None]
 
 
-def read_lora(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Weight name of the network -> what is to be added to it at scale 1, (alpha / rank) B A.
+def apply_lora(
+    network: nn.Module, file: Path, scale: float = 1.0, text_encoder: TextEncoderOf | nn.Module | None = None
+) -> dict[str, Any]:
+    """Merge an adapter file into a picture network, or an inflated one, and its text half into the text encoder.
 
-    Text-encoder parts (`of_text`) are left out: the text encoder is not part of a model here.
+    Tensors of text encoders that are not given are left out with a `Notice`. Nothing changes unless everything fits.
 
-    Raises:
-        UserError: no LoRA, or one for another network.
-    """
-    modules = {name: m for name, m in network.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
-    flat = {f"lora_unet_{name.replace('.', '_')}": name for name in modules}
-    out: dict[str, Tensor] = {}
-    strange: list[str] = []
-    for name, down in weights.items():
-        pair = next((p for p in PAIRS if name.endswith(p[0])), None)
-        if pair is None or of_text(name):
-            continue
-        stem = name.removesuffix(pair[0])
-        place = flat.get(stem) or _plain(stem)
-        up = weights.get(stem + pair[1])
-        if place not in modules or up is None:
-            strange.append(name)
-            continue
-        alpha = weights.get(f"{stem}.alpha")
-        rank = down.shape[0]
-        factor = 1.0 if alpha is None else float(alpha) / rank
-        delta = factor * (up.float().flatten(1) @ down.float().flatten(1))
-        target = modules[place].weight
-        if delta.numel() != target.numel():
-            raise UserError(
-                f"this LoRA changes {place} by {tuple(delta.shape)}, the network's is {tuple(target.shape)}"
-            )
-        out[f"{place}.weight"] = delta.reshape(target.shape)
-    if strange:
-        raise UserError(
-            f"this LoRA is for another network: {len(strange)} of its layers are not in this one, such as {strange[0]}"
-        )
-    if not out:
-        raise UserError("no LoRA for such a network in this file")
-    return out
-
-
-def of_text(name: str) -> bool:
-    """Whether a tensor of a LoRA belongs to a text encoder."""
-    return name.startswith(("lora_te", "text_encoder"))
-
-
-def _plain(stem: str) -> str:
-    """diffusers' names, new (unet.a.to_q) and old (unet.a.processor.to_q)."""
-    return stem.removeprefix("unet.").replace(".processor.", ".").replace(".to_out.lora", ".to_out.0")
-
-
-@torch.no_grad()
-def apply_lora(network: nn.Module, file: Path, scale: float = 1.0) -> dict[str, Any]:
-    """Merge a LoRA file into a picture network, or into an inflated one: its picture part, or the layers over time that
-    it names.
+    Args:
+        scale: of the differences; with magnitudes (DoRA) they are scaled before the norm, as PEFT does.
 
     Returns:
         What a recipe records of it.
 
     Raises:
-        UserError: no such file, damaged, or for another network.
+        UserError: no such file, damaged, with tensors that are not read, or for another network.
     """
-    if not file.is_file():
-        raise UserError(f"no LoRA file at {file}")
-    try:
-        weights = load_file(file)
-    except Exception as error:  # safetensors raises its own kinds
-        raise UserError(f"{file}: not a readable safetensors file: damaged or cut short ({error})") from error
-    # a picture's LoRA names layers of the picture part, one of time those of the whole
-    whole = not isinstance(network, InflatedUNet) or any(name.startswith("temporal.") for name in weights)
-    target: nn.Module = network if whole else network.get_submodule("image")
-    for name, delta in read_lora(weights, target).items():
-        parameter = target.get_parameter(name)
-        parameter.add_(scale * delta.to(parameter))
-    left_out = sum(map(of_text, weights))
+    adapter = read_adapter(file)
+    check_family(adapter, network)
+    encoder = None
+    if adapter.of(TEXT):
+        encoder = text_encoder if isinstance(text_encoder, nn.Module) or text_encoder is None else text_encoder()
+    changes = changes_of(adapter, network, UNET)
+    words = changes_of(adapter, encoder, TEXT) if encoder is not None else []
+    if not changes and not words:
+        raise UserError(f"{file}: no LoRA for such a network in this file: it changes {_models(adapter)} alone")
+    merge(changes, network, scale)
+    if encoder is not None:
+        merge(words, encoder, scale)
+    left_out = len(adapter.of(TEXT_2, TEXT) if encoder is None else adapter.of(TEXT_2))
     if left_out:
         warnings.warn(
             f"{file}: its {left_out} tensors for a text encoder are left out; those of the network are merged",
             Notice, stacklevel=3,
         )  # fmt: skip
-    entry = {"file": str(file.resolve()), "scale": scale, "sha256": sha256_of(file)}
+    return record_of(adapter, scale, len(words), left_out)
+
+
+def record_of(adapter: Adapter, scale: float, words: int = 0, left_out: int = 0) -> dict[str, Any]:
+    """What a recipe records of an adapter: its file by hash, and how much of a text half was merged or left out."""
+    entry: dict[str, Any] = {
+        "file": str(adapter.file.resolve()),
+        "scale": scale,
+        "sha256": sha256_of(adapter.file),
+    }
+    if adapter.beside is not None:
+        entry["settings_sha256"] = sha256_of(adapter.beside)
+    if words:
+        entry["text_layers"] = words
     return {**entry, "left_out": left_out} if left_out else entry
+
+
+def recorded(text: str) -> dict[str, Any]:
+    """What a model's settings record of FILE[:SCALE].
+
+    Raises:
+        UserError: as `read_adapter`.
+    """
+    file, scale = split_lora(text)
+    return record_of(read_adapter(Path(file)), scale)
+
+
+def merge_recorded(network: nn.Module, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Merge what a model's settings record into its picture network again.
+
+    Raises:
+        UserError: a file that is not there, or that has changed since.
+    """
+    for entry in entries:
+        text = f"{entry['file']}:{entry['scale']!r}"
+        made = recorded(text)
+        if any(made.get(key) != entry.get(key) for key in ("sha256", "settings_sha256")):
+            raise UserError(f"{entry['file']} has changed since it was merged into this model")
+        apply_network_halves(network, [text])
+
+
+def apply_text_halves(encoder: nn.Module, loras: Sequence[str]) -> None:
+    """Merge the text halves of FILE[:SCALE] adapters into a CLIP text encoder; files without one change nothing.
+
+    Raises:
+        UserError: as `apply_lora`.
+    """
+    for text in loras:
+        file, scale = split_lora(text)
+        adapter = read_adapter(Path(file))
+        merge(changes_of(adapter, encoder, TEXT), encoder, scale)
+
+
+def apply_network_halves(network: nn.Module, loras: Sequence[str]) -> None:
+    """Merge what FILE[:SCALE] adapters change of a picture network; their text halves are another's to merge.
+
+    Raises:
+        UserError: as `apply_lora`.
+    """
+    for text in loras:
+        file, scale = split_lora(text)
+        adapter = read_adapter(Path(file))
+        check_family(adapter, network)
+        merge(changes_of(adapter, network, UNET), network, scale)
+
+
+def _models(adapter: Adapter) -> str:
+    return " and ".join(sorted({p.model.replace("_", " ") for p in adapter.places.values()}))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.models.weights.compact import SCALE, read_weights
-from muybridge.models.weights.found import weight_files
+from muybridge.models.weights.found import shapes_of, weight_files
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -73,6 +73,46 @@ def _size(entry: dict[str, Any]) -> int:
     return int(end - start)
 
 
+def check_network(kind: str, folder: Path) -> None:
+    """Compare the names and shapes in a folder's weights with what its config describes, without reading a tensor.
+
+    Args:
+        kind: a model class of diffusers.
+
+    Raises:
+        UserError: tensors missing, left over, of another shape, or damaged files.
+    """
+    import diffusers
+
+    config = read_mapping(folder / "config.json")
+    try:
+        with torch.device("meta"):
+            network = getattr(diffusers, kind).from_config(config)
+    except Exception as error:  # diffusers raises many kinds for values that it does not know
+        raise UserError(f"{folder}: its config.json describes no {kind}: {error}") from error
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    for file in weight_files(folder):
+        shapes, _ = shapes_of(file)
+        for name, shape in shapes.items():
+            if not name.endswith(SCALE):
+                _check_shape(folder, name, shape, wanted.pop(name, None))
+    _check_none_left(folder, wanted)
+
+
+def _check_shape(folder: Path, name: str, got: tuple[int, ...], wanted: tuple[int, ...] | None) -> None:
+    if wanted is None:
+        raise UserError(f"{folder}: {name} stands in its weights but is not part of the network its config describes")
+    if wanted != got:
+        raise UserError(f"{folder}: {name} is {got} in its weights, {wanted} by its config")
+
+
+def _check_none_left(folder: Path, wanted: dict[str, Any]) -> None:
+    if wanted:
+        raise UserError(
+            f"{folder}: {len(wanted)} tensors are missing from its weights, the first is {next(iter(wanted))}"
+        )
+
+
 def open_network(network_class: type[N], folder: Path, dtype: torch.dtype = torch.float32) -> N:
     """A diffusers model's network from its folder, whole and packed or not, frozen, for sampling.
 
@@ -85,15 +125,9 @@ def open_network(network_class: type[N], folder: Path, dtype: torch.dtype = torc
     with torch.device("meta"):
         config = read_mapping(folder / "config.json")
         network: N = network_class.from_config(config)  # type: ignore[attr-defined]
-    wanted = {name: value.shape for name, value in network.state_dict().items()}
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     for name, value in (pair for file in weight_files(folder) for pair in stream_weights(file)):
-        shape = wanted.pop(name, None)
-        if shape is None:
-            raise UserError(
-                f"{folder}: {name} stands in its weights but is not part of the network its config describes"
-            )
-        if shape != value.shape:
-            raise UserError(f"{folder}: {name} is {tuple(value.shape)} in its weights, {tuple(shape)} by its config")
+        _check_shape(folder, name, tuple(value.shape), wanted.pop(name, None))
         layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
         value = value.to(dtype=dtype, memory_format=layout) if value.is_floating_point() else value
         owner, _, leaf = name.rpartition(".")
@@ -105,8 +139,5 @@ def open_network(network_class: type[N], folder: Path, dtype: torch.dtype = torc
     lost = [name for name, value in network.named_buffers() if value.is_meta and name not in wanted]
     if lost:
         raise RuntimeError(f"{network_class.__name__} computes {lost[0]} when it is made: open it another way")
-    if wanted:
-        raise UserError(
-            f"{folder}: {len(wanted)} tensors are missing from its weights, the first is {next(iter(wanted))}"
-        )
+    _check_none_left(folder, wanted)
     return network.eval()

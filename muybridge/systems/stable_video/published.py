@@ -14,6 +14,7 @@ from muybridge.files import read_mapping
 from muybridge.library.index import CONFIG
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.latent.video_autoencoder import load_stable_video_autoencoder
+from muybridge.models.weights.found import ENCODER_WEIGHTS, variant_of
 from muybridge.models.weights.stable_video import load_stable_video_unet
 from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
 
@@ -36,8 +37,9 @@ class PublishedEncoder(nn.Module):
         from transformers import CLIPVisionModelWithProjection
 
         encoder = CLIPVisionModelWithProjection.from_pretrained(
-            str(folder / "image_encoder"), local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
-        )
+            str(folder / "image_encoder"), local_files_only=True, use_safetensors=True, torch_dtype=torch.float32,
+            variant=variant_of(folder / "image_encoder", ENCODER_WEIGHTS),
+        )  # fmt: skip
         self.encoder: Any = encoder.eval().requires_grad_(False)
         settings = read_mapping(folder / "feature_extractor" / "preprocessor_config.json")
         for name in ("mean", "std"):

@@ -6,7 +6,9 @@ into every edit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,6 +16,9 @@ from muybridge.configuration import setting
 from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.latent_diffusion import LatentDiffusionConfig, PictureModelSection
 from muybridge.learning.picture_models import BehindPictureModel
+from muybridge.library.parts import load_picture_unet
+from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.weights.lora import apply_network_halves, recorded
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class TuneAVideoSection(PictureModelSection):
         "statistics of residual blocks: the image model's, or pooled over the clip as in the official code",
         choices=("per_frame", "pooled"),
     )
+    lora: tuple[str, ...] = setting((), "LoRAs, FILE or FILE:SCALE, merged into the picture model before it is tuned")
 
 
 class TuneAVideo(BehindPictureModel):
@@ -43,7 +49,16 @@ class TuneAVideo(BehindPictureModel):
     config_class = TuneAVideoConfig
 
     def prepare(self) -> None:
+        self.merged = [recorded(text) for text in self.told.lora]
         self.temporal = {"type": "tune_a_video", "group_norm": self.told.group_norm}
+
+    def build(self) -> nn.Module:
+        picture = load_picture_unet(self.image)
+        apply_network_halves(picture, self.told.lora)
+        return InflatedUNet.from_image_model(picture, self.temporal)
+
+    def own_settings(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
+        return super().own_settings(sampling) | ({"lora": self.merged} if self.merged else {})
 
     def predict(self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch) -> Tensor:
         out: Tensor = model(z, index, tokens).sample

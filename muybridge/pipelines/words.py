@@ -1,0 +1,89 @@
+"""The text encoder of a pipeline, opened at its first use, and what is merged into it and into the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from muybridge.errors import UserError
+from muybridge.models.text.encoder import TextConfig, TextEncoder, reads_with_clip
+from muybridge.nn.text_conditioning import TextCondition
+
+
+class ReadsWords:
+    """Embeds captions with the encoder that the config names; merges LoRAs.
+
+    Attributes:
+        network: what the pipeline samples with.
+        config: `text_encoder`, `text_max_length`, and `lora`: what was merged before the model was tuned.
+        loras: what was merged since it was opened, as a record holds it.
+    """
+
+    network: Any
+    config: Any
+    allow_empty: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._encoder: TextEncoder | None = None
+        self._embedded: dict[str, TextCondition] = {}
+        self.loras: list[dict[str, Any]] = []
+
+    def use_lora(self, file: str | Path, scale: float = 1.0, text: bool = True) -> dict[str, Any]:
+        """Merge a LoRA into the network, and its text half into the model's CLIP text encoder; what was merged is
+        recorded with each video.
+
+        Args:
+            text: False leaves the text half out, as versions before this one did.
+
+        Raises:
+            UserError: a LoRA that cannot be read in full, or that does not fit.
+        """
+        from muybridge.models.weights.lora import apply_lora
+
+        entry = apply_lora(self.network, Path(file), scale, self.clip_encoder if text else None)
+        self.loras.append(entry)
+        return entry
+
+    def merge_again(self, entry: Mapping[str, Any]) -> None:
+        """Merge what a record holds, as it was merged then.
+
+        Raises:
+            UserError: the file has changed since.
+        """
+        made = self.use_lora(str(entry["file"]), entry["scale"], text=bool(entry.get("text_layers")))
+        if any(made.get(key) != entry.get(key) for key in ("sha256", "settings_sha256")):
+            raise UserError(f"{entry['file']} has changed since this video was made with it")
+
+    def clip_encoder(self) -> nn.Module | None:
+        """The CLIP text encoder whose words the network is told; None for a model without one. What was embedded before
+        is forgotten: its weights are about to change."""
+        if not reads_with_clip(getattr(self.config, "text_encoder", None)):
+            return None
+        self._embedded.clear()
+        model: nn.Module = self.encoder().model
+        return model
+
+    def encoder(self) -> TextEncoder:
+        """The text encoder, opened once."""
+        if self._encoder is None:
+            merged = tuple(f"{e['file']}:{e['scale']!r}" for e in getattr(self.config, "lora", None) or ())
+            self._encoder = TextEncoder(TextConfig(self.config.text_encoder, self.config.text_max_length, merged))
+        return self._encoder
+
+    def _embed(self, prompts: Sequence[str | None]) -> TextCondition | None:
+        if self.config.text_encoder is None or all(p is None for p in prompts):
+            return None
+        captions = [p for p in prompts if p is not None]
+        if len(captions) != len(prompts):
+            raise UserError("either every video of a call has a prompt or none has")
+        # one caption at a time, so that a caption's embedding does not depend on its neighbours
+        for caption in captions:
+            if caption not in self._embedded:
+                encoder = self.encoder()
+                encoder.tell_what_is_left_out(caption)
+                self._embedded[caption] = encoder([caption], allow_empty=self.allow_empty)
+        return TextCondition.stack([self._embedded[c] for c in captions])
