@@ -27,7 +27,7 @@ from muybridge.curation.records import Source, plain
 from muybridge.curation.settings import SurveySettings
 from muybridge.curation.shots import clips_of
 from muybridge.curation.zones import Zone, join
-from muybridge.data.video_io import uneven
+from muybridge.data.reading.rhythm import uneven
 
 if TYPE_CHECKING:
     from muybridge.curation.transnet import TransNetWatcher
