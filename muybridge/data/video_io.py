@@ -1,4 +1,4 @@
-"""Writing video: mp4 (H.264), gif, animated webp, png, npy, each with its record; and reading one whole (`reading/`)."""
+"""Writing video: mp4 (H.264), gif, animated webp, png, npy, each with its record; and reading whole ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from muybridge.data.clips import Clip
-from muybridge.data.reading.colour import BT709, FULL, LIMITED
+from muybridge.data.reading.colour import BT601, BT709, FULL, LIMITED
 from muybridge.data.reading.formats import FootageError, check_request
 from muybridge.data.reading.opening import frames_of_all, open_reader
 from muybridge.data.reading.sound import Sound, SoundTrack
@@ -26,6 +26,8 @@ FORMATS = ("mp4", "gif", "webp", "png", "npy")
 #: set.
 SAME_BYTES = {"threads": "1", "x264-params": "cpu-independent=1"}
 CRF = 12
+#: swscale's number of a matrix -> the code that says matrix, primaries and transfer (BT.709; SMPTE 170M is BT.601).
+TAGS = {BT709: 1, BT601: 6}
 TOO_LITTLE = "not enough memory for its frames: take fewer (--max-frames), or make the video smaller first"
 
 
@@ -95,10 +97,10 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str, sound: Sou
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": str(CRF), "preset": "medium", **SAME_BYTES}
-        tag_709(stream.codec_context)
+        tag(stream.codec_context)
         track = SoundTrack(container, sound) if sound is not None else None
         for i, picture in enumerate(frames):
-            for packet in stream.encode(as_709(np.pad(picture, sides, mode="edge"))):
+            for packet in stream.encode(as_yuv(np.pad(picture, sides, mode="edge"))):
                 container.mux(packet)
             if track is not None:
                 track.until(i / float(rate))
@@ -110,19 +112,24 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str, sound: Sou
                 warnings.warn(f"{track.sound.path.name}: {track.problem}", Notice, stacklevel=3)
 
 
-def as_709(picture: np.ndarray) -> Any:
-    """uint8 [h, w, 3], even sides -> PyAV's yuv420p frame of BT.709, limited range, with these tags."""
+def as_yuv(picture: np.ndarray, matrix: int = BT709) -> Any:
+    """uint8 [h, w, 3], even sides -> PyAV's yuv420p frame, limited range, with its tags.
+
+    Args:
+        matrix: swscale's number.
+    """
     import av
 
     frame: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-    made = frame.reformat(format="yuv420p", dst_colorspace=BT709, src_color_range=FULL, dst_color_range=LIMITED)
-    tag_709(made)
+    made = frame.reformat(format="yuv420p", dst_colorspace=matrix, src_color_range=FULL, dst_color_range=LIMITED)
+    tag(made, TAGS[matrix])
     return made
 
 
-def tag_709(made: Any) -> None:
-    """Say of a frame or an encoder that it is BT.709 of limited range."""
-    made.colorspace = made.color_primaries = made.color_trc = BT709
+def tag(made: Any, code: int = BT709) -> None:
+    """Say of a frame or an encoder which matrix, primaries and transfer it has (H.273's code), and that its range is
+    limited."""
+    made.colorspace = made.color_primaries = made.color_trc = code
     made.color_range = LIMITED
 
 

@@ -15,6 +15,8 @@ import numpy as np
 #: Codes of ITU-T H.273.
 PQ, HLG = 16, 18
 BT709, UNTAGGED = 1, 2
+#: swscale's number of BT.601's matrix; that of BT.709 is its code.
+BT601 = 5
 #: Matrix coefficients -> swscale's number for them; others are taken as BT.601.
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 LIMITED, FULL = 1, 2
@@ -49,7 +51,7 @@ def to_rgb(raw: Any, size: tuple[int, int] | None = None, interpolation: str | N
     clear = has_alpha(raw)
     names = {(True, True): "rgba64le", (True, False): "rgb48le", (False, True): "rgba", (False, False): "rgb24"}
     options = {"width": width, "height": height, "interpolation": interpolation}
-    picture = raw.reformat(format=names[wide, clear], **options, **_tags(raw)).to_ndarray()
+    picture = raw.reformat(format=names[wide, clear], **options, **tags_of(raw)).to_ndarray()
     if wide:
         if primaries == UNTAGGED and transfer in (PQ, HLG):
             primaries = 9
@@ -78,11 +80,12 @@ def matrix_of(raw: Any) -> int:
         if int(raw.color_primaries) == 9:
             code = 9
         else:
-            code = BT709 if raw.height >= HD_LINES or raw.width >= HD_COLUMNS else 5
-    return MATRICES.get(code, 5)
+            code = BT709 if raw.height >= HD_LINES or raw.width >= HD_COLUMNS else BT601
+    return MATRICES.get(code, BT601)
 
 
-def _tags(raw: Any) -> dict[str, Any]:
+def tags_of(raw: Any) -> dict[str, Any]:
+    """A frame's matrix and range, as PyAV's `reformat` takes them; pixels come out in full range."""
     if raw.format.is_rgb or raw.format.has_palette:
         return {}
     spread = int(raw.color_range)

@@ -77,10 +77,8 @@ class FilmReader(Reader):
         import av
 
         self.path = path
-        if path.stat().st_size == 0:
-            raise FootageError("empty", "the file is empty")
         av.logging.set_level(None)  # any other level calls back into Python from ffmpeg's threads, which deadlocks
-        bound = {"max_pixels": str(MOST_PIXELS)}
+        bound: Any = {"max_pixels": str(MOST_PIXELS)}
         try:
             self.container: Any = av.open(str(path), stream_options=[bound] * 16)
         except Exception as error:  # PyAV raises many kinds for damaged files
@@ -108,6 +106,13 @@ class FilmReader(Reader):
     @property
     def header_rate(self) -> float:
         return float(self.stream.average_rate or self.stream.guessed_rate or 0)
+
+    @property
+    def said_to_last(self) -> float:
+        """Seconds, as the file says; 0 if it does not."""
+        if self.stream.duration:
+            return float(self.stream.duration * self.stream.time_base)
+        return float(self.container.duration or 0) / 1e6
 
     @property
     def pixel_shape(self) -> float:
@@ -178,7 +183,7 @@ class FilmReader(Reader):
         if first.way in LYING:
             width, height = height, width
         return About(
-            width, height, DEGREES[first.way], self._rhythm(times), str(self.stream.codec_context.name),
+            width, height, DEGREES[first.way], self._rhythm(times), str(self.stream.codec_context.codec.canonical_name),
             str(first.raw.format.name), bool(self.container.streams.audio), tuple(changes),
             not changes and first.way == UPRIGHT,
         )  # fmt: skip

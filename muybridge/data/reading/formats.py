@@ -7,19 +7,22 @@ from typing import Any
 
 from muybridge.errors import UserError
 
+
+def _endings(*names: str) -> frozenset[str]:
+    return frozenset(f".{name}" for line in names for name in line.split())
+
+
 #: Containers of video that PyAV reads.
-FILMS = frozenset(
-    ".mp4 .m4v .mov .qt .3gp .3g2 .mkv .webm .avi .divx .wmv .asf .flv .f4v .mpg .mpeg .mpe .mpv .m1v .m2v .vob .ts "
-    ".mts .m2ts .m2t .mxf .gxf .ogv .ogm .y4m .dv .ivf .nut .rm .rmvb .amv .wtv .h264 .264 .h265 .265 .hevc".split()
+FILMS = _endings(
+    "mp4 m4v mov qt 3gp 3g2 mkv webm avi divx wmv asf flv f4v mpg mpeg mpe mpv m1v m2v vob ts mts m2ts m2t mxf gxf",
+    "ogv ogm y4m dv ivf nut rm rmvb amv wtv h264 264 h265 265 hevc",
 )
 #: What may hold one picture or many.
-ANIMATIONS = frozenset([".gif", ".webp", ".apng", ".avif"])
+ANIMATIONS = _endings("gif webp apng avif")
 #: What moves.
 VIDEOS = FILMS | ANIMATIONS
 #: Single pictures.
-PICTURES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .bmp .dib .tif .tiff .tga .ppm .pgm .pbm .pnm .qoi .jp2 .j2k .sgi .pcx".split()
-)
+PICTURES = _endings("png jpg jpeg jpe jfif bmp dib tif tiff tga ppm pgm pbm pnm qoi jp2 j2k sgi pcx")
 #: Pixels of a picture: larger ones are refused before anything is allocated. 134 million: 11,585 x 11,585.
 MOST_PIXELS = 2**27
 

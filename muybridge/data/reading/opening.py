@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from muybridge.data.reading.formats import ANIMATIONS, PICTURES, FootageError
+from muybridge.data.reading.formats import ANIMATIONS, PICTURES, FootageError, told
 from muybridge.data.reading.reader import About, Frame, Reader
 from muybridge.data.reading.rhythm import Rhythm
 
@@ -19,6 +19,11 @@ def open_reader(path: Path) -> Reader:
     Raises:
         FootageError: it cannot be used; `kind` and `message` say why.
     """
+    try:
+        if path.stat().st_size == 0:
+            raise FootageError("empty", "the file is empty")
+    except OSError as error:
+        raise FootageError("unreadable", f"cannot be opened: {told(error)}") from error
     if path.suffix.lower() in ANIMATIONS | PICTURES:
         from muybridge.data.reading.pictures import PictureReader
 

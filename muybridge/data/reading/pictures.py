@@ -186,8 +186,8 @@ def _by_opencv(path: Path, picture: Any) -> np.ndarray:
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """Samples of any type -> uint8, by the range of the type; 32 bits by the least of the usual ranges (1 for fractions,
-    255, 65535) that holds them."""
+    """Samples of any type -> uint8, by the range of the type; 32 bits by the least of the usual ranges (1 for
+    fractions, 255, 65535) that holds them."""
     if values.dtype == np.uint8:
         return values
     if values.dtype == np.uint16:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -70,6 +70,11 @@ class Reader:
         """
         raise NotImplementedError
 
+    @property
+    def said_to_last(self) -> float:
+        """Seconds that the file says it lasts; 0 if it does not say."""
+        return 0.0
+
     def frames(self, start: float = 0.0, end: float = float("inf")) -> Iterator[Frame]:
         """Frames with times in [start, end), in order.
 
@@ -81,7 +86,7 @@ class Reader:
     def close(self) -> None:
         """Let go of the file."""
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: Any) -> None:

@@ -72,8 +72,8 @@ class SoundTrack:
                 self._next = next(self._packets, None)
                 if self._next is None:
                     return
-            packet = self._next
-            if packet.pts is not None and float(packet.pts * packet.time_base) > seconds:
+            packet: Any = self._next
+            if packet.pts is not None and packet.pts * packet.time_base > seconds:
                 return
             self.writer.mux(packet)
             self._next = None
