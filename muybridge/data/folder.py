@@ -2,11 +2,11 @@
 
 The rules: every file is either used or has a line in the report. A clip is `NAME.mp4` (or any ending of
 `reading/formats.py`), a folder of pictures, or a picture (a clip of one frame). Its caption is `NAME.txt` beside it, or
-the line of captions.jsonl with {"file": "NAME.mp4", "caption": "..."}. A WebDataset shard (.tar) holds both; of a folder that
-`muybridge curate` wrote, the shards are read and nothing else. Clips are resampled to the wanted frame rate, cut into
-pieces of the wanted length, and resized to cover the wanted size, then cropped in the middle, a frame at a time: memory
-does not grow with a file. With `buckets`, each piece goes to the bucket nearest to its shape, and every batch comes out
-of one bucket.
+the line of captions.jsonl with {"file": "NAME.mp4", "caption": "..."}. A WebDataset shard (.tar) holds both; of a
+folder that `muybridge curate` wrote, the shards are read and nothing else. Clips are resampled to the wanted frame
+rate, cut into pieces of the wanted length, and resized to cover the wanted size, then cropped in the middle, a frame at
+a time: memory does not grow with a file. With `buckets`, each piece goes to the bucket nearest to its shape, and every
+batch comes out of one bucket.
 """
 
 from __future__ import annotations

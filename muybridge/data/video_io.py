@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from muybridge.configuration import check_request
 from muybridge.data.clips import Clip
 from muybridge.data.reading.colour import BT601, BT709, FULL, LIMITED
-from muybridge.data.reading.formats import FootageError, check_request
+from muybridge.data.reading.formats import FootageError, told
 from muybridge.data.reading.opening import frames_of_all, open_reader
 from muybridge.data.reading.sound import Sound, SoundTrack
 from muybridge.errors import Notice, UserError, nearest
@@ -98,7 +99,7 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str, sound: Sou
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": str(CRF), "preset": "medium", **SAME_BYTES}
         tag(stream.codec_context)
-        track = SoundTrack(container, sound) if sound is not None else None
+        track = _track(container, sound)
         for i, picture in enumerate(frames):
             for packet in stream.encode(as_yuv(np.pad(picture, sides, mode="edge"))):
                 container.mux(packet)
@@ -110,6 +111,17 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str, sound: Sou
             track.until(float("inf"))
             if track.problem:
                 warnings.warn(f"{track.sound.path.name}: {track.problem}", Notice, stacklevel=3)
+
+
+def _track(container: Any, sound: Sound | None) -> SoundTrack | None:
+    """The sound that is written beside a video; None, with a line that says why, where it cannot be decoded."""
+    if sound is None:
+        return None
+    try:
+        return SoundTrack(container, sound)
+    except Exception as error:  # PyAV raises many kinds for sound without a decoder
+        warnings.warn(f"{sound.path.name}: its sound is left out: {told(error)}", Notice, stacklevel=4)
+        return None
 
 
 def as_yuv(picture: np.ndarray, matrix: int = BT709) -> Any:

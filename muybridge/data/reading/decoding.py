@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from muybridge.configuration import MOST_PIXELS
 from muybridge.data.reading import colour
-from muybridge.data.reading.formats import MOST_PIXELS, FootageError, check_pixels, told
+from muybridge.data.reading.formats import FootageError, check_pixels, told
 from muybridge.data.reading.interlaced import progressive
 from muybridge.data.reading.orientation import DEGREES, LYING, UPRIGHT, of_frame, upright
 from muybridge.data.reading.reader import About, Reader
@@ -35,6 +36,7 @@ class FilmFrame:
         raw: PyAV's frame.
         pixel_shape: width of a stored pixel over its height.
         deinterlaced: two fields were made one picture.
+        way: how it is turned, as EXIF counts.
     """
 
     time: float
@@ -42,11 +44,7 @@ class FilmFrame:
     raw: Any
     pixel_shape: float = 1.0
     deinterlaced: bool = False
-
-    @property
-    def way(self) -> int:
-        """How it is turned, as EXIF counts."""
-        return of_frame(self.raw)
+    way: int = UPRIGHT
 
     @property
     def stored(self) -> tuple[int, int]:
@@ -128,6 +126,7 @@ class FilmReader(Reader):
         self._used = True
         base, last = self.base, float("-inf")
         gap = 1 / (self.header_rate or GUESSED_RATE)
+        degrees, way = None, UPRIGHT
         try:
             if start > 0:
                 self.container.seek(int((start + base) / self.stream.time_base), stream=self.stream, backward=True)
@@ -138,7 +137,9 @@ class FilmReader(Reader):
                 if time >= end - 1e-6:
                     return
                 last = time
-                yield FilmFrame(time, bool(raw.key_frame), raw, self.pixel_shape, made)
+                if raw.rotation != degrees:  # looking at the matrix itself costs a reference circle of frames
+                    degrees, way = raw.rotation, of_frame(raw)
+                yield FilmFrame(time, bool(raw.key_frame), raw, self.pixel_shape, made, way)
         except (FootageError, MemoryError):
             raise
         except Exception as error:  # PyAV raises many kinds for damaged files

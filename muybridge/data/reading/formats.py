@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from muybridge.errors import UserError
+from muybridge.configuration import MOST_PIXELS
 
 
 def _endings(*names: str) -> frozenset[str]:
@@ -23,8 +23,6 @@ ANIMATIONS = _endings("gif webp apng avif")
 VIDEOS = FILMS | ANIMATIONS
 #: Single pictures.
 PICTURES = _endings("png jpg jpeg jpe jfif bmp dib tif tiff tga ppm pgm pbm pnm qoi jp2 j2k sgi pcx")
-#: Pixels of a picture: larger ones are refused before anything is allocated. 134 million: 11,585 x 11,585.
-MOST_PIXELS = 2**27
 
 
 class FootageError(Exception):
@@ -55,19 +53,6 @@ def check_pixels(width: int, height: int) -> None:
             "too large",
             f"{width}x{height} pixels are more than the {MOST_PIXELS / 1e6:.0f} million that a picture may have; "
             "make it smaller",
-        )
-
-
-def check_request(width: int, height: int, where: str) -> None:
-    """Refuse to make pictures of more than MOST_PIXELS.
-
-    Raises:
-        UserError: says what was asked for.
-    """
-    if width * height > MOST_PIXELS:
-        raise UserError(
-            f"{where}: {width}x{height} pixels are more than the {MOST_PIXELS / 1e6:.0f} million that a picture may "
-            "have; ask for fewer"
         )
 
 

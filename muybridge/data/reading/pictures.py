@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from muybridge.data.reading.formats import MOST_PIXELS, FootageError, check_pixels, told
+from muybridge.configuration import MOST_PIXELS
+from muybridge.data.reading.formats import FootageError, check_pixels, told
 from muybridge.data.reading.orientation import LYING, upright
 from muybridge.data.reading.reader import About, Reader
 from muybridge.data.reading.rhythm import DEFAULT_RATE, Rhythm, rhythm_of

@@ -73,7 +73,7 @@ class SoundTrack:
                 if self._next is None:
                     return
             packet: Any = self._next
-            if packet.pts is not None and packet.pts * packet.time_base > seconds:
+            if packet.pts is not None and packet.pts > seconds * self.rate:  # its clock counts samples
                 return
             self.writer.mux(packet)
             self._next = None
@@ -116,7 +116,8 @@ class SoundTrack:
 
         resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
         with av.open(str(self.sound.path)) as container:
-            video, audio = container.streams.video[0], container.streams.audio[0]
+            video: Any = container.streams.video[0]
+            audio = container.streams.audio[0]
             audio.codec_context.thread_count = 1
             base = float(video.start_time or 0) * float(video.time_base)
             if self.sound.start > 1:
@@ -124,7 +125,8 @@ class SoundTrack:
             try:
                 for frame in container.decode(audio):
                     for made in resampler.resample(frame):
-                        if made.time is not None:
-                            yield float(made.time) - base, made.to_ndarray()
+                        at: Any = made.time
+                        if at is not None:
+                            yield float(at) - base, made.to_ndarray()
             except av.FFmpegError as error:
                 self.problem = f"its sound breaks off and is silent from there on: {told(error)}"
