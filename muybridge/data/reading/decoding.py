@@ -78,7 +78,7 @@ class FilmReader(Reader):
         av.logging.set_level(None)  # any other level calls back into Python from ffmpeg's threads, which deadlocks
         bound: Any = {"max_pixels": str(MOST_PIXELS)}
         try:
-            self.container: Any = av.open(str(path), stream_options=[bound] * 16)
+            self.container: Any = _opened(path, bound)
         except Exception as error:  # PyAV raises many kinds for damaged files
             raise FootageError("unreadable", f"cannot be opened: {told(error)}") from error
         try:
@@ -130,8 +130,7 @@ class FilmReader(Reader):
         try:
             if start > 0:
                 self.container.seek(int((start + base) / self.stream.time_base), stream=self.stream, backward=True)
-            for raw, made in progressive(self._decoded()):
-                time = float(raw.time) - base if raw.time is not None else max(last + gap, 0.0)
+            for time, raw, made in _timed(progressive(self._decoded()), base, gap):
                 if (start > 0 and time < start - 1e-6) or time <= last:
                     continue
                 if time >= end - 1e-6:
@@ -232,3 +231,37 @@ class FilmReader(Reader):
         except FootageError:  # whoever reads the frames is told
             return times or known
         return times
+
+
+def _timed(frames: Iterator[tuple[Any, bool]], base: float, gap: float) -> Iterator[tuple[float, Any, bool]]:
+    """With their seconds from `base`; those that have no time (Matroska's below 0, raw streams) stand `gap` seconds from
+    those beside them."""
+    last: float | None = None
+    waiting: list[tuple[Any, bool]] = []
+    for raw, made in frames:
+        if raw.time is None and last is None and len(waiting) < HEAD:
+            waiting.append((raw, made))
+            continue
+        first = float(raw.time) - base if raw.time is not None else (last + gap if last is not None else None)
+        if waiting:
+            first = len(waiting) * gap if first is None else first
+            for i, (early, done) in enumerate(waiting):
+                yield first - (len(waiting) - i) * gap, early, done
+            waiting = []
+        last = first if first is not None else 0.0
+        yield last, raw, made
+    for i, (early, done) in enumerate(waiting):
+        yield i * gap, early, done
+
+
+def _opened(path: Path, bound: Any) -> Any:
+    """PyAV's container; no frame is allocated beyond the bound to learn what is in it, where the format tells its
+    streams beforehand (others: FFmpeg's own bound, twice as large)."""
+    import av
+
+    try:
+        return av.open(str(path), stream_options=[bound] * 16)
+    except av.FFmpegError:
+        raise
+    except ValueError:  # PyAV's own: streams that are not known yet take no options
+        return av.open(str(path))

@@ -97,7 +97,7 @@ class Reader:
         rhythm = self.about.rhythm
         if rhythm.keeps(fps):
             return self.frames()
-        return shown_at(self.frames(), fps or rhythm.fps, rhythm.frames_at(fps))
+        return shown_at(self.frames(), fps or rhythm.fps, rhythm.frames_at(fps), rhythm.start)
 
     def pictures(self, fps: float = 0.0) -> Iterator[np.ndarray]:
         """Those frames as uint8 [height, width, 3], all of one size; one that is shown several times is the same

@@ -105,11 +105,11 @@ def rhythm_of(
     return Rhythm(fps, True, start, duration, count)
 
 
-def shown_at(frames: Iterable[F], rate: float, count: int) -> Iterator[F]:
-    """Of frames in order, whose times begin at 0, the one that is shown at k / rate for every k below `count`."""
+def shown_at(frames: Iterable[F], rate: float, count: int, start: float = 0.0) -> Iterator[F]:
+    """Of frames in order the one that is shown at start + k / rate for every k below `count`."""
     held, k = None, 0
     for frame in frames:
-        while held is not None and k < count and k / rate + 1e-6 < frame.time:
+        while held is not None and k < count and start + k / rate + 1e-6 < frame.time:
             yield held
             k += 1
         if k >= count:
