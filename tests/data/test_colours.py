@@ -140,7 +140,8 @@ def test_wide_primaries_come_to_709(tmp_path, primaries, matrix):
         tags={"colorspace": matrix, "color_primaries": primaries, "color_trc": 1, "color_range": 1},
         each=lambda f: f.reformat(format="yuv444p10le", dst_colorspace=sws, src_color_range=2, dst_color_range=1),
     )  # fmt: skip
-    assert np.abs(seen(path) - COLOURS).max() <= 6
+    light, wanted = ((np.asarray(c) / 255) ** 2.4 for c in (seen(path), COLOURS))
+    assert np.abs(light - wanted).max() < 0.025
 
 
 @pytest.mark.parametrize("ending,codec,pix,options", [
@@ -159,7 +160,7 @@ def test_alpha_lies_on_white(tmp_path, ending, codec, pix, options):
 
 
 @pytest.mark.parametrize("pix,codec", [("gray", "ffv1"), ("gray16le", "ffv1"), ("gray10le", "ffv1"),
-                                       ("yuv422p10le", "prores_ks"), ("rgb24", "png"), ("rgb48be", "png"),
+                                       ("yuv422p10le", "prores_ks"), ("gray12le", "ffv1"),
                                        ("gbrp", "libx264rgb"), ("yuvj420p", "mjpeg"), ("yuv444p16le", "ffv1")])  # fmt: skip
 def test_greys_of_every_depth(tmp_path, pix, codec):
     ramp = np.repeat(np.linspace(0, 255, 64).round().astype(np.uint8)[None], 48, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ UNTIMED = 0.1
 MOVING = frozenset(["GIF", "WEBP", "PNG", "AVIF"])
 #: Seconds that a format counts in.
 TICKS = {"GIF": 0.01}
+#: Where a PNG may say how it is turned; Pillow decodes all of it to look.
+PNG_NOTES = (b"eXIf", b"Raw profile type", b"tiff:Orientation", b"iTXtXML:com.adobe.xmp")
 #: TIFF's tag of the bits of each sample.
 BITS = 258
 
@@ -74,6 +77,9 @@ class PictureReader(Reader):
         first = 1 if moves and self.image.info.get("default_image") and held > 1 else 0
         self.places = range(first, held) if moves else range(1)
         self._changes = _changes(self.image, 1 if moves else held)
+        # Pillow gives a TIFF's size as it will be turned
+        turned = self.image.format == "TIFF" and _way_of(self.image) in LYING
+        self._stored = self.image.size[::-1] if turned else self.image.size
 
     def close(self) -> None:
         self.image.close()
@@ -93,7 +99,12 @@ class PictureReader(Reader):
         try:
             self.image.seek(index)
             check_pixels(*self.image.size)
-            picture = upright(eight_bits(self.image, self.path), self._way)
+            if _deep(self.image):  # asked first: Pillow forgets it when it decodes, or looks for EXIF
+                picture = upright(_scaled_down(self.image, self.path), self._way)
+            else:
+                picture = np.asarray(_on_white(self.image))
+                # Pillow turns some formats (TIFF) itself, and then takes the note away
+                picture = upright(picture, _way_of(self.image))
             return picture, float(self.image.info.get("duration", 0) or 0) / 1000
         except (FootageError, MemoryError):
             raise
@@ -103,14 +114,15 @@ class PictureReader(Reader):
 
     @cached_property
     def _way(self) -> int:
-        try:
-            return int(self.image.getexif().get(ORIENTATION, 1))
-        except Exception:  # damaged notes beside a good picture: it lies as it is stored
+        """How stored pixels are turned; looked for in another image, since looking may decode."""
+        if self.image.format == "PNG" and not any(note in self.path.read_bytes() for note in PNG_NOTES):
             return 1
+        with Image.open(self.path) as other:
+            return _way_of(other)
 
     @cached_property
     def about(self) -> About:  # type: ignore[override]
-        width, height = self.image.size
+        width, height = self._stored
         if self._way in LYING:
             width, height = height, width
         rhythm = Rhythm(DEFAULT_RATE, False, 0.0, 1 / DEFAULT_RATE, 1)
@@ -155,10 +167,16 @@ def _parts(arguments: Any) -> tuple[Any, ...]:
     return tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
 
 
-def eight_bits(picture: Any, path: Path) -> np.ndarray:
-    """The frame that an open picture is at, uint8 [h, w, 3], as it is stored: not turned. More bits are scaled."""
-    if not _deep(picture):
-        return np.asarray(_on_white(picture))
+def _way_of(picture: Any) -> int:
+    """How a picture asks to be turned."""
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged notes beside a good picture: it lies as it is stored
+        return 1
+
+
+def _scaled_down(picture: Any, path: Path) -> np.ndarray:
+    """The frame of more than 8 bits that an open picture is at, uint8 [h, w, 3], as it is stored: not turned."""
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         values = np.asarray(picture)
     else:
@@ -178,12 +196,27 @@ def _by_opencv(path: Path, picture: Any) -> np.ndarray:
     Pillow makes of it."""
     import cv2
 
-    found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    data = _as_stored(path.read_bytes())
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None:
         return np.asarray(_on_white(picture))
     if found.ndim == 3 and found.shape[-1] >= 3:
         found = np.concatenate([found[..., 2::-1], found[..., 3:]], axis=-1)
     return found
+
+
+def _as_stored(data: bytes) -> bytes:
+    """A TIFF's bytes that ask for no turn: OpenCV turns TIFFs whatever it is told, and some of them wrongly."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None:
+        return data
+    (place,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, place)
+    out = bytearray(data)
+    for entry in range(place + 2, place + 2 + 12 * count, 12):
+        if struct.unpack_from(f"{order}H", data, entry)[0] == ORIENTATION:
+            struct.pack_into(f"{order}H", out, entry + 8, 1)
+    return bytes(out)
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
