@@ -24,6 +24,8 @@ from muybridge.data.video_io import SAME_BYTES, TAGS, as_yuv, read_recipe, tag
 #: What is copied: these codecs, with pixels of these formats.
 CODECS = frozenset(["h264", "hevc", "vp9", "av1", "mpeg4"])
 PIXELS = frozenset(f"yuv{kind}p{bits}" for kind in ("420", "422", "444") for bits in ("", "10le")) | {"yuvj420p"}
+#: Containers that keep no times of showing, only an order of decoding: a copy would show frames at others.
+CLOCKLESS = frozenset(["avi", "h264", "hevc", "m4v", "mpegvideo", "obu"])
 #: A third slower than the quickest, at a third of the size for one quality.
 PRESET = "superfast"
 #: Ticks a second of encoded clips.
@@ -122,6 +124,8 @@ def _mp4(target: Path) -> Any:
 def _copy(source: Path, target: Path, start: float, end: float, sound: Sound | str | None) -> None:
     with FilmReader(source) as reader, _mp4(target) as writer:
         stream = reader.stream
+        if reader.container.format.name in CLOCKLESS:
+            raise FootageError("no copy", f"{reader.container.format.name} keeps no times of its packets")
         _note(writer, True, sound)
         out = writer.add_stream_from_template(stream, opaque=True)
         track = _track(writer, sound)

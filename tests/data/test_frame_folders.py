@@ -50,7 +50,9 @@ def test_gaps_are_told(tmp_path):
 def test_rules_of_order():
     names = ["f10.png", "f9.png", "F1.png", "f01b.png", "a.png", "f².png"]
     assert sorted(names, key=lambda n: natural(n)) == ["a.png", "f01b.png", "F1.png", "f9.png", "f10.png", "f².png"]
-    assert gaps_of(["f0.png", "f5.png", "f10.png"]) == "" and gaps_of(["f0.png", "f5.png", "f10.png", "f20.png"]) == "15"
+    assert (
+        gaps_of(["f0.png", "f5.png", "f10.png"]) == "" and gaps_of(["f0.png", "f5.png", "f10.png", "f20.png"]) == "15"
+    )
     assert gaps_of(["a.png", "b.png"]) == "" and gaps_of([]) == "" and gaps_of(["x1.png"]) == ""
 
 
@@ -138,7 +140,7 @@ def test_a_file_that_breaks_off_is_used_as_far_as_it_goes(tmp_path):
     data[len(data) // 2 : len(data) // 2 + 30000] = bytes(30000)
     path.write_bytes(data)
     (tmp_path / "in" / "x.txt").write_text("noise")
-    clips, report = built(tmp_path / "in", tmp_path)
+    clips, _ = built(tmp_path / "in", tmp_path)
     assert 2 <= len(clips) <= 10 and all(np.ptp(c.frames) > 20 for c in clips)
 
 

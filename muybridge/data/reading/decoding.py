@@ -234,8 +234,8 @@ class FilmReader(Reader):
 
 
 def _timed(frames: Iterator[tuple[Any, bool]], base: float, gap: float) -> Iterator[tuple[float, Any, bool]]:
-    """With their seconds from `base`; those that have no time (Matroska's below 0, raw streams) stand `gap` seconds from
-    those beside them."""
+    """With their seconds from `base`; those that have no time (Matroska's below 0, raw streams) stand `gap` seconds
+    from those beside them."""
     last: float | None = None
     waiting: list[tuple[Any, bool]] = []
     for raw, made in frames:
