@@ -34,12 +34,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.known_footage import FPS, SIZE, film, shot, write_film
 from muybridge.curation.cuts import CutWatcher
-from muybridge.curation.footage import copy_clip, frames_of, open_footage
+from muybridge.curation.cutting import copy_clip
+from muybridge.curation.footage import frames_of, open_footage
 from muybridge.curation.motion import STILL
 from muybridge.curation.pipeline import Curation, CurationSettings
 from muybridge.curation.select import SelectSettings
 from muybridge.curation.stages import ScoreSettings
 from muybridge.curation.survey import CUT_SIDE, SurveySettings
+from muybridge.data.reading.decoding import FilmReader
 from muybridge.data.video_io import write_video
 
 RESULTS = Path(__file__).parent / "curation.json"
@@ -193,10 +195,10 @@ def twice_over(path: Path, target: Path) -> Path:
     with av.open(str(target), "w") as writer:
         out, shift = None, 0
         for _ in range(2):
-            with open_footage(path) as reader:
-                stream, last = reader.streams.video[0], 0
+            with FilmReader(path) as reader:
+                stream, last = reader.stream, 0
                 out = out or writer.add_stream_from_template(stream)
-                for packet in reader.demux(stream):
+                for packet in reader.container.demux(stream):
                     if packet.dts is None or packet.pts is None:
                         continue
                     last = max(last, packet.pts + (packet.duration or 1))

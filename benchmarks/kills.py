@@ -65,31 +65,36 @@ def digests(folder: Path, pattern: str = "**/*") -> dict[str, str]:
     }
 
 
+#: In the environment of every process of a job: launchers start theirs in sessions of their own.
+MARK = f"MUYBRIDGE_KILLS={os.getpid()}"
+
+
 def start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "ACCELERATE_USE_CPU": "1"}
+    name, _, value = MARK.partition("=")
     return subprocess.Popen(
-        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        command, env={**environment, name: value}, start_new_session=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
-def in_session(leader: int) -> dict[int, str]:
-    """Processes that a job started, and itself: pid -> command line."""
+def of_the_job() -> dict[int, str]:
+    """Every process of the job: pid -> command line."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except (OSError, ValueError, IndexError):
+                if MARK.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    found[int(entry.name)] = line
+            except OSError:
                 continue
-            if session == leader:
-                found[int(entry.name)] = line
     return found
 
 
-def kill(process: subprocess.Popen[bytes], victims: Callable[[str], bool]) -> bool:
+def kill(victims: Callable[[str], bool] = lambda line: True) -> bool:
     """Kill what is to be killed of a job; whether there was anything."""
-    hit = [pid for pid, line in in_session(process.pid).items() if victims(line)]
+    hit = [pid for pid, line in of_the_job().items() if victims(line)]
     for pid in hit:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -105,13 +110,9 @@ def tried(job: Job, folder: Path, seconds: float, rng: random.Random) -> tuple[d
         process = start(job.command(folder))
         time.sleep(rng.uniform(0.15, 1.0) * seconds)
         if process.poll() is None:
-            kills += kill(process, job.victims)
+            kills += kill(job.victims)
         process.wait()  # of a job that lost a worker alone: until it has ended by itself
-        for left in in_session(process.pid):
-            try:
-                os.kill(left, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        kill()
     for _ in range(3):  # Ray may need another start on a loaded machine
         if start(job.command(folder)).wait() == 0:
             break

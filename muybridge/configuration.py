@@ -24,6 +24,21 @@ from muybridge.errors import UserError, nearest
 T = TypeVar("T")
 #: A file of settings is nested at most this deep, and its whole numbers fit into 64 bits.
 DEEPEST, LARGEST = 32, 2**63 - 1
+#: Pixels of one picture, read or made: more are refused before anything is allocated. 11,585 x 11,585.
+MOST_PIXELS = 2**27
+
+
+def check_request(width: int, height: int, where: str) -> None:
+    """Refuse to make pictures of more than MOST_PIXELS.
+
+    Raises:
+        UserError: says what was asked for.
+    """
+    if width * height > MOST_PIXELS:
+        raise UserError(
+            f"{where}: {width}x{height} pixels are more than the {MOST_PIXELS / 1e6:.0f} million that a picture may "
+            "have; ask for fewer"
+        )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from muybridge.errors import UserError
 
 app = typer.Typer(help="Build data sets and look at them.", no_args_is_help=True)
 #: Of a folder's settings, those that `data build` takes; its size is the emoji's `size`.
-OF_FOLDERS = ("fps", "short", "max_pieces", "store")
+OF_FOLDERS = ("fps", "picture_fps", "short", "max_pieces", "store")
 
 
 @dataclass(frozen=True, kw_only=True)

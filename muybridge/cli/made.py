@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import types
 import typing
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import Annotated, Any
 import typer
 
 from muybridge.cli.console import command, steps_bar
-from muybridge.configuration import Settings, setting, setting_of
-from muybridge.errors import UserError, nearest
+from muybridge.configuration import Settings, check_request, setting, setting_of
+from muybridge.errors import Notice, UserError, nearest
 from muybridge.files import next_free
-from muybridge.making.base import Making, Run
+from muybridge.making.base import Heard, Making, Run
 from muybridge.nn.devices import AUTO, PRECISIONS
 from muybridge.pipelines.settings import SamplingConfig
 
@@ -266,4 +267,19 @@ def write_made(made: Any, path: Path, upscale: int) -> None:
     from muybridge.data.video_io import write_video
     from muybridge.nn.frames import enlarge
 
-    write_video(enlarge(made.frames, upscale), path, made.fps, {**made.record, "upscale": upscale})
+    height, width = made.frames.shape[1:3]
+    check_request(width * upscale, height * upscale, f"--upscale {upscale}")
+    record = {**made.record, "upscale": upscale}
+    write_video(enlarge(made.frames, upscale), path, made.fps, record, _sound_of(made.heard))
+
+
+def _sound_of(heard: Heard | None) -> Any:
+    """What is heard with a video; None, with a line that says why, where its source's sound cannot be kept."""
+    from muybridge.data.reading.sound import Sound, has_sound
+
+    if heard is None or not Path(heard.path).is_file() or not has_sound(Path(heard.path)):
+        return None
+    if heard.silent:
+        warnings.warn(f"{heard.path}: its sound is left out: {heard.silent}", Notice, stacklevel=2)
+        return None
+    return Sound(Path(heard.path), heard.start, heard.seconds)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from muybridge.curation.footage import THREADS_VARIABLE, FootageError
+from muybridge.curation.footage import THREADS_VARIABLE
+from muybridge.data.reading.formats import FootageError, told
 
 #: Seconds: a thread that comes back from decoding must not wait long for Python's lock while another works on small
 #: arrays.
@@ -40,7 +41,7 @@ def serve() -> None:
         except FootageError as error:
             answer = ("problem", (error.kind, error.message))
         except Exception as error:
-            answer = ("problem", ("failed", f"{type(error).__name__}: {error}"))
+            answer = ("problem", ("failed", told(error)))
         pickle.dump(answer, answers)
         answers.flush()
 
@@ -52,7 +53,7 @@ class Cage:
 
     Args:
         seconds: how long a call may take.
-        threads: of a decoder in the child; 0 for as many as there are cores.
+        threads: that a call in the child may use; 0 for as many as there are cores.
     """
 
     def __init__(self, seconds: float = 3600.0, threads: int = 0):

@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.curation.cage import Cages
-from muybridge.curation.footage import FootageError, content_hash, find_footage
+from muybridge.curation.footage import content_hash, find_footage, find_strange
+from muybridge.curation.records import Source, plain
 from muybridge.curation.select import select
 from muybridge.curation.settings import CurationSettings
 from muybridge.curation.shards import CLIP_FILES, write_clip, write_manifest, write_shards
 from muybridge.curation.stages import Captioner
 from muybridge.curation.store import Store, check_output, claim_output
 from muybridge.curation.work import Job, SourceWork
-from muybridge.data.captions import BESIDE, TABLES, texts_beside
+from muybridge.data.captions import texts_beside
+from muybridge.data.reading.formats import VIDEOS, FootageError, told
 from muybridge.errors import UserError
 from muybridge.locks import locked
 
@@ -83,19 +85,33 @@ class Curation:
         Raises:
             UserError: there is none.
         """
-        paths = find_footage(self.footage)
-        paths = [p for p in paths if p.suffix.lower() not in (*BESIDE, *TABLES)]
-        if not paths:
+        paths, strange = find_footage(self.footage), find_strange(self.footage)
+        if not paths and not strange:
             raise UserError(f"{self.footage}: no file in it")
-        found: dict[str, list[str]] = {}
+        jobs, found = [self._no_footage(path, kind, why) for path, kind, why in strange], dict[str, list[Path]]()
         for i, path in enumerate(paths):
-            found.setdefault(content_hash(path), []).append(path.relative_to(self.footage).as_posix())
+            try:
+                found.setdefault(content_hash(path), []).append(path)
+            except OSError as error:
+                jobs.append(self._no_footage(path, "unreadable", f"cannot be read: {told(error)}"))
             if tell:
                 tell("reading", i + 1, len(paths))
-        return [
-            Job(str(self.footage / names[0]), names[0], source_id, self._words(names[0]), tuple(names[1:]))
-            for source_id, names in sorted(found.items(), key=lambda item: item[1][0])
-        ]
+        jobs += [self._job(source_id, same) for source_id, same in found.items()]
+        return sorted(jobs, key=lambda job: job.name)
+
+    def _job(self, source_id: str, paths: list[Path]) -> Job:
+        """Of files with the same bytes; the first with a video's ending stands for them."""
+        films = [p for p in paths if p.suffix.lower() in VIDEOS]
+        lead = films[0] if films else paths[0]
+        name, *twins = (p.relative_to(self.footage).as_posix() for p in (lead, *(p for p in paths if p != lead)))
+        if films:
+            return Job(str(lead), name, source_id, self._words(name), tuple(twins))
+        why = f"{lead.suffix or 'no ending'} is not a video file's ending"
+        return Job(str(lead), name, source_id, "", tuple(twins), ("not video", why))
+
+    def _no_footage(self, path: Path, kind: str, why: str) -> Job:
+        name = path.relative_to(self.footage).as_posix()
+        return Job(str(path), name, hashlib.sha256(name.encode()).hexdigest(), problem=(kind, why))
 
     def _words(self, name: str) -> str:
         if self.settings.score.captions != "sidecar":
@@ -120,7 +136,7 @@ class Curation:
 
     def _look(self, jobs: list[Job], workers: int, ray_address: str | None, tell: Tell | None) -> None:
         scored = self.settings.scored()
-        open_jobs = [j for j in jobs if not self.store.has("score", scored, j.scored)]
+        open_jobs = [j for j in jobs if not j.problem and not self.store.has("score", scored, j.scored)]
         rows = [asdict(j) | {"twins": list(j.twins)} for j in open_jobs]
         arguments = (str(self.footage), str(self.output), self.settings, self.captioners)
         done = (
@@ -169,6 +185,11 @@ class Curation:
         scored = self.settings.scored()
         out = []
         for job in jobs:
+            if job.problem:
+                kind, message = job.problem
+                nothing = Source(job.source_id, job.name, list(job.twins), problem={"kind": kind, "message": message})
+                out.append(plain(nothing))
+                continue
             record, _ = self.store.read("score", scored, job.scored)
             record["path"], record["twins"] = job.name, list(job.twins)
             for clip in record["clips"]:

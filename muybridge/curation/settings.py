@@ -13,7 +13,7 @@ DETECTORS = ("cascade", "transnet")
 CAPTIONS = ("none", "sidecar", "retrieval")
 SPLITS = ("auto", "exact", "copy")
 #: Bumped when the same settings come to give other results.
-SURVEY_VERSION = SCORE_VERSION = 2
+SURVEY_VERSION, SCORE_VERSION = 3, 2
 #: Every score that can filter: whether low or high is bad, and the share dropped by default where it is measured.
 #: Stable Video Diffusion dropped the worst 25 % by motion and aesthetics, 50 % by similarity, 25 % by text
 #: (2311.15127).

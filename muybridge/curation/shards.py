@@ -9,7 +9,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from muybridge.curation.footage import copy_clip, encode_clip
+from muybridge.curation.cutting import can_copy, copy_clip, encode_clip, note_of
+from muybridge.curation.footage import FootageError
 from muybridge.curation.records import CLIP_ID_DIGITS, SCHEMA
 from muybridge.files import whole_file, whole_folder
 
@@ -21,8 +22,9 @@ CLIP_FILES = f"{_HEX * 2}/{_HEX * CLIP_ID_DIGITS}.mp4"
 
 
 def span_to_copy(clip: dict[str, Any], probe: dict[str, Any], last: bool) -> tuple[float, float] | None:
-    """The part of a clip between key frames, never beyond its ends; None if too little is left or frames lie turned."""
-    if probe["rotation"] or probe["variable_rate"]:
+    """The part of a clip between key frames, never beyond its ends; None if too little is left, or if an mp4 does not
+    hold its packets as they are."""
+    if not can_copy(probe):
         return None
     keys = [k for k in probe["keys"] if clip["start"] - 1e-6 <= k <= clip["end"] + 1e-6]
     ends = [clip["end"]] if last else keys[1:]
@@ -38,19 +40,32 @@ def write_clip(clip: dict[str, Any], probe: dict[str, Any], root: Path, output: 
     target = output / name
     span = None if split == "exact" else span_to_copy(clip, probe, clip["end"] >= probe["duration"] - 1e-3)
     if split == "copy" and span is None:
-        clip["keep"] = False
-        clip["reasons"].append("no copy without encoding: too few key frames inside it")
-        return clip
-    clip["file"], clip["copied"] = name, span is not None
-    if span is not None:
+        why = "too few key frames inside it" if can_copy(probe) else "an mp4 does not hold it as it is"
+        return _not_copied(clip, why)
+    if not target.is_file():
+        with whole_file(target) as unfinished:
+            try:
+                if span is not None:
+                    copy_clip(root / clip["path"], unfinished, *span)
+            except FootageError as error:
+                if split == "copy":
+                    return _not_copied(clip, error.message)
+                span = None
+            if span is None:
+                encode_clip(root / clip["path"], unfinished, clip["start"], clip["end"])
+    # what the file says holds for one that an earlier run left, too
+    note = note_of(target)
+    clip["file"], clip["copied"] = name, bool(note["copied"])
+    if span is not None and clip["copied"]:
         clip["start"], clip["end"] = span
-    if target.is_file():
-        return clip
-    with whole_file(target) as unfinished:
-        if span is not None:
-            copy_clip(root / clip["path"], unfinished, *span)
-        else:
-            encode_clip(root / clip["path"], unfinished, clip["start"], clip["end"])
+    if note["silent"]:
+        clip["problems"].append({"stage": "cut", "kind": "silent", "message": note["silent"]})
+    return clip
+
+
+def _not_copied(clip: dict[str, Any], why: str) -> dict[str, Any]:
+    clip["keep"] = False
+    clip["reasons"].append(f"no copy without encoding: {why}")
     return clip
 
 

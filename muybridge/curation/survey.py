@@ -16,18 +16,18 @@ from muybridge.curation.ahead import ahead
 from muybridge.curation.cuts import CutWatcher
 from muybridge.curation.footage import (
     FootageError,
-    Frame,
     Probe,
-    decoding_threads,
     describe,
     frames_between,
     open_footage,
+    working_threads,
 )
 from muybridge.curation.records import Source, plain
 from muybridge.curation.settings import SurveySettings
 from muybridge.curation.shots import clips_of
 from muybridge.curation.zones import Zone, join
-from muybridge.data.video_io import uneven
+from muybridge.data.reading.reader import Frame
+from muybridge.data.reading.rhythm import uneven
 
 if TYPE_CHECKING:
     from muybridge.curation.transnet import TransNetWatcher
@@ -69,8 +69,8 @@ def probe_file(path: Path) -> Probe:
     Raises:
         FootageError: it cannot be used.
     """
-    with open_footage(path) as container:
-        return describe(container)
+    with open_footage(path) as reader:
+        return describe(reader)
 
 
 def watch(path: Path, start: float, end: float, settings: SurveySettings) -> Watched:
@@ -83,7 +83,7 @@ def watch(path: Path, start: float, end: float, settings: SurveySettings) -> Wat
     looks = _looks(start, end, frames_between(path, max(0.0, start - BEYOND), end + BEYOND), settings)
     try:
         # a process that keeps to one core gains nothing by a second thread
-        for time, key, small, picture in looks if decoding_threads() == 1 else ahead(looks, 64):
+        for time, key, small, picture in looks if working_threads() == 1 else ahead(looks, 64):
             watcher.feed(time, small)
             reached = time
             if not start <= time < end:

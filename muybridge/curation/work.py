@@ -32,6 +32,7 @@ class Job:
         source_id: hash of its bytes.
         words: hash of the text beside it, "" for none: scores hold captions, and are taken again when it changes.
         twins: names of other files with the same bytes.
+        problem: (kind, message) of what is no footage at all; nothing is looked at or committed for it.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Job:
     source_id: str
     words: str = ""
     twins: tuple[str, ...] = ()
+    problem: tuple[str, str] | None = None
 
     @property
     def scored(self) -> str:
@@ -65,7 +67,7 @@ class SourceWork:
         os.environ["OMP_NUM_THREADS"] = "1"
         wait_passively()
         self.settings, self.store = settings, Store(Path(output))
-        # a short file is decoded by all threads, of a long one every process has a stretch
+        # of a long file every process has a stretch
         self.alone, self.beside = Cages(1, threads=threads), Cages(threads, threads=1)
         self.scoring = Scoring(settings.score, captioners, threads)
         for captioner in self.scoring.captioners:

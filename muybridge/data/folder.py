@@ -1,11 +1,11 @@
 """A user's own clips: a folder of videos, or of folders of frames, with captions in `.txt` files or one JSONL.
 
-The rules: every file is either used or has a line in the report. A clip is `NAME.mp4` (or .gif, .webp, .mkv, ...), a
-folder of pictures, or a picture (a clip of one frame). Its caption is `NAME.txt` beside it, or stands in a table
-(`captions.py`). A WebDataset shard (`webdataset.py`) holds both; of a folder that
-`muybridge curate` wrote, the shards are read and nothing else. Clips are resampled to the wanted frame rate, cut into
-pieces of the wanted length, and resized to cover the wanted size, then cropped in the middle. With `buckets`, each
-piece goes to the bucket nearest to its shape, and every batch comes out of one bucket.
+The rules: every file is either used or has a line in the report. A clip is `NAME.mp4` (or any ending of
+`reading/formats.py`), a folder of pictures, or a picture (a clip of one frame). Its caption is `NAME.txt` beside it, or
+stands in a table (`captions.py`). A WebDataset shard (`webdataset.py`) holds both; of a folder that `muybridge curate`
+wrote, the shards are read and nothing else. Clips are resampled to the wanted frame rate, cut into pieces of the wanted
+length, and resized to cover the wanted size, then cropped in the middle, a frame at a time: memory does not grow with a
+file. With `buckets`, each piece goes to the bucket nearest to its shape, and every batch comes out of one bucket.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,19 @@ from typing import Any
 import numpy as np
 
 from muybridge.data.captions import BESIDE, caption_beside, captions_under, texts_beside
-from muybridge.data.clips import Clip
 from muybridge.data.packs import PackedClip, PackedSource, build_pack, settings_of
+from muybridge.data.reading.formats import PICTURES, VIDEOS, FootageError
+from muybridge.data.reading.frame_folders import RATE_FILE, gaps_of, is_picture, pictures_of, rate_of
+from muybridge.data.reading.opening import FolderReader, open_reader
+from muybridge.data.reading.reader import About, Reader
 from muybridge.data.sources.folder import FolderConfig
-from muybridge.data.video_io import read_video
 from muybridge.data.webdataset import clips_of_shard, is_shard
 from muybridge.errors import UserError
 from muybridge.files import RECORD, cache_folder
 from muybridge.nn.frames import fit_frames
 
-VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif", ".webp"}
-PICTURES = {".png", ".jpg", ".jpeg"}
+#: Writes a line of the report: what was done, and why.
+Tell = Callable[[str, str], None]
 
 
 class FolderSource(PackedSource):
@@ -73,8 +75,8 @@ def _pieces(root: Path, config: FolderConfig, report: list[dict[str, str]]) -> I
     for path in _clip_paths(root, captions.files, report):
         name = path.relative_to(root).as_posix()
         if is_shard(path):
-            for member in clips_of_shard(path, name, VIDEOS, report):
-                yield from _read(member.file, f"{name}/{member.name}", member.caption, config, report)
+            for member in clips_of_shard(path, name, VIDEOS | PICTURES, report):
+                yield from _cut(member.file, f"{name}/{member.name}", member.caption, config, report)
             continue
         told = len(report)
         caption = captions.take(name) or caption_beside(path, report, name)
@@ -82,74 +84,104 @@ def _pieces(root: Path, config: FolderConfig, report: list[dict[str, str]]) -> I
             reason = f"no caption: neither {path.stem}.txt nor a line in a table of captions"
             report.append({"file": name, "action": "dropped", "reason": reason})
         if caption:
-            yield from _read(path, name, caption, config, report)
+            yield from _cut(path, name, caption, config, report)
     for name in captions.by_name:
         reason = f"named in {captions.origin[name]}, but no such clip"
         report.append({"file": name, "action": "dropped", "reason": reason})
 
 
-def _read(
+def _cut(
     path: Path, name: str, caption: str, config: FolderConfig, report: list[dict[str, str]]
 ) -> Iterator[tuple[PackedClip, np.ndarray]]:
-    """The pieces of one clip, or a line that says why there are none."""
+    """The pieces of one clip, decoded as they are taken; what cannot be used has its line."""
+
+    def tell(action: str, reason: str) -> None:
+        report.append({"file": name, "action": action, "reason": reason})
+
     try:
-        clip = _read_folder(path) if path.is_dir() else read_video(path)
-    except UserError as error:
-        report.append({"file": name, "action": "dropped", "reason": str(error).replace(str(path), name)})
-        return
-    yield from _cut(clip, name, caption, config, report)
+        with _opened(path, config, tell) as reader:
+            for line in reader.told(config.fps):
+                tell("converted", line)
+            yield from _pieces_of(reader, name, caption, config, tell)
+    except FootageError as error:
+        tell("dropped", f"not a readable video ({error.kind}): {error.message}")
+    except MemoryError:
+        tell("dropped", "not enough memory to decode it: make it smaller first, or free some")
 
 
-def _cut(
-    clip: Clip, name: str, caption: str, config: FolderConfig, report: list[dict[str, str]]
+def _opened(path: Path, config: FolderConfig, tell: Tell) -> Reader:
+    """A reader of a video, a picture or a folder of pictures.
+
+    Raises:
+        FootageError: it cannot be opened.
+    """
+    if not path.is_dir():
+        if not path.is_file():
+            raise FootageError("missing", "no file is there: a link that leads nowhere, or no ordinary file")
+        return open_reader(path)
+    pictures = pictures_of(path)
+    missing = gaps_of([p.name for p in pictures])
+    if missing:
+        tell("gap", f"no picture is numbered {missing}; those around follow each other")
+    return FolderReader(pictures, rate_of(path, config.picture_fps))
+
+
+def _pieces_of(
+    reader: Reader, name: str, caption: str, config: FolderConfig, tell: Tell
 ) -> Iterator[tuple[PackedClip, np.ndarray]]:
-    frames = clip.frames
-    fps = config.fps or clip.fps
-    if config.fps and len(frames) > 1 and abs(clip.fps - config.fps) > 1e-3:
-        wanted = max(1, round(len(frames) / clip.fps * config.fps))
-        frames = frames[np.minimum((np.arange(wanted) * clip.fps / config.fps).astype(int), len(frames) - 1)]
+    about = reader.about
+    expected, fps = about.rhythm.frames_at(config.fps), config.fps or about.rhythm.fps
     if config.buckets:
-        config = _bucket(frames, config)
-    if (len(frames) < config.num_frames and len(frames) > 1) or (config.num_frames > 1 and len(frames) == 1):
-        told = f"{len(frames)} frames at {fps:g} fps, fewer than {config.num_frames}"
-        if config.short == "drop":
-            report.append(
-                {"file": name, "action": "dropped", "reason": f"{told}; data.short: hold or loop would keep it"}
-            )
-            return
-        mode: Any = "edge" if config.short == "hold" else "wrap"
-        frames = np.pad(frames, ((0, config.num_frames - len(frames)), (0, 0), (0, 0), (0, 0)), mode=mode)
-        report.append({"file": name, "action": "lengthened", "reason": f"{told}: {config.short}"})
-    pieces = len(frames) // config.num_frames
-    if config.max_pieces and pieces > config.max_pieces:
-        report.append(
-            {"file": name, "action": "trimmed", "reason": f"{pieces} pieces, max_pieces is {config.max_pieces}"}
-        )
-        pieces = config.max_pieces
-    elif len(frames) % config.num_frames:
-        rest = len(frames) - pieces * config.num_frames
-        report.append(
-            {
-                "file": name,
-                "action": "trimmed",
-                "reason": f"the last {rest} frames do not fill a piece of {config.num_frames}",
-            }
-        )
-    for piece in range(pieces):
-        part = frames[piece * config.num_frames : (piece + 1) * config.num_frames]
-        fitted = fit_frames(part, config.height, config.width)
-        shape = (config.num_frames, config.height, config.width, 3)
-        yield PackedClip(caption, caption.lower().strip(), shape, fps, name), fitted
+        config = _bucket(about, expected, config)
+    shape = (config.num_frames, config.height, config.width, 3)
+    held: list[np.ndarray] = []
+    before, fitted, pieces, broken = None, np.zeros(0, np.uint8), 0, ""
+    pictures = reader.pictures(config.fps)
+    while not (config.max_pieces and pieces == config.max_pieces):
+        try:
+            picture = next(pictures, None)
+        except FootageError as error:
+            broken, picture = error.message, None
+        if picture is None:
+            break
+        if picture is not before:
+            before, fitted = picture, fit_frames(picture[None], config.height, config.width)[0]
+        held.append(fitted)
+        if len(held) == config.num_frames:
+            yield PackedClip(caption, caption.lower().strip(), shape, fps, name), np.stack(held)
+            held, pieces = [], pieces + 1
+    if broken:
+        tell("trimmed" if held or pieces else "dropped", broken)
+    if pieces and pieces == config.max_pieces:
+        if expected // config.num_frames > pieces:
+            tell("trimmed", f"{expected // config.num_frames} pieces, max_pieces is {pieces}")
+    elif held and pieces:
+        tell("trimmed", f"the last {len(held)} frames do not fill a piece of {config.num_frames}")
+    elif held:
+        frames = _lengthened(held, fps, config, tell)
+        if frames is not None:
+            yield PackedClip(caption, caption.lower().strip(), shape, fps, name), frames
 
 
-def _bucket(frames: np.ndarray, config: FolderConfig) -> FolderConfig:
+def _lengthened(held: list[np.ndarray], fps: float, config: FolderConfig, tell: Tell) -> np.ndarray | None:
+    """A clip of fewer frames than a piece made as long, as `short` says; None for dropping it."""
+    said = f"{len(held)} frames at {fps:g} fps, fewer than {config.num_frames}"
+    if config.short == "drop":
+        tell("dropped", f"{said}; data.short: hold or loop would keep it")
+        return None
+    tell("lengthened", f"{said}: {config.short}")
+    mode: Any = "edge" if config.short == "hold" else "wrap"
+    return np.pad(np.stack(held), ((0, config.num_frames - len(held)), (0, 0), (0, 0), (0, 0)), mode=mode)
+
+
+def _bucket(about: About, count: int, config: FolderConfig) -> FolderConfig:
     """The settings with the size and length of a clip's bucket."""
-    aspect = math.log(frames.shape[2] / frames.shape[1])
+    aspect = math.log(about.width / about.height)
     nearest = min(abs(math.log(w / h) - aspect) for _, h, w in config.buckets)
     fitting = [b for b in config.buckets if abs(math.log(b[2] / b[1]) - aspect) < nearest + 1e-9]
-    filled = [b for b in fitting if b[0] <= len(frames)]
-    count, height, width = max(filled) if filled else min(fitting)
-    return replace(config, num_frames=count, height=height, width=width)
+    filled = [b for b in fitting if b[0] <= count]
+    frames, height, width = max(filled) if filled else min(fitting)
+    return replace(config, num_frames=frames, height=height, width=width)
 
 
 def _clip_paths(root: Path, tables: set[Path], report: list[dict[str, str]]) -> Iterator[Path]:
@@ -159,10 +191,7 @@ def _clip_paths(root: Path, tables: set[Path], report: list[dict[str, str]]) -> 
     for path in sorted(root.rglob("*")):
         if path.is_dir() or path in tables or path.name == RECORD:
             continue
-        if path.suffix.lower() in VIDEOS or is_shard(path):
-            stems.add(path.with_suffix(""))
-            yield path
-        elif path.suffix.lower() in PICTURES:
+        if is_picture(path):
             folder = path.parent
             stems |= {path.with_suffix(""), folder}
             if folder == root or (not _captioned(folder) and _captioned(path)):
@@ -170,6 +199,11 @@ def _clip_paths(root: Path, tables: set[Path], report: list[dict[str, str]]) -> 
             elif folder not in frame_folders:
                 frame_folders.add(folder)
                 yield folder
+        elif path.suffix.lower() in VIDEOS or is_shard(path):
+            stems.add(path.with_suffix(""))
+            yield path
+        elif path.name == RATE_FILE:
+            continue
         elif path.suffix.lower() in (*BESIDE, ".json"):
             texts.append(path)
         else:
@@ -184,12 +218,3 @@ def _clip_paths(root: Path, tables: set[Path], report: list[dict[str, str]]) -> 
 def _captioned(path: Path) -> bool:
     """Whether a caption lies beside a picture or a folder."""
     return any(text.is_file() for text in texts_beside(path))
-
-
-def _read_folder(folder: Path) -> Clip:
-    pictures = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
-    frames = [read_video(p).frames[0] for p in pictures]
-    shapes = {f.shape for f in frames}
-    if len(shapes) > 1:
-        raise UserError(f"{folder}: its frames differ in size: {sorted(shapes)}")
-    return Clip(np.stack(frames), "")

@@ -1,10 +1,11 @@
-"""Reading and writing video: mp4 (H.264), gif, animated webp, png, npy; each carries its record."""
+"""Writing video: mp4 (H.264), gif, animated webp, png, npy, each with its record; and reading whole ones."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+import warnings
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from muybridge.configuration import check_request
 from muybridge.data.clips import Clip
-from muybridge.errors import UserError, nearest
+from muybridge.data.reading.colour import BT601, BT709, FULL, LIMITED
+from muybridge.data.reading.formats import FootageError, told
+from muybridge.data.reading.opening import frames_of_all, open_reader
+from muybridge.data.reading.sound import Sound, SoundTrack
+from muybridge.errors import Notice, UserError, nearest
 from muybridge.files import whole_file
 
 FORMATS = ("mp4", "gif", "webp", "png", "npy")
@@ -21,22 +27,30 @@ FORMATS = ("mp4", "gif", "webp", "png", "npy")
 #: set.
 SAME_BYTES = {"threads": "1", "x264-params": "cpu-independent=1"}
 CRF = 12
-#: Frame times that differ from an even rhythm by more than this share of a frame are a variable rate.
-UNEVEN = 0.5
+#: swscale's number of a matrix -> the code that says matrix, primaries and transfer (BT.709; SMPTE 170M is BT.601).
+TAGS = {BT709: 1, BT601: 6}
+TOO_LITTLE = "not enough memory for its frames: take fewer (--max-frames), or make the video smaller first"
 
 
-def write_video(frames: np.ndarray, path: str | Path, fps: float = 8.0, recipe: dict[str, Any] | None = None) -> Path:
+def write_video(
+    frames: np.ndarray,
+    path: str | Path,
+    fps: float = 8.0,
+    recipe: dict[str, Any] | None = None,
+    sound: Sound | None = None,
+) -> Path:
     """Write a video; the ending chooses the format (.mp4, .gif, .webp, .npy; .png for a single frame).
 
-    The file appears whole under its name or not at all.
+    The file appears whole under its name or not at all. An mp4 is BT.709, limited range, and says so.
 
     Args:
         frames: uint8 [F, H, W, 3].
         fps: frames a second.
         recipe: stored in the file's metadata (for npy, in NAME.npy.json beside it).
+        sound: heard with it, if the ending holds sound; else a `Notice` says that it is left out.
 
     Raises:
-        UserError: frames of another type or shape, an unknown ending, or a path that cannot be written.
+        UserError: frames of another type or shape or too large, an unknown ending, or a path that cannot be written.
     """
     path = Path(path)
     frames = np.asarray(frames)
@@ -47,10 +61,13 @@ def write_video(frames: np.ndarray, path: str | Path, fps: float = 8.0, recipe: 
         raise UserError(f"{path}: cannot write {path.suffix or 'a file without ending'}; {nearest(kind, FORMATS)}")
     if kind == "png" and len(frames) > 1:
         raise UserError(f"{path}: a .png holds one frame, this video has {len(frames)}; choose .mp4, .gif or .webp")
+    check_request(frames.shape[2], frames.shape[1], str(path))
+    if sound is not None and kind != "mp4":
+        warnings.warn(f"{path.name}: .{kind} holds no sound, so it is left out; .mp4 does", Notice, stacklevel=2)
     text = json.dumps(recipe or {}, sort_keys=True)
     with whole_file(path) as unfinished:
         if kind == "mp4":
-            _write_mp4(frames, unfinished, fps, text)
+            _write_mp4(frames, unfinished, fps, text, sound)
         elif kind == "npy":
             with open(unfinished, "wb") as file:
                 np.save(file, frames, allow_pickle=False)
@@ -68,25 +85,64 @@ def as_written(frames: np.ndarray, ending: str, fps: float) -> np.ndarray:
         return read_video(write_video(frames, Path(folder) / f"x{ending}", fps)).frames
 
 
-def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str) -> None:
-    from fractions import Fraction
-
+def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str, sound: Sound | None) -> None:
     import av
 
     height, width = frames.shape[1:3]
     # 4:2:0 needs even sides: repeat the last row or column rather than rescale
-    padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    sides = ((0, height % 2), (0, width % 2), (0, 0))
+    rate = Fraction(fps).limit_denominator(1001)
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart+use_metadata_tags"}) as container:
         container.metadata["comment"] = text
-        stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width = padded.shape[1:3]
+        stream: Any = container.add_stream("libx264", rate=rate)
+        stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": str(CRF), "preset": "medium", **SAME_BYTES}
-        for picture in padded:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+        tag(stream.codec_context)
+        track = _track(container, sound)
+        for i, picture in enumerate(frames):
+            for packet in stream.encode(as_yuv(np.pad(picture, sides, mode="edge"))):
                 container.mux(packet)
+            if track is not None:
+                track.until(i / float(rate))
         for packet in stream.encode():
             container.mux(packet)
+        if track is not None:
+            track.until(float("inf"))
+            if track.problem:
+                warnings.warn(f"{track.sound.path.name}: {track.problem}", Notice, stacklevel=3)
+
+
+def _track(container: Any, sound: Sound | None) -> SoundTrack | None:
+    """The sound that is written beside a video; None, with a line that says why, where it cannot be decoded."""
+    if sound is None:
+        return None
+    try:
+        return SoundTrack(container, sound)
+    except Exception as error:  # PyAV raises many kinds for sound without a decoder
+        warnings.warn(f"{sound.path.name}: its sound is left out: {told(error)}", Notice, stacklevel=4)
+        return None
+
+
+def as_yuv(picture: np.ndarray, matrix: int = BT709) -> Any:
+    """uint8 [h, w, 3], even sides -> PyAV's yuv420p frame, limited range, with its tags.
+
+    Args:
+        matrix: swscale's number.
+    """
+    import av
+
+    frame: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    made = frame.reformat(format="yuv420p", dst_colorspace=matrix, src_color_range=FULL, dst_color_range=LIMITED)
+    tag(made, TAGS[matrix])
+    return made
+
+
+def tag(made: Any, code: int = BT709) -> None:
+    """Say of a frame or an encoder which matrix, primaries and transfer it has (H.273's code), and that its range is
+    limited."""
+    made.colorspace = made.color_primaries = made.color_trc = code
+    made.color_range = LIMITED
 
 
 def _write_pillow(frames: np.ndarray, path: Path, fps: float, text: str, kind: str) -> None:
@@ -109,94 +165,63 @@ def _write_pillow(frames: np.ndarray, path: Path, fps: float, text: str, kind: s
 
 
 def read_video(path: str | Path, max_frames: int | None = None) -> Clip:
-    """Read a video file; the caption is empty.
+    """Read a video, an animation or a picture, all of its frames at once; the caption is empty. What is done to it on
+    the way is told by a `Notice`.
 
     Raises:
-        UserError: no such file, no video in it, or nothing that decodes.
+        UserError: no such file, no video in it, nothing that decodes, or more than memory holds.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no video at {path}")
-    kind = path.suffix.lower().removeprefix(".")
     try:
-        if kind == "npy":
+        if path.suffix.lower() == ".npy":
             frames, fps = _read_npy(path)
-        elif kind in ("gif", "webp", "png", "jpg", "jpeg"):
-            frames, fps = _read_pillow(path, max_frames)
-        else:
-            frames, fps = _read_av(path, max_frames)
-    except UserError:
-        raise
-    except Exception as error:  # PyAV and Pillow raise many kinds for damaged files
-        raise UserError(f"{path}: not a readable video ({type(error).__name__}: {error})") from error
+            return Clip(frames[:max_frames], "", fps)
+        with open_reader(path) as reader:
+            about = reader.about
+            _check_memory(path, about.rhythm.frames_at(), max_frames, about.height, about.width)
+            frames = frames_of_all(reader, max_frames)
+            for line in reader.told():
+                warnings.warn(f"{path.name}: {line}", Notice, stacklevel=2)
+    except FootageError as error:
+        raise UserError(f"{path}: not a readable video ({error.kind}): {error.message}") from error
+    except MemoryError as error:
+        raise UserError(f"{path}: {TOO_LITTLE}") from error
     if not len(frames):
         raise UserError(f"{path}: no frame could be decoded")
-    return Clip(frames[:max_frames], "", fps)
+    return Clip(frames, "", about.rhythm.fps)
+
+
+def _check_memory(path: Path, count: int, most: int | None, height: int, width: int) -> None:
+    """Refuse what would not fit, before it is allocated.
+
+    Raises:
+        UserError: says what it takes and what there is.
+    """
+    import psutil
+
+    needed, free = min(count, most or count) * height * width * 3, psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(
+            f"{path}: {min(count, most or count)} frames of {width}x{height} take {needed / 2**30:.1f} GiB, "
+            f"{free / 2**30:.1f} are free; {TOO_LITTLE}"
+        )
 
 
 def _read_npy(path: Path) -> tuple[np.ndarray, float]:
-    frames = np.load(path, allow_pickle=False)
+    try:
+        frames = np.load(path, allow_pickle=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # numpy raises several kinds for damaged files
+        raise UserError(f"{path}: not a readable video ({type(error).__name__}: {error})") from error
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
         raise UserError(f"{path}: expected uint8 [F, H, W, 3], got {frames.dtype} {frames.shape}")
+    if not len(frames):
+        raise UserError(f"{path}: no frame could be decoded")
     recipe = read_recipe(path)
     return frames, float(recipe.get("sampling", {}).get("fps", 8.0))
-
-
-def _read_pillow(path: Path, max_frames: int | None) -> tuple[np.ndarray, float]:
-    with Image.open(path) as picture:
-        frames, milliseconds = [], 0.0
-        for index in range(min(getattr(picture, "n_frames", 1), max_frames or 10**9)):
-            picture.seek(index)
-            frames.append(np.asarray(_on_white(picture)))
-            milliseconds += float(picture.info.get("duration", 0) or 0)
-    fps = 1000 * len(frames) / milliseconds if milliseconds > 0 else 8.0
-    return np.stack(frames), fps
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    """RGB; what is transparent lies on white."""
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture.convert("RGB")
-    ground = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
-
-
-def _read_av(path: Path, max_frames: int | None) -> tuple[np.ndarray, float]:
-    import av
-
-    frames, times = [], []
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise UserError(f"{path}: has no video stream")
-        stream = container.streams.video[0]
-        fps = float(stream.average_rate or 0) or 8.0
-        for frame in container.decode(stream):
-            turns = int(frame.rotation) // 90 % 4  # phones store upright videos lying down, with a note
-            frames.append(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-            times.append(float(frame.time) if frame.time is not None else len(times) / fps)
-            if max_frames and len(frames) >= max_frames:
-                break
-    if not frames:
-        return np.zeros((0, 0, 0, 3), np.uint8), fps
-    return np.stack(frames)[_even(np.array(times), fps)], fps
-
-
-def uneven(times: Sequence[float] | np.ndarray) -> bool:
-    """Whether frames come at a variable rate."""
-    if len(times) < 3:
-        return False
-    gaps = np.diff(times)
-    return bool(np.abs(gaps - np.median(gaps)).max() > UNEVEN * np.median(gaps))
-
-
-def _even(times: np.ndarray, fps: float) -> np.ndarray:
-    """Which frames make an even rhythm: all of them, or for a variable frame rate the one that is shown at every 1 /
-    fps."""
-    if not uneven(times):
-        return np.arange(len(times))
-    wanted = max(1, round((times[-1] - times[0] + float(np.median(np.diff(times)))) * fps))
-    due = times[0] + np.arange(wanted) / fps
-    return np.maximum(np.searchsorted(times, due + 1e-6, side="right") - 1, 0)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

@@ -74,12 +74,29 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """The sound that belongs to a video that was made from another.
+
+    Attributes:
+        path: the other video; it may have no sound.
+        start, seconds: of its sound, from its first frame.
+        silent: why the sound cannot be kept, "" where it can.
+    """
+
+    path: str
+    start: float = 0.0
+    seconds: float = 0.0
+    silent: str = ""
+
+
+@dataclass(frozen=True)
 class Made:
-    """A video that was made: frames uint8 [F, H, W, 3], its rate, and its record."""
+    """A video that was made: frames uint8 [F, H, W, 3], its rate, its record, and what is heard with it."""
 
     frames: Any
     fps: float
     record: dict[str, Any]
+    heard: Heard | None = None
 
 
 @dataclass(frozen=True)
@@ -129,18 +146,25 @@ class Making(Settings):
         raise NotImplementedError
 
     def made(
-        self, run: Run, frames: Any, settings: SamplingConfig, fps: float | None = None, source: Any = None
+        self,
+        run: Run,
+        frames: Any,
+        settings: SamplingConfig,
+        fps: float | None = None,
+        source: Any = None,
+        heard: Heard | None = None,
     ) -> Made:
         """A finished video with its record.
 
         Args:
             fps: of the file; the settings' by default.
             source: the frames that were read, whose hash is recorded.
+            heard: the sound of the video that it was made from.
         """
         record = record_of(self, run, settings) | {"frames_sha256": frames_hash(frames)}
         if source is not None:
             record |= {"source": run.source, "source_sha256": frames_hash(source)}
-        return Made(frames, settings.fps if fps is None else fps, record)
+        return Made(frames, settings.fps if fps is None else fps, record, heard)
 
 
 def open_pipeline(making: Making, model: str, device: str, precision: str, picture: str = "") -> Any:
@@ -152,6 +176,11 @@ def open_pipeline(making: Making, model: str, device: str, precision: str, pictu
     from muybridge.opening.sampling import load_pipeline
 
     return load_pipeline(model, device, picture, precision, zero_shot=making.zero_shot)
+
+
+def heard_of(run: Run, frames: int, fps: float) -> Heard:
+    """The sound of a run's source that belongs to its first frames."""
+    return Heard(run.source.partition("#")[0], 0.0, frames / fps)
 
 
 def read_source(run: Run, max_frames: int | None = None) -> Clip:

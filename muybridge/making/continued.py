@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from muybridge.configuration import setting
 from muybridge.errors import UserError
-from muybridge.making.base import Made, Making, Run, read_source
+from muybridge.making.base import Heard, Made, Making, Run, heard_of, read_source
 from muybridge.making.from_video import FromVideo, filled
 from muybridge.making.from_words import EVERY
 from muybridge.pipelines.methods import CONTINUATION_SAMPLER, METHODS
@@ -61,7 +61,12 @@ class Continuation(Making):
         settings = run.pipeline.settings(**self._settings(run))
         shared = {"method": self.method, "weight": self.weight, "on_step": run.on_step, "seed": run.seed}
         out = self.filled(run, frames, {**shared, **self._settings(run)})
-        return self.made(run, out, settings, clip.fps * self.factor_of_rate(), frames)
+        fps = clip.fps * self.factor_of_rate()
+        return self.made(run, out, settings, fps, frames, self.heard(run, len(frames), clip.fps))
+
+    def heard(self, run: Run, frames: int, fps: float) -> Heard:
+        """The source's sound, if it fits what was made."""
+        return heard_of(run, frames, fps)
 
     def _settings(self, run: Run) -> dict[str, Any]:
         return {"sampler": CONTINUATION_SAMPLER, **_given(run.settings)}
@@ -83,6 +88,9 @@ class Extend(Continuation):
     def blocks(self, frames: int, block: int) -> int:
         context = min(self.context_frames or block // 2, frames)
         return -(-self.add_frames // max(1, block - context))
+
+    def heard(self, run: Run, frames: int, fps: float) -> Heard:
+        return Heard(run.source.partition("#")[0], silent="the video is longer than its sound now")
 
     def filled(self, run: Run, frames: Any, options: dict[str, Any]) -> Any:
         from muybridge.pipelines.continuation import extend_video
@@ -155,4 +163,5 @@ class UpsampleFps(FromVideo):
         made = to_uint8(run.pipeline.to_pixels(latents))[0]
         made[:: 4**self.rounds] = given
         made = made[:, : fitted.shape[1], : fitted.shape[2]]
-        return self.made(run, made, run.pipeline.settings(**sized), fps * 4**self.rounds, read)
+        heard = heard_of(run, len(read), fps)
+        return self.made(run, made, run.pipeline.settings(**sized), fps * 4**self.rounds, read, heard)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from muybridge.configuration import setting
+from muybridge.configuration import check_request, setting
 from muybridge.errors import Notice, UserError
-from muybridge.making.base import Made, Making, Run, read_source
+from muybridge.making.base import Made, Making, Run, heard_of, read_source
 from muybridge.pipelines.settings import SamplingConfig
 
 #: Of these structures a given estimator's folder may take the place of the bundled network.
@@ -37,6 +37,7 @@ class FromVideo(Making):
         super().__post_init__()
         if (self.height is None) != (self.width is None):
             raise UserError("give --height and --width together, or neither")
+        check_request(self.width or 0, self.height or 0, "--height and --width")
         if self.own_size and self.height is not None:
             raise UserError("--own-size works at the video's size: leave --height and --width out")
 
@@ -67,7 +68,7 @@ class FromVideo(Making):
     def finished(self, run: Run, drawn: Any, settings: SamplingConfig, fps: float, read: Any, fitted: Any) -> Made:
         """Cropped to what was given: the model's sides are multiples."""
         frames = drawn.frames[0][:, : fitted.shape[1], : fitted.shape[2]]
-        return self.made(run, frames, settings, fps, read)
+        return self.made(run, frames, settings, fps, read, heard_of(run, len(read), fps))
 
 
 def check_sides(run: Run, frames: Any) -> None:

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from muybridge.configuration import setting
 from muybridge.errors import UserError
-from muybridge.library.catalogue import INVERSION, find_model
-from muybridge.making.base import Made, Making, Run, read_source
+from muybridge.files import read_mapping
+from muybridge.library.catalogue import INVERSION, find_model, sampling_of
+from muybridge.making.base import Heard, Made, Making, Run, read_source
 from muybridge.pipelines.settings import SamplingConfig
 from muybridge.systems.text2video_zero.settings import ZeroConfig
 
@@ -159,4 +160,19 @@ class Edit(Making):
             drawn = sample_from(run.pipeline, noise, self.prompt, **options)
         else:
             drawn = run.pipeline(self.prompt, run.seed, **options)
-        return self.made(run, drawn.frames[0], settings)
+        return self.made(run, drawn.frames[0], settings, heard=self._heard(run, settings))
+
+    @staticmethod
+    def _heard(run: Run, settings: SamplingConfig) -> Heard | None:
+        """The sound of the video that a model was tuned on, which its training's recipe names."""
+        beside = find_model(run.model).parent / "recipe.json"
+        if not beside.is_file():
+            return None
+        data = read_mapping(beside).get("data")
+        if not isinstance(data, dict) or data.get("source") != "one_video":
+            return None
+        path, tuned = str(data.get("path")), sampling_of(find_model(run.model))
+        if (settings.num_frames, settings.fps) != (tuned.get("num_frames"), tuned.get("fps")):
+            return Heard(path, silent="the video is of another length or rate now")
+        first, stride = int(data.get("first", 0)), int(data.get("stride", 1))
+        return Heard(path, first / (settings.fps * stride), settings.num_frames / settings.fps)

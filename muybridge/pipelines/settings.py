@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from muybridge.configuration import Settings, new_names, setting
+from muybridge.configuration import Settings, check_request, new_names, setting
 from muybridge.errors import UserError, nearest
 
 MAX_STEPS = 1000
@@ -61,6 +61,7 @@ class SamplingConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_request(self.width, self.height, "height and width")
         if not self.guidance_start < self.guidance_end:
             raise UserError(
                 "guidance acts from a smaller to a larger share of the run within 0..1, got "

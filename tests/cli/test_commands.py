@@ -169,7 +169,7 @@ BAD = {
     ),
     "absurd size": (
         ("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--height", "99999", "--width", "99999"),
-        "are free",
+        "pixels are more than the",
     ),
     "odd size": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--height", "17"), "divisible by"),
     "bad sampler": (

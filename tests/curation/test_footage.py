@@ -1,6 +1,6 @@
 """Clips cut out of footage."""
 
-from muybridge.curation.footage import encode_clip
+from muybridge.curation.cutting import encode_clip
 
 
 def test_the_same_frames_give_the_same_bytes(footage, tmp_path):

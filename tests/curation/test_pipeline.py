@@ -204,7 +204,7 @@ def turned(path, flat):
     place = data.find(b"tkhd") + 4 + 40  # version 0: the display matrix
     unit, zero = (1 << 16).to_bytes(4, "big"), bytes(4)
     minus = (-(1 << 16)).to_bytes(4, "big", signed=True)
-    data[place : place + 16] = zero + unit + zero + minus
+    data[place : place + 20] = zero + unit + zero + minus + zero
     path.write_bytes(data)
 
 

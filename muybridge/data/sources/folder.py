@@ -21,6 +21,9 @@ class FolderConfig(Settings):
     width: int = side(64)
     num_frames: int = frames(16)
     fps: float = setting(8.0, "the rate clips are resampled to; 0 keeps each clip's own", low=0, high=240)
+    picture_fps: float = setting(
+        8.0, "the rate of folders of pictures that hold no fps.txt, which says it", above=0, high=1000
+    )
     short: str = setting(
         "drop",
         "what happens to shorter clips: dropped, their last frame held, or looped",
