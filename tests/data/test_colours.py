@@ -161,7 +161,8 @@ def test_alpha_lies_on_white(tmp_path, ending, codec, pix, options):
 
 @pytest.mark.parametrize("pix,codec", [("gray", "ffv1"), ("gray16le", "ffv1"), ("gray10le", "ffv1"),
                                        ("yuv422p10le", "prores_ks"), ("gray12le", "ffv1"),
-                                       ("gbrp", "libx264rgb"), ("yuvj420p", "mjpeg"), ("yuv444p16le", "ffv1")])  # fmt: skip
+                                       ("gbrp", "libx264rgb"), ("yuvj420p", "mjpeg"),
+                                       ("yuv444p16le", "ffv1")])  # fmt: skip
 def test_greys_of_every_depth(tmp_path, pix, codec):
     ramp = np.repeat(np.linspace(0, 255, 64).round().astype(np.uint8)[None], 48, 0)
     path = tmp_path / "x.mkv"
