@@ -245,7 +245,7 @@ def test_edits_keep_the_sound_of_their_source(tmp_path, picture_model):
     talk = encode(tmp_path / "talk.mp4", steps(10, 16, 16), tone=440)
     base = ("restyle", talk, "--model", picture_model, "--content", "a red circle", "--steps", 2, "--strength", 0.5)
     made = ok(*base, "--own-size", "--max-frames", 6, "-o", tmp_path / "out.mp4")
-    assert "sound" not in made
+    assert "left out" not in made
     samples, rate, _ = heard(tmp_path / "out.mp4")
     assert len(samples) / rate == pytest.approx(0.6, abs=0.06)
     assert pitch(samples[2000:], rate) == pytest.approx(440, abs=5)
