@@ -122,39 +122,53 @@ def _mp4(target: Path) -> Any:
 
 
 def _copy(source: Path, target: Path, start: float, end: float, sound: Sound | str | None) -> None:
-    with FilmReader(source) as reader, _mp4(target) as writer:
-        stream = reader.stream
-        if reader.container.format.name in CLOCKLESS:
-            raise FootageError("no copy", f"{reader.container.format.name} keeps no times of its packets")
-        _note(writer, True, sound)
-        out = writer.add_stream_from_template(stream, opaque=True)
-        track = _track(writer, sound)
-        base = stream.start_time or 0
-        reader.container.seek(int(start / stream.time_base) + base, stream=stream, backward=True)
-        first = round(start / stream.time_base) + base
-        last = round(end / stream.time_base) + base
-        written = 0
-        for packet in reader.container.demux(stream):
-            if not packet.size:
-                continue
-            if packet.dts is None or packet.pts is None:
-                raise FootageError("no copy", "its packets have no times")
-            if packet.pts < first:
-                continue
-            if packet.pts >= last:
-                if packet.is_keyframe:
-                    break
-                continue
-            packet.pts -= first
-            packet.dts -= first
-            packet.stream = out
-            seconds = float(packet.pts * stream.time_base)
-            writer.mux(packet)
-            written += 1
-            _until(track, seconds)
-        if not written:
-            raise FootageError("no copy", "none of its packets falls into the clip")
-        _until(track, float("inf"))
+    # a container without an index may be sought past the key frame: then it is read from its beginning
+    for sought in (True, False) if start > 0 else (False,):
+        with FilmReader(source) as reader, _mp4(target) as writer:
+            if _copied(reader, writer, (start, end), sound, sought):
+                return
+    raise FootageError("no copy", "the key frame that it begins with is not found again")
+
+
+def _copied(
+    reader: FilmReader, writer: Any, span: tuple[float, float], sound: Sound | str | None, sought: bool
+) -> bool:
+    """Whether packets were written: False, with nothing written, where the first one is not the span's key frame."""
+    stream = reader.stream
+    if reader.container.format.name in CLOCKLESS:
+        raise FootageError("no copy", f"{reader.container.format.name} keeps no times of its packets")
+    _note(writer, True, sound)
+    out = writer.add_stream_from_template(stream, opaque=True)
+    track = _track(writer, sound)
+    base = stream.start_time or 0
+    first, last = (round(t / stream.time_base) + base for t in span)
+    if sought:
+        reader.container.seek(int(span[0] / stream.time_base) + base, stream=stream, backward=True)
+    written = 0
+    for packet in reader.container.demux(stream):
+        if not packet.size:
+            continue
+        if packet.dts is None or packet.pts is None:
+            raise FootageError("no copy", "its packets have no times")
+        if packet.pts < first:
+            continue
+        if not written and not (packet.is_keyframe and packet.pts - first <= 1):
+            return False
+        if packet.pts >= last:
+            if packet.is_keyframe:
+                break
+            continue
+        packet.pts -= first
+        packet.dts -= first
+        packet.stream = out
+        seconds = float(packet.pts * stream.time_base)
+        writer.mux(packet)
+        written += 1
+        _until(track, seconds)
+    if not written:
+        return False
+    _until(track, float("inf"))
+    return True
 
 
 def _encode(source: Path, target: Path, start: float, end: float, crf: int, sound: Sound | str | None) -> None:

@@ -169,7 +169,11 @@ BAD = {
     ),
     "absurd size": (
         ("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--height", "99999", "--width", "99999"),
-        "pixels are more than the",
+        "134 million",
+    ),
+    "absurd memory": (
+        ("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--height", "9984", "--width", "9984"),
+        "are free",
     ),
     "odd size": (("generate", PROMPT, "-o", "{out}", "--model", "{model}", "--height", "17"), "divisible by"),
     "bad sampler": (

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from muybridge.cli.main import app
 from muybridge.data.video_io import read_recipe, read_video, write_video
+from muybridge.errors import Notice
 from muybridge.library.parts import load_picture_unet
 from tests.conftest import randomise
 
@@ -236,3 +237,28 @@ def test_redrawing_keeps_size_and_replays(tmp_path, picture_model, clip):
     refused("--content", "restyle", clip[0], "-o", out, "--model", picture_model, "--strength", 0.5)
     recipe = json.loads(out.with_name("redrawn.npy.json").read_text())
     assert recipe["options"]["strength"] == 0.5
+
+
+def test_edits_keep_the_sound_of_their_source(tmp_path, picture_model):
+    from tests.data.making_files import encode, heard, pitch, steps
+
+    talk = encode(tmp_path / "talk.mp4", steps(10, 16, 16), tone=440)
+    base = ("restyle", talk, "--model", picture_model, "--content", "a red circle", "--steps", 2, "--strength", 0.5)
+    made = ok(*base, "--own-size", "--max-frames", 6, "-o", tmp_path / "out.mp4")
+    assert "left out" not in made
+    samples, rate, _ = heard(tmp_path / "out.mp4")
+    assert len(samples) / rate == pytest.approx(0.6, abs=0.06)
+    assert pitch(samples[2000:], rate) == pytest.approx(440, abs=5)
+    assert ".gif holds no sound" in ok(*base, "--own-size", "--max-frames", 3, "-o", tmp_path / "out.gif")
+
+
+def test_a_longer_video_says_that_it_is_silent(tmp_path):
+    from muybridge.cli.made import _sound_of
+    from muybridge.making.base import Heard
+    from tests.data.making_files import encode, steps
+
+    talk = encode(tmp_path / "talk.mp4", steps(10, 16, 16), tone=440)
+    with pytest.warns(Notice, match="its sound is left out: the video is longer"):
+        assert _sound_of(Heard(str(talk), silent="the video is longer than its sound now")) is None
+    assert _sound_of(Heard(str(talk), 0.0, 1.0)).seconds == 1.0
+    assert _sound_of(Heard(str(encode(tmp_path / "still.mp4", steps(3))), silent="x")) is None  # nothing to tell
