@@ -16,7 +16,9 @@ ifndef GOMP_SPINCOUNT
 export OMP_WAIT_POLICY ?= passive
 endif
 
-.PHONY: demo test test-fast mutants lint types bench figures clean
+SECONDS_OF_FUZZ ?= 600
+
+.PHONY: demo test test-fast mutants fuzz lint types bench figures clean
 
 demo: $(VENV)/.ready
 	$(BIN)/muybridge generate "$(PROMPT)" --output demo.mp4 --upscale 4
@@ -34,6 +36,10 @@ test-fast: $(VENV)/.ready-test
 # plants one wrong formula at a time (some 130) and asks whether a test notices; about 15 minutes on one core
 mutants: $(VENV)/.ready-test
 	$(BIN)/python -m tests.mutants.run
+
+# recipes, options, files and records gone wrong, until the time is up; what is found is kept in tests/fuzz/corpus
+fuzz: $(VENV)/.ready-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.run $(SECONDS_OF_FUZZ)
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

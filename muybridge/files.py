@@ -83,8 +83,13 @@ def whole_folder(
         UserError: a folder that holds anything else, before the block and again before it is replaced.
     """
     check_replaceable(folder, what, origin, keep)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.unfinished-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.unfinished-", dir=folder.parent))
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot write here ({error.strerror}); name another place (MUYBRIDGE_CACHE moves the caches)"
+        ) from error
     try:
         yield unfinished
         if folder.exists() and same(folder):

@@ -1,6 +1,6 @@
 """Recipes are read strictly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -93,3 +93,10 @@ def test_bad_systems_and_settings():
         build_system("vdm", TINY_MODEL, {"schedule": "cosine", "schedule_options": {"lam_mini": 1}}, {}, None)
     with pytest.raises(UserError, match="learning_rate"):
         TrainingConfig(learning_rate=3)
+
+
+def test_samples_have_the_size_of_the_data_unless_the_recipe_says_otherwise(tiny_recipe, tmp_path):
+    path = write_recipe(replace(tiny_recipe, sampling={"num_inference_steps": 3}), tmp_path / "r.yaml")
+    assert load_recipe(path).sampling == {"num_frames": 4, "height": 16, "width": 16, "num_inference_steps": 3}
+    write_recipe(replace(tiny_recipe, sampling={"height": 32}), path)
+    assert load_recipe(path).sampling == {"num_frames": 4, "height": 32, "width": 16}

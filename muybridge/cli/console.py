@@ -8,18 +8,23 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from muybridge.errors import Notice, UserError
 from muybridge.waiting import wait_passively
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def command(function: F) -> F:
-    """Turn a UserError into a message on stderr and exit code 2, an interrupt into exit code 130."""
+    """Turn a UserError, and what the system refuses, into a message on stderr and exit code 2, an interrupt into exit
+    code 130."""
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -27,13 +32,36 @@ def command(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except UserError as error:
-            typer.secho(f"error: {error}", fg="red", err=True)
-            raise typer.Exit(2) from error
+            raise _refused(str(error)) from error
+        except OSError as error:
+            where = ": ".join(str(name) for name in (error.filename, error.filename2) if name)
+            raise _refused(f"{where or 'the system refuses'}: {error.strerror or error}") from error
+        except Exception as error:
+            told = _of_the_machine(error)
+            if told is None:
+                raise
+            raise _refused(told) from error
         except KeyboardInterrupt:
             typer.secho("interrupted", err=True)
             raise typer.Exit(130) from None
 
     return wrapped  # type: ignore[return-value]
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """A message for what libraries raise, in kinds of their own, where memory or a disk is full; None for faults of
+    ours."""
+    if type(error).__name__ == "SafetensorError":
+        return f"weights cannot be read or written: {error}"
+    full = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    if full or isinstance(error, MemoryError):
+        return "there is not enough memory for this; ask for fewer frames, a smaller size or a smaller batch"
+    return None
+
+
+def _refused(message: str) -> typer.Exit:
+    typer.secho(f"error: {message}", fg="red", err=True)
+    return typer.Exit(2)
 
 
 def quiet_libraries() -> None:
@@ -57,16 +85,29 @@ def quiet_libraries() -> None:
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
 
 
+def plain_console(stderr: bool = False) -> Console:
+    """A console that prints what it is given: square brackets in names and files are no markup."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
+def progress(transient: bool = False) -> Progress:
+    """Bars with what is done, of how many, and the time that is left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    text = TextColumn("{task.description}", markup=False)
+    return Progress(
+        text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=plain_console(True), transient=transient
+    )
+
+
 @contextmanager
 def steps_bar(label: str, total: int) -> Iterator[Callable[[Any], None]]:
     """A progress bar that advances by one each call."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda _: progress.advance(task)
+    with progress(transient=True) as shown:
+        task = shown.add_task(label, total=total)
+        yield lambda _: shown.advance(task)
 
 
 def bytes_text(count: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from muybridge.cli.console import plain_console, progress
 from muybridge.cli.made import argument, options_of, values_of, with_signature
 from muybridge.configuration import Settings, setting
 from muybridge.curation.settings import (
@@ -101,29 +102,24 @@ def _need_packages() -> None:
 @contextmanager
 def _bars() -> Iterator[Callable[[str, int, int], None]]:
     """One progress bar a stage."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress() as shown:
         tasks: dict[str, Any] = {}
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
+                tasks[what] = shown.add_task(what, total=total)
+            shown.update(tasks[what], completed=done, total=total)
 
         yield tell
 
 
 def _print(lines: list[tuple[str, int]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(show_header=False)
     for name, count in lines:
         table.add_row(name, f"{count:,}")
-    Console().print(table)
+    plain_console().print(table)
 
 
 SHARED = [option for part in (Place, *PARTS, Machines) for option in options_of(part)]

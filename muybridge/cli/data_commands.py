@@ -81,6 +81,10 @@ def show(recipe: Path, **values: Any) -> None:
     )
     for clip in clips:
         typer.echo(f"  {clip.caption}")
+    if parsed.text is not None:
+        from muybridge.models.text.encoder import told_of_long_captions
+
+        typer.echo(told_of_long_captions(source.captions(), parsed.text) or "every caption is read to its end")
     if told.output is not None:
         typer.echo(f"{write_strip(frames, told.output)}")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from muybridge.cli.console import bytes_text, command
+from muybridge.cli.console import bytes_text, command, plain_console
 
 app = typer.Typer(help="List the bundled models; say what a user's own files are.", invoke_without_command=True)
 
@@ -18,7 +18,6 @@ def models(context: typer.Context) -> None:
     """List the bundled models."""
     if context.invoked_subcommand:
         return
-    from rich.console import Console
     from rich.table import Table
 
     from muybridge.library.catalogue import bundled_models, model_hash, sampling_of
@@ -33,7 +32,7 @@ def models(context: typer.Context) -> None:
         size = f"{sampling['height']}x{sampling['width']}"
         row = (name, str(sampling["num_frames"]), size, str(sampling["num_inference_steps"]))
         table.add_row(*row, bytes_text(weights), model_hash(folder), what)
-    Console().print(table)
+    plain_console().print(table)
 
 
 @app.command("import")
@@ -45,7 +44,6 @@ def import_(
 
     [bold]muybridge models import ~/models/stable-diffusion-v1-5[/bold]
     """
-    from rich.console import Console
     from rich.table import Table
 
     from muybridge.opening.identify import identify
@@ -61,7 +59,7 @@ def import_(
         table.add_row("note", note)
     for need in found.needs:
         table.add_row("needs", need)
-    Console().print(table)
+    plain_console().print(table)
 
 
 @app.command("export")

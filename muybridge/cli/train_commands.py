@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from muybridge.cli.console import bytes_text, time_text
+from muybridge.cli.console import bytes_text, plain_console, time_text
 from muybridge.cli.made import OnDevice, argument, options_of, values_of, with_signature
 from muybridge.configuration import Settings, setting
 
@@ -73,7 +73,6 @@ def plan(recipe: Path, **values: Any) -> None:
 
     parsed = load_recipe(recipe)
 
-    from rich.console import Console
     from rich.table import Table
 
     from muybridge.training.plan import plan_run
@@ -90,7 +89,9 @@ def plan(recipe: Path, **values: Any) -> None:
     table.add_row("time a step (measured)", time_text(found.seconds_per_step))
     table.add_row("time of all steps", time_text(found.seconds))
     table.add_row("disk for checkpoints", bytes_text(found.disk_bytes))
-    Console().print(table)
+    plain_console().print(table)
+    if found.told:
+        typer.echo(f"note: {found.told}")
     if found.advice:
         typer.secho(found.advice, fg="yellow")
 

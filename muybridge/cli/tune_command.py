@@ -130,22 +130,24 @@ def _invert(model: Path, data: dict[str, Any], told: Tuning) -> None:
     from muybridge.files import record_written
     from muybridge.library.catalogue import INVERSION
     from muybridge.library.index import SETTINGS, settings_of, write_settings
+    from muybridge.models.weights.packaged import sha256_of
     from muybridge.nn.frames import from_uint8
     from muybridge.opening.sampling import load_pipeline
     from muybridge.pipelines.inversion import invert
     from muybridge.systems.tune_a_video.inversion import found_with, save_inversion
 
-    # noise belongs to the weights and the settings that it was found with
-    found = f"train-steps {told.train_steps}, steps {told.steps}, iterations {told.iterations}"
-    if found_with(model) == found:
-        return
     clip = make_source(data).clip(0)
     values = settings_of(model)
     values["sampling"] |= {"num_frames": len(clip.frames), "fps": clip.fps}
     write_settings(model, values)
+    record_written(model, [SETTINGS])
+    # noise belongs to the weights and the settings that it was found with, and stays where they are the same
+    weights = [sha256_of(p) for p in sorted(model.rglob("*.safetensors")) if p.name != INVERSION]
+    found = f"steps {told.steps}, iterations {told.iterations}, weights {' '.join(weights)}"
+    if found_with(model) == found:
+        return
     pipeline = load_pipeline(str(model), told.device, precision=told.precision)
     samples = pipeline.to_samples(from_uint8(clip.frames)[None])
     steps = pipeline.settings().num_inference_steps
     with steps_bar("inverting", steps) as advance:
         save_inversion(invert(pipeline, samples, told.iterations, advance), steps, model, found)
-    record_written(model, (SETTINGS, INVERSION))

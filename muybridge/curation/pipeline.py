@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,10 +21,12 @@ from muybridge.curation.footage import FootageError, content_hash, find_footage
 from muybridge.curation.select import select
 from muybridge.curation.settings import CurationSettings
 from muybridge.curation.shards import CLIP_FILES, write_clip, write_manifest, write_shards
-from muybridge.curation.stages import Captioner, words_beside
+from muybridge.curation.stages import Captioner
 from muybridge.curation.store import Store, check_output, claim_output
 from muybridge.curation.work import Job, SourceWork
+from muybridge.data.captions import BESIDE, TABLES, texts_beside
 from muybridge.errors import UserError
+from muybridge.locks import locked
 
 Tell = Callable[[str, int, int], None]
 
@@ -81,7 +84,7 @@ class Curation:
             UserError: there is none.
         """
         paths = find_footage(self.footage)
-        paths = [p for p in paths if p.suffix.lower() not in (".txt", ".json", ".jsonl")]
+        paths = [p for p in paths if p.suffix.lower() not in (*BESIDE, *TABLES)]
         if not paths:
             raise UserError(f"{self.footage}: no file in it")
         found: dict[str, list[str]] = {}
@@ -95,13 +98,27 @@ class Curation:
         ]
 
     def _words(self, name: str) -> str:
-        text = words_beside(self.footage / name) if self.settings.score.captions == "sidecar" else ""
-        return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+        if self.settings.score.captions != "sidecar":
+            return ""
+        files = [f for f in texts_beside(self.footage / name) if f.is_file()]
+        return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16] if files else ""
 
     def look(self, workers: int = 1, ray_address: str | None = None, tell: Tell | None = None) -> list[Job]:
         """Survey and score everything that is not committed yet."""
-        claim_output(self.output, {"footage": str(self.footage), **asdict(self.settings)})
         jobs = self.jobs(tell)
+        with self._claimed():
+            self._look(jobs, workers, ray_address, tell)
+        return jobs
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Nobody else writes to the output within this block."""
+        with locked(self.output, "curating") as sign:
+            claim_output(self.output, {"footage": str(self.footage), **asdict(self.settings)})
+            sign()
+            yield
+
+    def _look(self, jobs: list[Job], workers: int, ray_address: str | None, tell: Tell | None) -> None:
         scored = self.settings.scored()
         open_jobs = [j for j in jobs if not self.store.has("score", scored, j.scored)]
         rows = [asdict(j) | {"twins": list(j.twins)} for j in open_jobs]
@@ -114,7 +131,6 @@ class Curation:
         for i, _ in enumerate(done):
             if tell:
                 tell("looking", len(jobs) - len(open_jobs) + i + 1, len(jobs))
-        return jobs
 
     def _on_ray(
         self, rows: list[dict[str, Any]], arguments: tuple[Any, ...], workers: int, address: str | None
@@ -168,7 +184,12 @@ class Curation:
 
     def run(self, workers: int = 1, ray_address: str | None = None, tell: Tell | None = None) -> Outcome:
         """Everything: look, decide, cut, pack, report."""
-        outcome = self.decide(self.look(workers, ray_address, tell))
+        jobs = self.jobs(tell)
+        with self._claimed():
+            self._look(jobs, workers, ray_address, tell)
+            return self._write(self.decide(jobs), workers, tell)
+
+    def _write(self, outcome: Outcome, workers: int, tell: Tell | None) -> Outcome:
         self._cut(outcome, workers, tell)
         write_shards(outcome.clips, self.output, self.settings.per_shard, self.settings.seed)
         write_manifest(outcome.sources, self.output)

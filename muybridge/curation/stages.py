@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from PIL import Image
 from muybridge.curation.motion import measure_motion
 from muybridge.curation.scores import colourfulness, exposure, fingerprint, sharpness, text_area
 from muybridge.curation.settings import ScoreSettings
+from muybridge.data.captions import Report, caption_beside
 from muybridge.errors import UserError
 
 T = TypeVar("T")
@@ -169,14 +169,8 @@ def _each(measure: Callable[[np.ndarray], T], pictures: Sequence[np.ndarray]) ->
     return [measure(p) for p in pictures]
 
 
-def words_beside(footage: Path) -> str:
-    """The text of NAME.txt beside NAME.mp4, "" without one."""
-    beside = footage.with_suffix(".txt")
-    return " ".join(beside.read_text(encoding="utf-8").split()) if beside.is_file() else ""
-
-
 class Sidecar:
-    """The caption beside the footage."""
+    """The caption beside the footage (`data.captions.caption_beside`)."""
 
     name = "sidecar"
 
@@ -184,4 +178,10 @@ class Sidecar:
         self.root: Any = None
 
     def caption(self, pictures: Sequence[np.ndarray], path: str) -> str:
-        return "" if self.root is None else words_beside(self.root / path)
+        if self.root is None:
+            return ""
+        report: Report = []
+        words = caption_beside(self.root / path, report, path)
+        if report:
+            raise ValueError(report[0]["reason"])
+        return " ".join(words.split())

@@ -12,6 +12,7 @@ from typing import Any
 from muybridge.curation.records import CLIP_ID_DIGITS
 from muybridge.errors import UserError
 from muybridge.files import RECORD, UNFINISHED, files_in, read_mapping, whole_file, write_json
+from muybridge.locks import RUNNING
 
 RUN, MAKER = "run.json", "muybridge curate"
 #: What a killed run leaves in its output folder: single files, and those of a folder of shards.
@@ -21,7 +22,7 @@ OUTPUT = re.compile(
     r"stages/\w+-[0-9a-f]+/[0-9a-f]{2}/[0-9a-f]+(-[0-9a-f]+)?\.parquet"
     rf"|clips/[0-9a-f]{{2}}/[0-9a-f]{{{CLIP_ID_DIGITS}}}\.mp4"
     rf"|shards/(shard-[0-9]{{5}}\.tar|{re.escape(RECORD)})"
-    rf"|manifest\.parquet|{re.escape(RUN)}|report\.html|tune\.html"
+    rf"|manifest\.parquet|{re.escape(RUN)}|{re.escape(RUNNING)}|report\.html|tune\.html"
     rf"|{LEFT.pattern}"
 )
 

@@ -1,8 +1,8 @@
 """A user's own clips: a folder of videos, or of folders of frames, with captions in `.txt` files or one JSONL.
 
 The rules: every file is either used or has a line in the report. A clip is `NAME.mp4` (or .gif, .webp, .mkv, ...), a
-folder of pictures, or a picture (a clip of one frame). Its caption is `NAME.txt` beside it, or the line of
-captions.jsonl with {"file": "NAME.mp4", "caption": "..."}. A WebDataset shard (.tar) holds both; of a folder that
+folder of pictures, or a picture (a clip of one frame). Its caption is `NAME.txt` beside it, or stands in a table
+(`captions.py`). A WebDataset shard (`webdataset.py`) holds both; of a folder that
 `muybridge curate` wrote, the shards are read and nothing else. Clips are resampled to the wanted frame rate, cut into
 pieces of the wanted length, and resized to cover the wanted size, then cropped in the middle. With `buckets`, each
 piece goes to the bucket nearest to its shape, and every batch comes out of one bucket.
@@ -13,8 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tarfile
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,18 +20,18 @@ from typing import Any
 
 import numpy as np
 
+from muybridge.data.captions import BESIDE, caption_beside, captions_under, texts_beside
 from muybridge.data.clips import Clip
 from muybridge.data.packs import PackedClip, PackedSource, build_pack, settings_of
 from muybridge.data.sources.folder import FolderConfig
 from muybridge.data.video_io import read_video
+from muybridge.data.webdataset import clips_of_shard, is_shard
 from muybridge.errors import UserError
 from muybridge.files import RECORD, cache_folder
 from muybridge.nn.frames import fit_frames
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif", ".webp"}
 PICTURES = {".png", ".jpg", ".jpeg"}
-SHARD = ".tar"
-CAPTIONS = "captions.jsonl"
 
 
 class FolderSource(PackedSource):
@@ -69,83 +67,37 @@ def build_folder(config: FolderConfig) -> Path:
 
 
 def _pieces(root: Path, config: FolderConfig, report: list[dict[str, str]]) -> Iterator[tuple[PackedClip, np.ndarray]]:
-    captions = _read_captions(root, report)
     if (root / "manifest.parquet").is_file() and (root / "shards").is_dir():
         root = root / "shards"
-    for path in _clip_paths(root, report):
+    captions = captions_under(root, report)
+    for path in _clip_paths(root, captions.files, report):
         name = path.relative_to(root).as_posix()
-        if path.suffix.lower() == SHARD:
-            yield from _shard(path, name, config, report)
+        if is_shard(path):
+            for member in clips_of_shard(path, name, VIDEOS, report):
+                yield from _read(member.file, f"{name}/{member.name}", member.caption, config, report)
             continue
-        caption = captions.pop(name, None) or _caption_beside(path)
-        if not caption:
-            report.append(
-                {
-                    "file": name,
-                    "action": "dropped",
-                    "reason": f"no caption: neither {path.stem}.txt nor a line in {CAPTIONS}",
-                }
-            )
-            continue
-        try:
-            clip = _read_folder(path) if path.is_dir() else read_video(path)
-        except UserError as error:
-            report.append({"file": name, "action": "dropped", "reason": str(error)})
-            continue
-        yield from _cut(clip, name, caption, config, report)
-    for name in captions:
-        report.append({"file": name, "action": "dropped", "reason": f"named in {CAPTIONS}, but no such clip"})
+        told = len(report)
+        caption = captions.take(name) or caption_beside(path, report, name)
+        if not caption and len(report) == told:
+            reason = f"no caption: neither {path.stem}.txt nor a line in a table of captions"
+            report.append({"file": name, "action": "dropped", "reason": reason})
+        if caption:
+            yield from _read(path, name, caption, config, report)
+    for name in captions.by_name:
+        reason = f"named in {captions.origin[name]}, but no such clip"
+        report.append({"file": name, "action": "dropped", "reason": reason})
 
 
-def _shard(
-    path: Path, name: str, config: FolderConfig, report: list[dict[str, str]]
+def _read(
+    path: Path, name: str, caption: str, config: FolderConfig, report: list[dict[str, str]]
 ) -> Iterator[tuple[PackedClip, np.ndarray]]:
-    """The clips of a WebDataset shard: members KEY.mp4 and KEY.txt."""
+    """The pieces of one clip, or a line that says why there are none."""
     try:
-        with tarfile.open(path) as tar, tempfile.TemporaryDirectory() as scratch:
-            members = {m.name: m for m in tar.getmembers() if m.isfile()}
-            for member in members:
-                key, _, ending = member.rpartition(".")
-                if f".{ending.lower()}" not in VIDEOS:
-                    continue
-                caption = _shard_caption(tar, members, key)
-                if not caption:
-                    report.append({"file": f"{name}/{member}", "action": "dropped", "reason": f"no caption: {key}.txt"})
-                    continue
-                data = tar.extractfile(members[member])
-                assert data is not None
-                file = Path(scratch) / f"clip.{ending}"  # never a name from inside the tar
-                file.write_bytes(data.read())
-                try:
-                    clip = read_video(file)
-                except UserError as error:
-                    report.append({"file": f"{name}/{member}", "action": "dropped", "reason": str(error)})
-                    continue
-                yield from _cut(clip, f"{name}/{member}", caption, config, report)
-    except tarfile.TarError as error:
-        report.append({"file": name, "action": "dropped", "reason": f"not a readable tar: {error}"})
-
-
-def _shard_caption(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], key: str) -> str:
-    """Of the captions that KEY.json lists with their shares, one drawn by the key, so that the set holds them in these
-    shares; else KEY.txt's."""
-
-    def read(ending: str) -> str:
-        found = tar.extractfile(members[f"{key}.{ending}"]) if f"{key}.{ending}" in members else None
-        return found.read().decode("utf-8").strip() if found else ""
-
-    try:
-        listed = [(str(c["text"]), float(c["share"])) for c in json.loads(read("json") or "{}").get("captions", [])]
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
-        listed = []
-    if not listed:
-        return read("txt")
-    drawn = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) / 16**12 * sum(share for _, share in listed)
-    for text, share in listed:
-        drawn -= share
-        if drawn < 0:
-            return text
-    return listed[-1][0]
+        clip = _read_folder(path) if path.is_dir() else read_video(path)
+    except UserError as error:
+        report.append({"file": name, "action": "dropped", "reason": str(error).replace(str(path), name)})
+        return
+    yield from _cut(clip, name, caption, config, report)
 
 
 def _cut(
@@ -200,28 +152,38 @@ def _bucket(frames: np.ndarray, config: FolderConfig) -> FolderConfig:
     return replace(config, num_frames=count, height=height, width=width)
 
 
-def _clip_paths(root: Path, report: list[dict[str, str]]) -> Iterator[Path]:
+def _clip_paths(root: Path, tables: set[Path], report: list[dict[str, str]]) -> Iterator[Path]:
     frame_folders: set[Path] = set()
+    stems: set[Path] = set()
+    texts: list[Path] = []
     for path in sorted(root.rglob("*")):
-        if path.is_dir() or path.name in (CAPTIONS, RECORD):
+        if path.is_dir() or path in tables or path.name == RECORD:
             continue
-        if path.suffix.lower() in (*VIDEOS, SHARD):
+        if path.suffix.lower() in VIDEOS or is_shard(path):
+            stems.add(path.with_suffix(""))
             yield path
         elif path.suffix.lower() in PICTURES:
             folder = path.parent
-            if folder == root or ((folder.parent / f"{folder.name}.txt").is_file() is False and _caption_beside(path)):
+            stems |= {path.with_suffix(""), folder}
+            if folder == root or (not _captioned(folder) and _captioned(path)):
                 yield path
             elif folder not in frame_folders:
                 frame_folders.add(folder)
                 yield folder
-        elif path.suffix.lower() != ".txt":
-            report.append(
-                {
-                    "file": path.relative_to(root).as_posix(),
-                    "action": "dropped",
-                    "reason": "neither video, picture nor caption",
-                }
-            )
+        elif path.suffix.lower() in (*BESIDE, ".json"):
+            texts.append(path)
+        else:
+            reason = "neither video, picture nor caption"
+            report.append({"file": path.relative_to(root).as_posix(), "action": "dropped", "reason": reason})
+    for path in texts:
+        if path.with_suffix("") not in stems:
+            reason = f"a text beside no clip: there is no video, picture or folder {path.stem}"
+            report.append({"file": path.relative_to(root).as_posix(), "action": "dropped", "reason": reason})
+
+
+def _captioned(path: Path) -> bool:
+    """Whether a caption lies beside a picture or a folder."""
+    return any(text.is_file() for text in texts_beside(path))
 
 
 def _read_folder(folder: Path) -> Clip:
@@ -231,26 +193,3 @@ def _read_folder(folder: Path) -> Clip:
     if len(shapes) > 1:
         raise UserError(f"{folder}: its frames differ in size: {sorted(shapes)}")
     return Clip(np.stack(frames), "")
-
-
-def _caption_beside(path: Path) -> str:
-    beside = path.parent / f"{path.name if path.is_dir() else path.stem}.txt"
-    return beside.read_text(encoding="utf-8").strip() if beside.is_file() else ""
-
-
-def _read_captions(root: Path, report: list[dict[str, str]]) -> dict[str, str]:
-    path = root / CAPTIONS
-    if not path.is_file():
-        return {}
-    found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            found[str(entry["file"])] = str(entry["caption"])
-        except (json.JSONDecodeError, KeyError, TypeError):
-            report.append(
-                {"file": f"{CAPTIONS}:{number}", "action": "dropped", "reason": 'not {"file": ..., "caption": ...}'}
-            )
-    return found

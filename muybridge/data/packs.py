@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +174,14 @@ class PackedSource:
         entry = self.entries[index]
         with open(self.store / "clips.bin", "rb") as file:
             file.seek(entry.offset)
-            data = zlib.decompress(file.read(entry.size))
-        return np.frombuffer(data, np.uint8).reshape(entry.shape)
+            data = file.read(entry.size)
+        try:
+            frames = zlib.decompressobj().decompress(data, prod(entry.shape) + 1)  # no more than it says
+            return np.frombuffer(frames, np.uint8).reshape(entry.shape)
+        except (zlib.error, ValueError) as error:
+            raise UserError(
+                f"{self.store}: {entry.origin} is damaged in it ({error}); build the store again"
+            ) from error
 
     def _read(self, index: int) -> np.ndarray:
         frames = self.raw(index)

@@ -83,5 +83,6 @@ class ReadsWords:
         # one caption at a time, so that a caption's embedding does not depend on its neighbours
         for caption in captions:
             if caption not in self._embedded:
+                self.encoder().tell_what_is_left_out(caption)
                 self._embedded[caption] = self.encoder()([caption], allow_empty=self.allow_empty)
         return TextCondition.stack([self._embedded[c] for c in captions])

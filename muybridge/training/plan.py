@@ -10,10 +10,13 @@ from pathlib import Path
 import torch
 
 from muybridge.nn.devices import AUTO
+from muybridge.training.logs import RunLog
 from muybridge.training.recipe import Recipe
 from muybridge.training.trainer import Trainer
 
 PROBE_STEPS = 3
+#: A run takes so much more than a probe: its allocator leaves holes between what lives long (docs/training.md).
+ROOM = 1.05
 FLOAT_BYTES = 4
 
 
@@ -24,12 +27,14 @@ class Plan:
     Attributes:
         parameters, trainable: counts.
         state_bytes: weights, gradients, AdamW moments and EMA: what stays between steps.
-        peak_bytes: of the whole process during the probe (on a GPU: of its memory).
+        peak_bytes: of the whole process (on a GPU: of its memory), from a probe that trains, validates, samples and
+            saves, and ROOM.
         available_bytes: of this machine or GPU.
         seconds_per_step: the fastest probed step.
         seconds: of all steps, without validation and samples.
         disk_bytes: of the checkpoints that are kept.
         advice: what to change if it does not fit.
+        told: what of the captions is not read, in words; "" if nothing.
     """
 
     parameters: int
@@ -41,11 +46,13 @@ class Plan:
     seconds: float
     disk_bytes: int
     advice: str
+    told: str
 
 
 def plan_run(recipe: Recipe, scratch: Path, device: str = AUTO) -> Plan:
     """Probe a few steps of a recipe, with its own network, batch and data, in a scratch folder."""
-    probe = replace(recipe, training=replace(recipe.training, warmup_steps=0))
+    sampling = {**recipe.sampling, "num_inference_steps": 2}  # more take longer, not more memory
+    probe = replace(recipe, training=replace(recipe.training, warmup_steps=0), sampling=sampling)
     trainer = Trainer(probe, scratch, device=device)
     trainer.prepare(limit=2 * recipe.training.batch_size)
     times = []
@@ -55,10 +62,12 @@ def plan_run(recipe: Recipe, scratch: Path, device: str = AUTO) -> Plan:
         trainer.optimizer.zero_grad()
         times.append(time.perf_counter() - began)
     trainer.feed.close()
+    _look(trainer)
     counts, config = trainer.counts, recipe.training
     state = FLOAT_BYTES * (counts["total"] + 4 * counts["trainable"])
     checkpoint = FLOAT_BYTES * (counts["total"] + 3 * counts["trainable"])
     peak, available = _memory(trainer.accelerator.device)
+    peak = round(ROOM * peak)
     advice = ""
     if peak > 0.9 * available:
         advice = (
@@ -75,7 +84,21 @@ def plan_run(recipe: Recipe, scratch: Path, device: str = AUTO) -> Plan:
         min(times) * config.steps,
         checkpoint * (config.keep_checkpoints + 1),
         advice,
+        trainer.told,
     )
+
+
+def _look(trainer: Trainer) -> None:
+    """What training does now and then, once: each may need more memory than a step."""
+    trainer.folder.mkdir(parents=True, exist_ok=True)
+    log = RunLog(trainer.folder, 0, trainer.console, quiet=True)
+    with trainer.ema.applied():
+        trainer.validate(trainer.model, PROBE_STEPS, log)
+        if trainer.config.sample_every:
+            trainer.sample(trainer.model, PROBE_STEPS)
+    log.close()
+    trainer.checkpoints.save(PROBE_STEPS, trainer.model, trainer.optimizer, trainer.ema, {}, trainer.main)
+    trainer.export(trainer.folder / "model")
 
 
 def _memory(device: torch.device) -> tuple[int, int]:

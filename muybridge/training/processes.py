@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -49,6 +50,8 @@ def make_accelerator(precision: str = "fp32", device: str = AUTO, find_unused_pa
             raise UserError(
                 f"training.precision {precision}: this process already trains otherwise ({error})"
             ) from error
+    if made.num_processes > 1:
+        atexit.register(_leave)
     check_launcher(os.environ, made.num_processes)
     if device != AUTO and made.device.type != wanted.type:
         raise UserError(f"--device {device}: this process already trains on {made.device}; start another one")
@@ -58,6 +61,12 @@ def make_accelerator(precision: str = "fp32", device: str = AUTO, find_unused_pa
         # the same convolution kernels at every start, so that a resumed run goes on as it would have
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     return made
+
+
+def _leave() -> None:
+    """End the group's threads before the interpreter goes: torch aborts one that ends with any running."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -95,7 +95,7 @@ class Recipe(Settings):
     objective: dict[str, Any] = setting({}, "weights of the losses, for those that do not (autoencoders)")
     text: TextConfig | None = setting(None, "the caption encoder; null for none")
     training: TrainingConfig = setting(TrainingConfig(), "how long and how fast")
-    sampling: dict[str, Any] = setting({}, "the model's default sampling settings")
+    sampling: dict[str, Any] = setting({}, "the model's default sampling settings; sizes are the data's unless given")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,9 +131,18 @@ def load_recipe(path: str | Path) -> Recipe:
         raise UserError(f"{path}: not a readable YAML recipe: {error}") from error
     check_document(values, str(path))
     recipe = from_mapping(Recipe, values, str(path))
-    source_settings(recipe.data)
+    shape = clip_shape(source_settings(recipe.data))
     sampling_settings({}, from_names(SamplingConfig, recipe.sampling, "sampling"))
-    return recipe
+    return replace(recipe, sampling={**shape, **recipe.sampling})
+
+
+def clip_shape(data: Settings) -> dict[str, int]:
+    """Length and size of a source's clips, as sampling settings: what a model samples at unless its recipe says
+    otherwise. Empty for sources that take them from others."""
+    side = getattr(data, "size", None)
+    found = {name: getattr(data, name, side) for name in ("height", "width")}
+    found["num_frames"] = getattr(data, "num_frames", None)
+    return {name: value for name, value in found.items() if value}
 
 
 def lasting_part(key: str, value: Any) -> Any:

@@ -19,6 +19,7 @@ from muybridge.data.latents import ClipLatents
 from muybridge.data.registry import make_source
 from muybridge.evaluation.motion import mean_frame_difference
 from muybridge.learning.contract import System
+from muybridge.models.text.encoder import told_of_long_captions
 from muybridge.training.batches import BatchMaker, HeldOutClips
 from muybridge.training.recipe import Recipe
 
@@ -31,11 +32,13 @@ class RunData:
         batches: of training clips.
         held_out: validation clips.
         motion: mean frame difference of some training clips, grey levels.
+        told: what of the captions is not read, in words; "" if nothing.
     """
 
     batches: BatchMaker
     held_out: HeldOutClips
     motion: float
+    told: str
 
 
 def run_data(
@@ -87,4 +90,5 @@ def run_data(
         BatchMaker(source, embeddings, images, config.batch_size, recipe.seed, latents=latents, pixels=pixels),
         HeldOutClips(held_out, embeddings, images, recipe.seed, unseen, pixels),
         motion,
+        "" if recipe.text is None else told_of_long_captions(source.captions(), recipe.text),
     )

@@ -1,10 +1,7 @@
-"""The folder of a run: whose it is, and that one run at a time writes there."""
+"""The folder of a run: whose it is."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from muybridge.configuration import from_mapping
@@ -51,32 +48,3 @@ def claim(folder: Path, recipe: Recipe) -> None:
     """
     check_free(folder, recipe)
     write_json(folder / "recipe.json", recipe.as_dict())
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Within this block no other process trains in this folder.
-
-    Raises:
-        UserError: another one does, or the folder cannot be made.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on this system: two runs at once go unnoticed
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)  # of the folder itself, so that no file of ours lies in a user's
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write here ({error.strerror}); give another --output") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{folder}: another run is training there; wait for it, or give another --output"
-            ) from error
-        yield
-    finally:
-        os.close(handle)

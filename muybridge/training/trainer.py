@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch
+from muybridge.locks import locked
 from muybridge.nn.devices import AUTO
 from muybridge.nn.layout import SLOW_BF16, emulates_bf16, keep_freed_memory, suit_cpu
 from muybridge.training.checkpoint import FULL, CheckpointFolder
@@ -33,7 +34,7 @@ from muybridge.training.optimizers import make_optimizer
 from muybridge.training.processes import StopRequest, described, from_main, main_decides, make_accelerator, shard
 from muybridge.training.recipe import Recipe, make_system
 from muybridge.training.run_data import run_data
-from muybridge.training.run_folder import check_free, claim, locked
+from muybridge.training.run_folder import check_free, claim
 
 
 class Trainer:
@@ -58,7 +59,7 @@ class Trainer:
         device: str = AUTO,
     ):
         self.recipe, self.config, self.folder = recipe, recipe.training, folder
-        self.console = console or Console()
+        self.console = console or Console(markup=False)
         self.cache = cache or folder / "cache"
         keep_freed_memory()
         if self.config.threads:
@@ -87,7 +88,7 @@ class Trainer:
             )
         self.share = config.batch_size // shares
         data = run_data(self.recipe, self.system, accelerator, self.cache, self.console, limit)
-        self.batches, self.held_out, self.data_motion = data.batches, data.held_out, data.motion
+        self.batches, self.held_out, self.data_motion, self.told = data.batches, data.held_out, data.motion, data.told
         self.feed = Feed(self._batch, config.workers, accelerator.device, config.steps * config.accumulation)
         model = self._build()
         self.counts, frozen = count_parameters(model), frozen_digest(model)
@@ -132,13 +133,15 @@ class Trainer:
         finish = self.config.steps if until is None else until
         if finish < 1:
             raise UserError(f"training must go to step 1 at least, got {finish}")
-        main_decides(lambda: check_free(self.folder, self.recipe), self.main)
+        main_decides(self._check_folder, self.main)
         self.prepare()
         with self._own_folder():
             start = self._resume()
             self.log = RunLog(self.folder, start, self.console, quiet=not self.main)
             self.log.say(f"{self.counts['total']:,} parameters, {self.counts['trainable']:,} of them train")
             self.log.say(described(self.accelerator, self.config.sharded))
+            if self.told:
+                self.log.say(f"note: {self.told}")
             self.log.say(f"going on from step {start}" if start else f"starting in {self.folder}")
             try:
                 with StopRequest(self.console.print) as self.stop, self._progress(start, finish) as bar:
@@ -149,14 +152,20 @@ class Trainer:
                 self.log.close()
             return self.export(self.folder / "model") if finish == self.config.steps else self.folder
 
+    def _check_folder(self) -> None:
+        """Refuse a folder before minutes of preparation, and before anything is written there."""
+        with locked(self.folder, "training") if self.folder.is_dir() else nullcontext():
+            check_free(self.folder, self.recipe)
+
     @contextmanager
     def _own_folder(self) -> Iterator[None]:
         """Refuse a folder of another run, or one that is in use; the main process holds it within the block."""
         with ExitStack() as stack:
 
             def take() -> None:
-                stack.enter_context(locked(self.folder))
+                sign = stack.enter_context(locked(self.folder, "training"))
                 claim(self.folder, self.recipe)
+                sign()
 
             main_decides(take, self.main)
             yield
@@ -172,7 +181,12 @@ class Trainer:
 
     @contextmanager
     def _progress(self, start: int, finish: int) -> Iterator[Progress]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         shown = self.main and self.console.is_terminal
         with Progress(*columns, console=self.console, disable=not shown) as bar:
             bar.add_task(self.recipe.name, total=finish, completed=start)

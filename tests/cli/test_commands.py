@@ -106,6 +106,13 @@ def test_a_link_is_followed_and_a_file_that_nobody_named_is_new(model, tmp_path,
     assert (tmp_path / "link.npy").is_symlink() and np.load(tmp_path / "real.npy").shape == (4, 16, 16, 3)
 
 
+def test_words_that_the_model_does_not_read_are_told(model, tmp_path):
+    words = f"{PROMPT} over a green field towards the river"
+    done = run("generate", words, "--model", model, "--steps", 2, "-o", tmp_path / "o.npy")
+    assert done.exit_code == 0 and "first 8 tokens of the prompt; left out: 'a green field" in done.stderr, done.stderr
+    assert "left out" not in run("generate", PROMPT, "--model", model, "--steps", 2, "-o", tmp_path / "p.npy").stderr
+
+
 def test_each_of_many_places_is_tried_before_sampling(model, tmp_path):
     (tmp_path / "p.txt").write_text("a red circle\na blue star\n")
     (tmp_path / "out").mkdir()

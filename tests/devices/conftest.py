@@ -36,7 +36,11 @@ def fresh_accelerate():
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory):
     """A folder with an autoencoder, a picture model, a scorer, and an image-to-video model."""
-    folder = tmp_path_factory.mktemp("models")
+    return make_tiny_models(tmp_path_factory.mktemp("models"))
+
+
+def make_tiny_models(folder):
+    """Write them into a folder; returns it."""
     torch.manual_seed(0)
     randomise(AutoencoderKL(**VAE), 0.02).save_pretrained(folder / "vae")
     picture = ImageLDM({"autoencoder": str(folder / "vae"), **UNET}, {}, TEXT)

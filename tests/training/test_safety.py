@@ -3,8 +3,12 @@ folder."""
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,11 +18,11 @@ from muybridge.data.ahead import in_order
 from muybridge.data.latents import ClipLatents
 from muybridge.data.registry import make_source
 from muybridge.errors import UserError
+from muybridge.locks import RUNNING, locked
 from muybridge.models.latent.space import LatentSpace
 from muybridge.training.checkpoint import FILES, CheckpointFolder
 from muybridge.training.export import export_run
 from muybridge.training.recipe import TrainingConfig
-from muybridge.training.run_folder import locked
 from muybridge.training.trainer import Trainer
 from tests.conftest import with_training
 from tests.devices.recipes import WORLD, recipe_of
@@ -131,12 +135,26 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(how, name, tin
 
 
 def test_one_run_a_folder(tiny_recipe, tmp_path):
-    with locked(tmp_path / "run"), pytest.raises(UserError, match="another run is training there"):
-        Trainer(with_training(tiny_recipe, steps=1), tmp_path / "run").run()
+    with locked(tmp_path / "run", "training") as sign:
+        sign()
+        with pytest.raises(UserError, match=rf"another run is training there \(process {os.getpid()} on .*, since "):
+            Trainer(with_training(tiny_recipe, steps=1), tmp_path / "run").run()
     assert not list((tmp_path / "run").glob("*.json*"))
     assert Trainer(with_training(tiny_recipe, steps=1), tmp_path / "run").run().is_dir()  # and it is given back
-    with locked(tmp_path / "run"):
+    with locked(tmp_path / "run", "training"):
         pass
+
+
+def test_a_crash_lets_go_of_a_folder(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from muybridge.locks import locked\n"
+        "with locked(Path(sys.argv[1]), 'training') as sign:\n    sign(); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=Path.cwd()).returncode == -9
+    assert (tmp_path / RUNNING).is_file()
+    with locked(tmp_path, "training") as sign:
+        sign()
+    assert not (tmp_path / RUNNING).exists()
 
 
 def test_the_model_at_the_end_is_written_whole(tiny_recipe, tmp_path):

@@ -7,6 +7,7 @@ checked by SHA-256 wherever they come from. Nothing is downloaded.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import Any, ClassVar
 import torch
 
 from muybridge.configuration import Settings, setting
-from muybridge.errors import UserError
+from muybridge.errors import Notice, UserError
 from muybridge.files import read_mapping
 from muybridge.models.text.prompts import check_prompt
-from muybridge.models.weights.found import ENCODER_WEIGHTS, shapes_of, variant_of, weight_files
+from muybridge.models.weights.found import ENCODER_WEIGHTS, SAFE, shapes_of, variant_of, weight_files
 from muybridge.models.weights.packaged import package_folder, verify
 from muybridge.nn.text_conditioning import TextCondition
 
@@ -72,6 +73,42 @@ def find_minilm(folder: str | Path | None = None) -> Path:
     )
 
 
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer that belongs to an encoder's folder; the encoder itself is not loaded."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers import AutoTokenizer
+
+    # a Stable Diffusion folder keeps the tokenizer beside the text encoder
+    beside = folder.parent / "tokenizer"
+    words = beside if folder.name == "text_encoder" and beside.is_dir() else folder
+    return AutoTokenizer.from_pretrained(str(words), local_files_only=True, trust_remote_code=False)
+
+
+def left_out(tokenizer: Any, max_length: int, caption: str) -> str:
+    """The end of a caption that an encoder of so many tokens does not read; "" if it reads all of it."""
+    room = max(0, max_length - tokenizer.num_special_tokens_to_add())
+    ids = tokenizer(caption, add_special_tokens=False)["input_ids"]
+    return str(tokenizer.decode(ids[room:])).strip() or "..." if len(ids) > room else ""
+
+
+def told_of_long_captions(captions: Sequence[str], config: TextConfig) -> str:
+    """How many captions the encoder does not read to their end, in one line with an example; "" if it reads all."""
+    tokenizer = load_tokenizer(_folder_of(config))
+    ends = {caption: left_out(tokenizer, config.max_length, caption) for caption in dict.fromkeys(captions)}
+    long = [caption for caption in captions if ends[caption]]
+    if not long:
+        return ""
+    worst = max(ends.values(), key=len)
+    return (
+        f"{len(long)} of {len(captions)} captions are longer than the {config.max_length} tokens that are read "
+        f"(text.max_length); the longest loses {_short(worst)!r}"
+    )
+
+
+def _short(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 class TextEncoder:
     """Embeds captions as `TextCondition`: token states, their mask, and one pooled vector.
 
@@ -84,20 +121,16 @@ class TextEncoder:
     """
 
     def __init__(self, config: TextConfig = TextConfig(), device: str | torch.device = "cpu"):
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        from transformers import AutoModel, AutoTokenizer, T5EncoderModel
+        from transformers import AutoModel, T5EncoderModel
         from transformers.utils import logging as transformers_logging
 
         self.config, self.device = config, device
-        folder = find_minilm() if config.encoder == MINILM else _user_folder(config.encoder)
+        folder = _folder_of(config)
         transformers_logging.disable_progress_bar()
-        # a Stable Diffusion folder keeps the tokenizer beside the text encoder
-        beside = folder.parent / "tokenizer"
-        words = beside if folder.name == "text_encoder" and beside.is_dir() else folder
-        self.tokenizer = AutoTokenizer.from_pretrained(str(words), local_files_only=True)
+        self.tokenizer = load_tokenizer(folder)
         kind = _model_type(folder)
         variant = None if config.encoder == MINILM else variant_of(folder, ENCODER_WEIGHTS)
-        how: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "variant": variant}
+        how: dict[str, Any] = {**SAFE, "variant": variant}
         if kind == "t5":
             model: Any = T5EncoderModel.from_pretrained(str(folder), **how)
         elif kind in CLIP:
@@ -105,7 +138,7 @@ class TextEncoder:
 
             model = CLIPTextModel.from_pretrained(str(folder), **how)
         else:
-            model = AutoModel.from_pretrained(str(folder), **how)
+            model = AutoModel.from_pretrained(str(folder), trust_remote_code=False, **how)
         # half-precision files are opened as they are stored, and computed with in float32
         self.model = model.float().eval().requires_grad_(False)
         self.clip_pooling = kind in CLIP
@@ -143,9 +176,23 @@ class TextEncoder:
             pooled = torch.nn.functional.normalize(mean, dim=-1)
         return TextCondition(pooled.cpu(), tokens.cpu(), mask.cpu())
 
+    def tell_what_is_left_out(self, caption: str) -> None:
+        """A `Notice` where a prompt is longer than what is read."""
+        rest = left_out(self.tokenizer, self.config.max_length, caption)
+        if rest:
+            warnings.warn(
+                f"the model reads the first {self.config.max_length} tokens of the prompt; left out: {_short(rest)!r}",
+                Notice,
+                stacklevel=3,
+            )
+
     def identity(self) -> str:
         """A string that changes with anything that changes the embeddings."""
         return f"{self.config.encoder}/{self.config.max_length}/{self.width}/{'v2' if self.clip_pooling else 'v1'}"
+
+
+def _folder_of(config: TextConfig) -> Path:
+    return find_minilm() if config.encoder == MINILM else _user_folder(config.encoder)
 
 
 def _user_folder(path: str) -> Path:

@@ -19,6 +19,7 @@ from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.models.text.encoder import TextConfig, TextEncoder
 from muybridge.models.vision.picture_features import WIDTH, PictureFeatures
+from muybridge.models.weights.found import SAFE
 
 #: What a matched pair is divided by at the start: e^2.5, as CLIP's 1/0.07 in size.
 START_TEMPERATURE = 2.5
@@ -130,7 +131,7 @@ def open_scorer(folder: Path) -> ImageTextScorer:
     except UserError as error:
         raise UserError(f"{folder}: no readable config.json there: {error}") from error
     if config.get("_class_name") == "DualEncoder":
-        network = DualEncoder.from_pretrained(str(folder), local_files_only=True, torch_dtype=torch.float32)
+        network = DualEncoder.from_pretrained(str(folder), **SAFE, torch_dtype=torch.float32)
         return SmallScorer(network)
     if config.get("model_type") == "clip":
         return CLIPScorer(folder)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, relu
 
-from muybridge.errors import UserError, nearest
-from muybridge.files import ZOO
+from muybridge.errors import Notice, UserError, nearest
+from muybridge.files import ZOO, whole_file
 from muybridge.models.vision.depth_net import DepthNet
+from muybridge.models.weights.found import SAFE
 from muybridge.models.weights.packaged import package_folder, verify
 
 Array = np.ndarray
@@ -166,7 +169,7 @@ BUNDLED_DEPTH = ZOO / "depth"
 
 @lru_cache(maxsize=1)
 def _bundled_depth() -> DepthNet:
-    made = DepthNet.from_pretrained(str(BUNDLED_DEPTH), local_files_only=True, torch_dtype=torch.float32)
+    made = DepthNet.from_pretrained(str(BUNDLED_DEPTH), **SAFE, torch_dtype=torch.float32)
     network: DepthNet = made.eval().requires_grad_(False)
     return network
 
@@ -281,14 +284,14 @@ def structure_of(estimator: Estimator, frames: Array, cache: Path | None = None)
         return estimator(frames)
     key = hashlib.sha256(f"{estimator.identity}/{frames.shape}".encode() + np.ascontiguousarray(frames).tobytes())
     path = cache / f"{key.hexdigest()[:32]}.npy"
-    if path.is_file():
+    with suppress(OSError, ValueError, EOFError):  # not there, or damaged: found anew
         return np.asarray(np.load(path, allow_pickle=False))
     found = estimator(frames)
-    cache.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(unfinished, "wb") as file:
-        np.save(file, found)
-    unfinished.replace(path)
+    try:
+        with whole_file(path) as unfinished, open(unfinished, "wb") as file:
+            np.save(file, found)
+    except UserError as error:
+        warnings.warn(f"what is seen in the video is not kept for the next time: {error}", Notice, stacklevel=2)
     return found
 
 

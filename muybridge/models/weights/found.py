@@ -17,6 +17,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 VARIANTS = ("fp16", "bf16", "fp32", "ema", "non_ema")
 #: What transformers calls the weights of an encoder.
 ENCODER_WEIGHTS = "model.safetensors"
+#: For every `from_pretrained`: nothing is fetched, and no pickle is opened where safetensors are missing.
+SAFE: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
 
 
 def shapes_of(file: Path) -> tuple[dict[str, tuple[int, ...]], int]:

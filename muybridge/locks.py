@@ -1,0 +1,72 @@
+"""One process at a time in a folder: a lock that a crash lets go of by itself, and a note of who holds it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from muybridge.errors import UserError
+from muybridge.files import read_mapping, write_json
+
+#: Beside what a run writes: its host, its process, and since when.
+RUNNING = ".running.json"
+
+
+@contextmanager
+def locked(folder: Path, doing: str) -> Iterator[Callable[[], None]]:
+    """Within this block no other process that asks does the same in this folder; made if it is not there.
+
+    The lock is the system's, on the folder itself, so that nothing of ours lies in a folder that is then refused. Call
+    what the block is given once the folder is known to be ours: it notes who holds the lock.
+
+    Args:
+        doing: in words, for the message ("training").
+
+    Raises:
+        UserError: another process does, or the folder cannot be made.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on this system: two at once go unnoticed
+        yield lambda: None
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write here ({error.strerror}); give another --output") from error
+    note = folder / RUNNING
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another run is {doing} there{_who(note)}; wait for it, or give another --output"
+            ) from error
+        signed: list[Path] = []
+
+        def sign() -> None:
+            now = datetime.now().isoformat(" ", "seconds")
+            write_json(note, {"host": socket.gethostname(), "process": os.getpid(), "since": now})
+            signed.append(note)
+
+        try:
+            yield sign
+        finally:
+            for path in signed:
+                with suppress(OSError):
+                    path.unlink()
+    finally:
+        os.close(handle)
+
+
+def _who(note: Path) -> str:
+    try:
+        held = read_mapping(note)
+    except UserError:
+        return ""
+    return f" (process {held.get('process')} on {held.get('host')}, since {held.get('since')})"
