@@ -58,6 +58,8 @@ REFUSED = {
     "turned shape": ({f"{WIDE}.lora_down.weight": (2, 16), f"{WIDE}.lora_up.weight": (64, 2)},
                      r"attn2.to_k by \(64, 16\), the network's is \(32, 32\)"),
     "ranks that differ": ({f"{STEM}.lora_down.weight": (2, 32), f"{STEM}.lora_up.weight": (32, 3)}, "do not fit each"),
+    "rank 0": ({f"{STEM}.lora_down.weight": (0, 32), f"{STEM}.lora_up.weight": (32, 0), f"{STEM}.alpha": ()}, "rank 0"),
+    "one number": ({f"{STEM}.lora_down.weight": (), f"{STEM}.lora_up.weight": (32, 2)}, "do not fit each"),
     "magnitudes": ({**PAIR, f"{STEM}.dora_scale": (7, 1)}, r"7 magnitudes for .*to_q.*\(32, 32\)"),
     "kernel": ({"lora_unet_conv_in.lora_down.weight": (2, 4, 1, 9), "lora_unet_conv_in.lora_up.weight": (32, 2, 1, 1)},
                r"by \(32, 4, 1, 9\), the network's is \(32, 4, 3, 3\)"),

@@ -94,6 +94,8 @@ def factor_of(factors: Mapping[str, Tensor], strength: Strength, where: str) -> 
         UserError: the header's rank is not that of the tensors, or an alpha that is no number.
     """
     rank = rank_of({n: tuple(f.shape) for n, f in factors.items()})
+    if rank == 0 or (rank is None and strength.rank == 0):
+        raise UserError(f"{where}: its factors have rank 0; the file is damaged")
     if "alpha" in factors:
         alpha = factors["alpha"]
         if alpha.numel() != 1:
@@ -155,7 +157,7 @@ def difference(
     factor = 1.0 if form == "full difference" else factor_of(factors, strength, where)
     try:
         delta = product_of(form, factors)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, IndexError) as error:
         shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in sorted(factors.items()))
         raise UserError(f"{where}: its factors do not fit each other: {shapes}") from error
     if not fits(tuple(delta.shape), tuple(weight.shape)) or not _kernels_fit(factors, weight):
@@ -203,7 +205,7 @@ def merged(weight: Tensor, delta: Tensor, factors: Mapping[str, Tensor], scale: 
     if magnitude is None:
         return out
     axis = 1 if "dora_scale" in factors and magnitude.ndim > 1 and len(magnitude) != len(weight) else 0
-    if magnitude.numel() != weight.shape[axis]:
+    if weight.ndim < 2 or magnitude.numel() != weight.shape[axis]:
         raise UserError(
             f"this LoRA has {magnitude.numel()} magnitudes for {where}, of shape {tuple(magnitude.shape)}; the "
             f"network's weight is {tuple(weight.shape)}"
