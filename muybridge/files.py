@@ -82,6 +82,7 @@ def whole_folder(
     Raises:
         UserError: a folder that holds anything else, before the block and again before it is replaced.
     """
+    folder = _followed(folder)
     check_replaceable(folder, what, origin, keep)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def whole_folder(
             _carry_over(folder, unfinished, files)
         write_json(unfinished / RECORD, {"what": what, "origin": origin, "files": files})
         unfinished.chmod(0o777 & ~_umask())
-        _take_place(unfinished, folder, lambda: check_replaceable(folder, what, origin, keep))
+        _take_place(unfinished, folder, lambda former: check_replaceable(former, what, origin, keep))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -137,11 +138,11 @@ def _strangers(folder: Path, ours: Mapping[str, str]) -> Iterator[str]:
 
 
 def _print_of(path: Path) -> str:
-    """A file's size and the hash of its first megabyte: tells an edited file from ours without reading gigabytes."""
+    """A file's size and hash: tells an edited file from ours."""
     if path.is_symlink() or not path.is_file():
         return "link"
     with open(path, "rb") as file:
-        return f"{path.stat().st_size}-{hashlib.sha256(file.read(2**20)).hexdigest()[:32]}"
+        return f"{path.stat().st_size}-{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}"
 
 
 def _carry_over(folder: Path, unfinished: Path, new: Mapping[str, str]) -> None:
@@ -154,10 +155,14 @@ def _carry_over(folder: Path, unfinished: Path, new: Mapping[str, str]) -> None:
             )
         (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(folder / name, unfinished / name, follow_symlinks=False)
+    for parent, folders, files in os.walk(folder):
+        if not folders and not files:  # an empty folder of theirs
+            (unfinished / Path(parent).relative_to(folder)).mkdir(parents=True, exist_ok=True)
 
 
-def _take_place(unfinished: Path, folder: Path, check: Callable[[], None]) -> None:
-    """Rename to a new name, or change places with a folder of ours; checked again once it is out of others' reach."""
+def _take_place(unfinished: Path, folder: Path, check: Callable[[Path], None]) -> None:
+    """Rename to a new name, or change places with a folder of ours; checked once it is out of others' reach, and put
+    back if a user's file came into it meanwhile."""
     for _ in range(100):
         try:
             unfinished.rename(folder)
@@ -165,8 +170,14 @@ def _take_place(unfinished: Path, folder: Path, check: Callable[[], None]) -> No
         except OSError:
             if not folder.is_dir():
                 raise
-        check()
-        if not _exchange(unfinished, folder):
+        if _exchange(unfinished, folder):
+            try:
+                check(unfinished)
+            except UserError as error:
+                _exchange(unfinished, folder)
+                raise UserError(str(error).replace(str(unfinished), str(folder))) from error
+        else:
+            check(folder)
             former = unfinished.with_name(f"{unfinished.name}.former")
             with suppress(FileNotFoundError):  # another writer has just moved it away
                 folder.rename(former)

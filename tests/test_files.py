@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from muybridge.curation.records import CLIP_ID_DIGITS
 from muybridge.errors import UserError
 from muybridge.files import RECORD, check_replaceable, whole_file, whole_folder
 
@@ -130,6 +131,45 @@ def test_links_count_as_files_and_are_not_followed(tmp_path, precious):
     with whole_folder(target, "a thing", keep=True) as unfinished:
         (unfinished / "a").write_text("new")
     assert (target / "b").is_symlink() and tree(precious) == before
+
+
+def test_a_change_at_the_end_of_a_large_file_is_seen_and_empty_folders_stay(tmp_path):
+    with whole_folder(tmp_path / "made", "a thing") as unfinished:
+        (unfinished / "a").write_bytes(bytes(3 * 2**20))
+    (tmp_path / "made" / "own").mkdir()
+    with whole_folder(tmp_path / "made", "a thing", keep=True) as unfinished:
+        (unfinished / "a").write_bytes(bytes(3 * 2**20))
+    assert (tmp_path / "made" / "own").is_dir()
+    with open(tmp_path / "made" / "a", "r+b") as file:
+        file.seek(2 * 2**20)
+        file.write(b"mine")
+    with pytest.raises(UserError, match="'a'"):
+        make(tmp_path / "made", "new")
+
+
+def test_a_file_that_comes_at_the_last_moment_is_put_back(tmp_path, monkeypatch):
+    import muybridge.files as files
+
+    make(tmp_path / "made", "one")
+    exchange = files._exchange
+
+    def late(one, other):
+        (tmp_path / "made" / "late").write_text("mine") if not (tmp_path / "made" / "late").exists() else None
+        return exchange(one, other)
+
+    monkeypatch.setattr(files, "_exchange", late)
+    with pytest.raises(UserError, match="'late'"):
+        make(tmp_path / "made", "two")
+    assert ours(tmp_path / "made") == {"a": b"one", "late": b"mine"} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    make(tmp_path / "link", "one")
+    make(tmp_path / "link", "two")
+    assert (tmp_path / "link").is_symlink() and ours(tmp_path / "real") == {"a": b"two"}
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_first_of_two_equal_writers_stays(tmp_path):
@@ -325,6 +365,30 @@ def test_a_curation_goes_on_only_where_all_files_are_its_own(tmp_path, captioned
     before = tree(output)
     assert run("curate", "run", captioned, "-o", output).exit_code == 2
     assert tree(output) == before
+
+
+def test_curation_deletes_no_footage_and_no_curation_of_other_footage(tmp_path, captioned):
+    output, other = tmp_path / "out", tmp_path / "other"
+    assert run("curate", "run", captioned, "-o", output).exit_code == 0
+    shutil.copytree(captioned, other)
+    before = tree(output)
+    done = run("curate", "run", other, "-o", output)
+    assert done.exit_code == 2 and "holds the curation of" in done.output, done.output
+    (output / "clips" / "aa").mkdir(parents=True)
+    shutil.copy(captioned / "a.gif", output / "clips" / "aa" / f"{'a' * CLIP_ID_DIGITS}.mp4")
+    done = run("curate", "run", output / "clips", "-o", output)
+    assert done.exit_code == 2 and "lies inside the output" in done.output, done.output
+    assert set(tree(output)) == {*before, f"clips/aa/{'a' * CLIP_ID_DIGITS}.mp4"}
+
+
+def test_a_run_does_not_start_around_a_users_cache(tmp_path, tiny_recipe):
+    from muybridge.training.trainer import Trainer
+
+    (tmp_path / "mine" / "cache").mkdir(parents=True)
+    (tmp_path / "mine" / "cache" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="nothing was changed"):
+        Trainer(tiny_recipe, tmp_path / "mine").run()
+    assert tree(tmp_path / "mine") == {"cache/thesis.txt": b"mine"}
 
 
 def test_a_store_with_a_licence_of_the_users_is_kept(tmp_path, captioned):

@@ -74,7 +74,9 @@ class Curation:
             raise UserError(f"{footage}: no folder of footage there")
         if self.output == self.footage or self.footage in self.output.parents:
             raise UserError(f"{output}: lies inside the footage; choose a folder beside it")
-        check_output(self.output)
+        if self.output in self.footage.parents:
+            raise UserError(f"{footage}: lies inside the output, whose clips are replaced; choose another output")
+        check_output(self.output, self.footage)
         self.store = Store(self.output)
         # the report asks for many clips of one source in a row
         self._survey_of = lru_cache(maxsize=2)(partial(self.store.read, "survey", settings.survey.version()))
@@ -130,7 +132,7 @@ class Curation:
     def _claimed(self) -> Iterator[None]:
         """Nobody else writes to the output within this block."""
         with locked(self.output, "curating") as sign:
-            claim_output(self.output, {"footage": str(self.footage), **asdict(self.settings)})
+            claim_output(self.output, self.footage, asdict(self.settings))
             sign()
             yield
 

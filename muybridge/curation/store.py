@@ -64,8 +64,8 @@ class Store:
         return record, [b.as_py() for b in table["blob"][1:]]
 
 
-def check_output(folder: Path) -> None:
-    """Refuse a folder that is neither new, nor empty, nor a curation's alone.
+def check_output(folder: Path, footage: Path) -> None:
+    """Refuse a folder that is neither new, nor empty, nor that of a curation of the same footage alone.
 
     Raises:
         UserError: it holds anything else; nothing was changed.
@@ -75,8 +75,13 @@ def check_output(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"{folder}: is a file; a curation needs a folder of its own")
     names = (path.relative_to(folder).as_posix() for path in files_in(folder))
-    ours = _is_ours(folder)
-    strange = next((name for name in names if not ours or not OUTPUT.fullmatch(name)), None)
+    of = _footage_of(folder)
+    if of is not None and of != str(footage):
+        raise UserError(
+            f"{folder}: holds the curation of {of}, not of {footage}; its clips would be replaced. Give another output "
+            f"(if the footage has moved: its path stands in {folder / RUN})"
+        )
+    strange = next((name for name in names if of is None or not OUTPUT.fullmatch(name)), None)
     if strange is not None:
         raise UserError(
             f"{folder}: holds {strange!r}, which is not of a curation that muybridge wrote; nothing was changed. "
@@ -84,22 +89,24 @@ def check_output(folder: Path) -> None:
         )
 
 
-def claim_output(folder: Path, settings: Mapping[str, Any]) -> None:
+def claim_output(folder: Path, footage: Path, settings: Mapping[str, Any]) -> None:
     """Write run.json into the folder of a curation, and remove what killed runs left unfinished there. Not beside
     another run.
 
     Raises:
         UserError: as `check_output`.
     """
-    check_output(folder)
-    write_json(folder / RUN, {"made by": MAKER, **settings})
+    check_output(folder, footage)
+    write_json(folder / RUN, {"made by": MAKER, "footage": str(footage), **settings})
     for path in files_in(folder):
         if LEFT.fullmatch(path.relative_to(folder).as_posix()):
             path.unlink(missing_ok=True)
 
 
-def _is_ours(folder: Path) -> bool:
+def _footage_of(folder: Path) -> str | None:
+    """What a folder is the curation of; None where it is none."""
     try:
-        return read_mapping(folder / RUN).get("made by") == MAKER
+        run = read_mapping(folder / RUN)
     except UserError:
-        return False
+        return None
+    return str(run.get("footage")) if run.get("made by") == MAKER else None

@@ -8,6 +8,7 @@ from muybridge.data.clips import Clip
 from muybridge.data.sources.one_video import OneVideoConfig
 from muybridge.data.video_io import read_video
 from muybridge.errors import UserError
+from muybridge.models.weights.packaged import sha256_of
 from muybridge.nn.frames import fit_frames
 
 
@@ -15,7 +16,12 @@ class OneVideoSource:
     """The clip, as a source of one."""
 
     def __init__(self, config: OneVideoConfig):
-        video = read_video(Path(config.path).expanduser())
+        path = Path(config.path).expanduser()
+        if config.sha256 and path.is_file() and sha256_of(path) != config.sha256:
+            raise UserError(
+                f"{path}: is no longer the video that the recipe names; put the old one back, or start anew"
+            )
+        video = read_video(path)
         frames = video.frames[config.first :: config.stride][: config.num_frames]
         if not len(frames):
             raise UserError(f"{config.path}: has {len(video.frames)} frames, none after data.first {config.first}")

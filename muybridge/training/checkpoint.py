@@ -70,6 +70,16 @@ class CheckpointFolder:
             raise UserError(f"{self.folder}: no checkpoint there is whole; remove them to start anew")
         return 0
 
+    def go_on_from(self, say: Callable[[str], None]) -> int:
+        """The step of the newest whole checkpoint; damaged later ones are put aside, so that they are never counted
+        among those that are kept."""
+        step = self.newest(say)
+        for damaged in (s for s in self.steps() if s > step):
+            aside = self.folder / f"damaged-{damaged:08d}"
+            shutil.rmtree(aside, ignore_errors=True)
+            self.path(damaged).rename(aside)
+        return step
+
     def damage(self, step: int) -> str:
         """What of a finished checkpoint is not as it was written, in words; "" if nothing."""
         folder = self.path(step)
@@ -140,7 +150,8 @@ class CheckpointFolder:
                 f"the checkpoint of step {step} could not be written to {self.folder} ({reason}); "
                 f"the last whole one is step {last}. Free some space and run the same command again"
             ) from error
-        for old in self.steps()[: -self.keep]:
+        before = [s for s in self.steps() if s < step]  # the one that was just written stays, whatever else is there
+        for old in before[: len(before) - self.keep + 1] if len(before) >= self.keep else []:
             shutil.rmtree(self.path(old))
 
     def load(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from muybridge.files import write_text
+
 
 class RunLog:
     """Append-only records of a run; on resume, records after the resumed step are dropped.
@@ -24,7 +26,7 @@ class RunLog:
             return
         path = folder / "log.jsonl"
         kept = _records_up_to(path, start)
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        write_text(path, "".join(line + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8", buffering=1)
         try:
             from torch.utils.tensorboard import SummaryWriter

@@ -52,7 +52,9 @@ class Plan:
 def plan_run(recipe: Recipe, scratch: Path, device: str = AUTO) -> Plan:
     """Probe a few steps of a recipe, with its own network, batch and data, in a scratch folder."""
     sampling = {**recipe.sampling, "num_inference_steps": 2}  # more take longer, not more memory
-    probe = replace(recipe, training=replace(recipe.training, warmup_steps=0), sampling=sampling)
+    # weights that are spread over processes are probed whole, in this one
+    training = replace(recipe.training, warmup_steps=0, sharded=False)
+    probe = replace(recipe, training=training, sampling=sampling)
     trainer = Trainer(probe, scratch, device=device)
     trainer.prepare(limit=2 * recipe.training.batch_size)
     times = []
@@ -65,7 +67,8 @@ def plan_run(recipe: Recipe, scratch: Path, device: str = AUTO) -> Plan:
     _look(trainer)
     counts, config = trainer.counts, recipe.training
     state = FLOAT_BYTES * (counts["total"] + 4 * counts["trainable"])
-    checkpoint = FLOAT_BYTES * (counts["total"] + 3 * counts["trainable"])
+    written = trainer.checkpoints.path(PROBE_STEPS)
+    checkpoint = sum(p.stat().st_size for p in written.iterdir())
     peak, available = _memory(trainer.accelerator.device)
     peak = round(ROOM * peak)
     advice = ""
@@ -74,6 +77,8 @@ def plan_run(recipe: Recipe, scratch: Path, device: str = AUTO) -> Plan:
             "this will not fit well: raise training.accumulation (same result, smaller pieces), "
             "set training.gradient_checkpointing, or lower frames, size or batch_size"
         )
+    if config.sharded:
+        advice += " Probed in one process: sharded over N, each holds an Nth of weights, gradients, moments and EMA"
     return Plan(
         counts["total"],
         counts["trainable"],
@@ -83,7 +88,7 @@ def plan_run(recipe: Recipe, scratch: Path, device: str = AUTO) -> Plan:
         min(times),
         min(times) * config.steps,
         checkpoint * (config.keep_checkpoints + 1),
-        advice,
+        advice.strip(),
         trainer.told,
     )
 

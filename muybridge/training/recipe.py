@@ -150,7 +150,11 @@ def lasting_part(key: str, value: Any) -> Any:
     free = {"steps", "log_every", "validate_every", "validation_clips", "sample_every", "sample_prompts"}
     free |= {"checkpoint_every", "keep_checkpoints", "threads", "workers", "sharded"}
     if key == "training" and isinstance(value, dict):
-        value = {k: v for k, v in value.items() if k not in free or (k == "steps" and value.get("decay") == "cosine")}
+        value = {
+            k: v
+            for k, v in value.items()
+            if k not in free or (k == "steps" and value.get("decay") in ("cosine", "tail"))
+        }
     if key == "text" and isinstance(value, dict) and not value.get("lora"):  # recipes from before it was there
         value = {k: v for k, v in value.items() if k != "lora"}
     if key == "sampling":

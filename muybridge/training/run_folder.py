@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
-from muybridge.files import check_replaceable, read_mapping, write_json
+from muybridge.files import UNFINISHED, check_replaceable, files_in, read_mapping, write_json
 from muybridge.training.checkpoint import CheckpointFolder
 from muybridge.training.export import origin_of
 from muybridge.training.recipe import Recipe, lasting_part
+
+#: What a start that failed leaves behind: embeddings and latents.
+CACHED = re.compile(rf"cache/((captions|latents)-[0-9a-f]+\.safetensors|{re.escape(UNFINISHED)}\w+\.safetensors)")
 
 
 def check_free(folder: Path, recipe: Recipe) -> None:
@@ -21,7 +25,7 @@ def check_free(folder: Path, recipe: Recipe) -> None:
     path, model = folder / "recipe.json", folder / "model"
     mine = recipe.as_dict()
     if not path.exists():  # a new run starts in a folder of its own; embeddings may be there of a start that failed
-        if not folder.is_dir() or [p.name for p in folder.iterdir()] != ["cache"]:
+        if not folder.is_dir() or not all(CACHED.fullmatch(p.relative_to(folder).as_posix()) for p in files_in(folder)):
             check_replaceable(folder, "a run")
     else:
         try:

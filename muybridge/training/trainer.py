@@ -131,12 +131,20 @@ class Trainer:
             UserError: what was wrong.
         """
         finish = self.config.steps if until is None else until
-        if finish < 1:
-            raise UserError(f"training must go to step 1 at least, got {finish}")
+        if not 1 <= finish <= self.config.steps:
+            raise UserError(
+                f"training goes to step 1 at least and {self.config.steps} at most, got {finish}; for more raise "
+                "training.steps, which the learning rate follows"
+            )
         main_decides(self._check_folder, self.main)
         self.prepare()
         with self._own_folder():
             start = self._resume()
+            if start > finish:
+                raise UserError(
+                    f"{self.folder}: has gone to step {start}, beyond step {finish} that is asked for; give another "
+                    "--output, or raise training.steps"
+                )
             self.log = RunLog(self.folder, start, self.console, quiet=not self.main)
             self.log.say(f"{self.counts['total']:,} parameters, {self.counts['trainable']:,} of them train")
             self.log.say(described(self.accelerator, self.config.sharded))
@@ -173,7 +181,7 @@ class Trainer:
     def _resume(self) -> int:
         """Load the newest whole checkpoint; returns its step, 0 where there is none."""
         found = [0]
-        main_decides(lambda: found.append(self.checkpoints.newest(self.console.print)), self.main)
+        main_decides(lambda: found.append(self.checkpoints.go_on_from(self.console.print)), self.main)
         self.last_saved = from_main(found[-1])
         if self.last_saved:
             self.checkpoints.load(self.last_saved, self.model, self.optimizer, self.ema)
@@ -258,7 +266,7 @@ class Trainer:
         if config.decay == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
         elif config.decay == "tail":
-            rate *= min(1.0, 5 * (1 - step / config.steps))
+            rate *= min(1.0, max(0.0, 5 * (1 - step / config.steps)))
         return rate
 
     def export(self, target: Path) -> Path:

@@ -222,6 +222,8 @@ def test_tune_then_edit_several_times(tmp_path, picture_model, clip):
     ok(*tune, "--train-steps", 3, "--iterations", 2)
     assert noise != longer != kept.read_bytes()
     ok("edit", folder / "model", "a", "-o", tmp_path / "edit.npy", "--steps", 4)
+    write_video(clip[1][::-1].copy(), clip[0], 8.0)
+    refused("different: data", *tune, "--train-steps", 3, "--iterations", 2)  # another video under the same name
     refused("caption", "tune", clip[0], "--caption", " ", "--folder", tmp_path / "other", "--model", picture_model)
     refused("not tuned on a video", "edit", picture_model, "a")
 

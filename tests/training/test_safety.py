@@ -111,6 +111,30 @@ def damaged(folder, how, name):
         file.write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
 
 
+def test_only_whole_checkpoints_count_among_those_that_are_kept(tiny_recipe, tmp_path):
+    recipe = with_training(tiny_recipe, steps=6, checkpoint_every=1, keep_checkpoints=3, sample_every=0)
+    Trainer(recipe, tmp_path / "run").run()
+    for step in (5, 6):
+        damaged(tmp_path / "run" / "checkpoints" / f"step-{step:08d}", "one byte", FILES[0])
+    for keep in (2, 1):
+        trainer = Trainer(with_training(recipe, keep_checkpoints=keep), tmp_path / "run")
+        trainer.run(until=5)
+        assert trainer.checkpoints.newest() == 5 and trainer.checkpoints.steps() == [4, 5][-keep:]
+        assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").glob("damaged-*")) == [
+            "damaged-00000005", "damaged-00000006",
+        ]  # fmt: skip
+        damaged(trainer.checkpoints.path(5), "one byte", FILES[0]) if keep == 2 else None
+
+
+def test_no_step_is_taken_or_exported_beyond_what_is_asked_for(tiny_recipe, tmp_path):
+    recipe = with_training(tiny_recipe, steps=2, sample_every=0)
+    with pytest.raises(UserError, match="2 at most, got 3"):
+        Trainer(recipe, tmp_path / "run").run(until=3)
+    Trainer(recipe, tmp_path / "run").run()
+    with pytest.raises(UserError, match="has gone to step 2, beyond step 1"):
+        Trainer(with_training(recipe, steps=1), tmp_path / "run").run()
+
+
 # without state.json a checkpoint is not finished: see test_trainer
 @pytest.mark.parametrize(
     ("how", "name"),

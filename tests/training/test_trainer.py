@@ -214,6 +214,8 @@ def test_learning_rates(tiny_recipe, tmp_path):
     tail = rates(decay="tail")
     assert tail[10:80] == pytest.approx([1e-2] * 70)
     assert tail[90] == pytest.approx(5e-3) and tail[99] == pytest.approx(5e-4)
+    trainer = Trainer(with_training(tiny_recipe, steps=100, decay="tail"), tmp_path)
+    assert trainer.learning_rate(100) == trainer.learning_rate(140) == 0  # never up the gradient
     cosine = rates(decay="cosine")
     assert cosine[50] == pytest.approx(5e-3) and cosine[99] < 1e-5
     with pytest.raises(UserError, match="tail"):

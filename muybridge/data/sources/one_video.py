@@ -18,6 +18,7 @@ class OneVideoConfig(Settings):
 
     path: str = setting(..., "the file")
     caption: str = setting(..., "what it shows")
+    sha256: str = setting("", "of the file: another one is refused; empty takes any")
     height: int = side(64, "pixels; the picture is resized to cover the size and cropped in the middle")
     width: int = side(64)
     num_frames: int = frames(24, "frames at most; fewer if the video is shorter")

@@ -144,9 +144,7 @@ class Depth:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-        self.network = AutoModelForDepthEstimation.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True
-        ).eval()
+        self.network = AutoModelForDepthEstimation.from_pretrained(str(folder), **SAFE).eval()
         self.processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
         self.identity = f"depth/{_digest(folder)}"
 

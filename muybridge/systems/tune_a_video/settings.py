@@ -28,4 +28,7 @@ def tuning_data(
 ) -> dict[str, Any]:
     """The data section of a tuning's recipe."""
     frames = {"num_frames": num_frames, "first": first, "stride": stride}
-    return {"source": "one_video", "path": str(video), "caption": caption, **frames, **size}
+    from muybridge.models.weights.packaged import sha256_of
+
+    named = {"path": str(video), "sha256": sha256_of(video)}
+    return {"source": "one_video", **named, "caption": caption, **frames, **size}
