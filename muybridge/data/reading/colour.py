@@ -48,18 +48,25 @@ def to_rgb(raw: Any, size: tuple[int, int] | None = None, interpolation: str | N
     width, height = size or (raw.width, raw.height)
     transfer, primaries = int(raw.color_trc), int(raw.color_primaries)
     wide = transfer in (PQ, HLG) or primaries in TO_709
+    deep = wide or any(c.bits > 8 for c in raw.format.components)  # straight to 8 bits rounds twice
     clear = has_alpha(raw)
     names = {(True, True): "rgba64le", (True, False): "rgb48le", (False, True): "rgba", (False, False): "rgb24"}
     options = {"width": width, "height": height, "interpolation": interpolation}
-    picture = raw.reformat(format=names[wide, clear], **options, **tags_of(raw)).to_ndarray()
+    picture = raw.reformat(format=names[deep, clear], **options, **tags_of(raw)).to_ndarray()
     if wide:
         if primaries == UNTAGGED and transfer in (PQ, HLG):
             primaries = 9
         colours = _in_709(picture[..., :3], transfer, primaries)
-        alpha = np.round(picture[..., 3:] / 257.0).astype(np.uint8) if clear else None
+        alpha = _in_8_bits(picture[..., 3:]) if clear else None
     else:
+        picture = _in_8_bits(picture) if deep else picture
         colours, alpha = picture[..., :3], picture[..., 3:] if clear else None
     return np.ascontiguousarray(colours) if alpha is None else on_white(colours, alpha)
+
+
+def _in_8_bits(picture: np.ndarray) -> np.ndarray:
+    """uint16 -> the nearest uint8."""
+    return ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def has_alpha(raw: Any) -> bool:
