@@ -1,7 +1,11 @@
 """What the machine does: square brackets in names, caches that are damaged or cannot be written, pickles, bombs."""
 
 import json
+import os
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from muybridge.errors import Notice, UserError
 from muybridge.models.vision.structure import Canny, structure_of
 from tests.conftest import write_recipe
 
+REPOSITORY = Path(__file__).parent.parent
 FRAMES = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
 
 
@@ -113,3 +118,60 @@ def test_what_the_system_refuses_is_one_message(tmp_path, monkeypatch):
         assert done.exit_code == 2 and words in done.output, done.output
     monkeypatch.setattr(catalogue, "bundled_models", lambda: 1 / 0)
     assert isinstance(run("models").exception, ZeroDivisionError)  # faults of ours are not hidden
+
+
+FULL = """
+import resource, signal, sys
+from muybridge.cli.main import app
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+most = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+app()
+"""
+
+
+def with_files_of_at_most(size, *arguments):
+    """A command on a disk where no file can grow larger: what the libraries themselves raise there."""
+    return subprocess.run(
+        [sys.executable, "-c", FULL, str(size), *map(str, arguments)], capture_output=True, text=True,
+        env={**os.environ, "COLUMNS": "300"}, cwd=REPOSITORY,
+    )  # fmt: skip
+
+
+def listing(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+@pytest.mark.slow
+def test_a_full_disk_costs_nothing_that_was_there(tiny_recipe, tmp_path):
+    from muybridge.data.video_io import write_video
+
+    recipe, folder = write_recipe(tiny_recipe, tmp_path / "r.yaml"), tmp_path / "run"
+    assert run("train", recipe, "-o", folder, "--steps", 2).exit_code == 0
+    newest = folder / "checkpoints" / "step-00000002"
+    before = {p.name: p.read_bytes() for p in newest.iterdir()}
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        size = len(before[name]) // 2
+        done = with_files_of_at_most(size, "train", recipe, "-o", folder)
+        assert done.returncode == 2 and "last whole one is step 2" in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+        assert {p.name: p.read_bytes() for p in newest.iterdir()} == before
+        assert [p.name for p in (folder / "checkpoints").iterdir()] == [newest.name]
+    (tmp_path / "clips").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (16, 64, 64, 3), dtype=np.uint8)
+    write_video(noise, tmp_path / "clips" / "a.mp4")
+    (tmp_path / "clips" / "a.txt").write_text("a")
+    there = listing(tmp_path)
+    for command in (
+        ("export", folder, tmp_path / "m"),
+        ("data", "build", tmp_path / "clips", "--store", tmp_path / "store", "--short", "hold"),
+        ("generate", "a red circle", "--model", "world-vdm", "--steps", 1, "--upscale", 4, "-o", tmp_path / "o.npy"),
+        ("models", "export", "emoji-image", tmp_path / "e"),
+        ("curate", "run", tmp_path / "clips", "-o", tmp_path / "c", "--min-seconds", "0.5"),
+    ):
+        done = with_files_of_at_most(2000, *command)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, (command, done.stderr[-2000:])
+        words = ("too large", "writing failed", "no clip")
+        assert any(word in done.stderr.lower() for word in words), (command, done.stderr)
+        left = [name for name in listing(tmp_path) if name not in there and not name.startswith("c")]
+        assert left == [], command
