@@ -55,7 +55,7 @@ def find_footage(folder: Path) -> list[Path]:
 
     Files with other endings are listed too: they get their line in the report as not being video.
     """
-    return sorted(p for p in folder.rglob("*") if p.is_file() and _counts(p, folder))
+    return sorted(p for p in folder.rglob("*") if p.is_file() and _counts(p, folder) and _is_text(p, folder))
 
 
 def find_strange(folder: Path) -> list[tuple[Path, str, str]]:
@@ -66,9 +66,21 @@ def find_strange(folder: Path) -> list[tuple[Path, str, str]]:
             out.append((path, "link", "a link to a folder; these are not followed: give that folder itself"))
         elif path.is_symlink() and not path.exists():
             out.append((path, "link", "a link that leads nowhere, or in a circle"))
+        elif path.is_file() and not _is_text(path, folder):
+            out.append((path, "name", "its name is not UTF-8: rename it"))
         elif not path.is_dir() and not path.is_file():
             out.append((path, "no file", "no ordinary file, but a pipe, a socket or a device"))
     return out
+
+
+def printable(name: str) -> str:
+    """A file's name in letters alone: bytes that are not UTF-8 as their codes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _is_text(path: Path, folder: Path) -> bool:
+    name = str(path.relative_to(folder))
+    return printable(name) == name
 
 
 def _counts(path: Path, folder: Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.curation.cage import Cages
-from muybridge.curation.footage import content_hash, find_footage, find_strange
+from muybridge.curation.footage import content_hash, find_footage, find_strange, printable
 from muybridge.curation.records import Source, plain
 from muybridge.curation.select import select
 from muybridge.curation.settings import CurationSettings
@@ -112,8 +112,8 @@ class Curation:
         return Job(str(lead), name, source_id, "", tuple(twins), ("not video", why))
 
     def _no_footage(self, path: Path, kind: str, why: str) -> Job:
-        name = path.relative_to(self.footage).as_posix()
-        return Job(str(path), name, hashlib.sha256(name.encode()).hexdigest(), problem=(kind, why))
+        name = printable(path.relative_to(self.footage).as_posix())
+        return Job(printable(str(path)), name, hashlib.sha256(name.encode()).hexdigest(), problem=(kind, why))
 
     def _words(self, name: str) -> str:
         if self.settings.score.captions != "sidecar":

@@ -251,10 +251,12 @@ def test_links_and_pipes_have_their_lines(footage, tmp_path):
     (folder / "deep" / "up").symlink_to("..")
     (folder / "linked.mp4").symlink_to("film.mp4")
     os.mkfifo(folder / "pipe.mp4")
+    (folder / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"of another system")
     outcome, rows = curated(folder, tmp_path / "out")
     kinds = {s["path"]: s["problem"].get("kind", "") for s in outcome.sources}
     assert kinds == {
-        "film.mp4": "", "gone.mp4": "link", "circle.mp4": "link", "deep/up": "link", "pipe.mp4": "no file"
+        "film.mp4": "", "gone.mp4": "link", "circle.mp4": "link", "deep/up": "link", "pipe.mp4": "no file",
+        "caf\\xe9.mp4": "name",
     }  # fmt: skip
     assert {r["path"] for r in rows} == {*kinds, "linked.mp4"}
     assert all(r["reasons"] for r in rows if not r["keep"])

@@ -302,3 +302,26 @@ def test_a_mix_shows_parts_as_often_as_it_says():
     for wrong in (0, 1.5):
         with pytest.raises(UserError, match="times"):
             make_source({"source": "mix", "of": [{**world, "num_clips": 3, "times": wrong}]})
+
+
+def test_a_damaged_npm_archive_is_told(tmp_path):
+    import io
+    import tarfile
+
+    from muybridge.data.npm import read_member, read_members
+
+    path = tmp_path / "p.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name, size in (("package/a.png", 100_000), ("package/b.png", 100_000)):
+            entry = tarfile.TarInfo(name)
+            entry.size = size
+            tar.addfile(entry, io.BytesIO(np.random.default_rng(0).bytes(size)))
+    assert [name for name, _ in read_members(path, ".png")] == ["a", "b"] and len(read_member(path, "package/a.png"))
+    with pytest.raises(UserError, match="not the expected package"):
+        read_member(path, "package/c.png")
+    path.write_bytes(path.read_bytes()[:120_000])
+    with pytest.raises(UserError, match="damaged"):
+        list(read_members(path, ".png"))
+    path.write_bytes(b"no archive")
+    with pytest.raises(UserError, match="damaged"):
+        list(read_members(path, ".png"))
