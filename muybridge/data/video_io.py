@@ -26,6 +26,8 @@ FORMATS = ("mp4", "gif", "webp", "png", "npy")
 #: x264 options for the same bytes from the same frames: without the second it now and then reads memory that it never
 #: set.
 SAME_BYTES = {"threads": "1", "x264-params": "cpu-independent=1"}
+#: Frames a second of files that do not say it, and the most that a record is believed.
+DEFAULT_RATE, MOST_RATE = 8.0, 1000.0
 CRF = 12
 #: swscale's number of a matrix -> the code that says matrix, primaries and transfer (BT.709; SMPTE 170M is BT.601).
 TAGS = {BT709: 1, BT601: 6}
@@ -221,7 +223,9 @@ def _read_npy(path: Path) -> tuple[np.ndarray, float]:
     if not len(frames):
         raise UserError(f"{path}: no frame could be decoded")
     recipe = read_recipe(path)
-    return frames, float(recipe.get("sampling", {}).get("fps", 8.0))
+    sampling = recipe.get("sampling")
+    said = sampling.get("fps") if isinstance(sampling, dict) else None
+    return frames, float(said) if isinstance(said, int | float) and 0 < said <= MOST_RATE else DEFAULT_RATE
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
