@@ -29,7 +29,7 @@ from benchmarks.known_footage import film, write_film
 RECIPE = {
     "name": "killed", "system": "vdm", "seed": 3,
     "model": {"type": "unet3d", "base_channels": 16, "channel_multipliers": [1, 2], "blocks_per_level": 1,
-              "attention_head_dim": 16},
+              "attention_head_dim": 16, "text_pooled_dim": 384},
     "data": {"source": "world", "height": 16, "width": 16, "num_frames": 4, "num_clips": 32},
     "text": {"encoder": "all-MiniLM-L6-v2", "max_length": 12},
     "training": {"steps": 60, "batch_size": 4, "warmup_steps": 2, "checkpoint_every": 5, "validate_every": 20,

@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+#: What makes a network read captions.
+READS = {"text_pooled_dim": 384, "text_token_dim": 384}
 TEXT = {"encoder": "all-MiniLM-L6-v2", "max_length": 16}
 TRAINING = {"steps": 12, "warmup_steps": 2, "validate_every": 6, "sample_every": 6, "checkpoint_every": 4, "threads": 1}
 
@@ -26,15 +28,18 @@ def world(frames: int, side: int, clips: int = 64) -> dict[str, Any]:
 #: name -> system, model, data, batch size, with text
 RECIPES: dict[str, tuple[str, dict[str, Any], dict[str, Any], int, bool]] = {
     "small U-Net, 16 pixels": (
-        "vdm", {"type": "unet3d", "base_channels": 32, "channel_multipliers": [1, 2], "attention_head_dim": 32},
+        "vdm",
+        {"type": "unet3d", "base_channels": 32, "channel_multipliers": [1, 2], "attention_head_dim": 32, **READS},
         world(8, 16), 8, True,
     ),
     "world-vdm's network, 32 pixels": (
-        "vdm", {"type": "unet3d", "base_channels": 64, "channel_multipliers": [1, 2, 4]}, world(12, 32), 8, True,
+        "vdm", {"type": "unet3d", "base_channels": 64, "channel_multipliers": [1, 2, 4], **READS}, world(12, 32), 8,
+        True,
     ),
     "transformer, 32 pixels": (
-        "vdm", {"type": "transformer", "layers": 6, "width": 192, "heads": 6, "patch_size": [1, 4, 4]}, world(8, 32), 8,
-        True,
+        "vdm",
+        {"type": "transformer", "layers": 6, "width": 192, "heads": 6, "patch_size": [1, 4, 4], **READS},
+        world(8, 32), 8, True,
     ),
     "Video LDM behind emoji-image, 64 pixels": ("video_ldm", {"image": "emoji-image"}, world(16, 64), 2, True),
     "Gen-1 behind emoji-image, 64 pixels": ("gen1", {"image": "emoji-image"}, world(8, 64), 2, False),

@@ -49,6 +49,7 @@ IN_RECIPES = [
     ("training", "threads", -2, "training.threads must be in 0..1024, got -2"),
     ("training", "threads", 10**8, "training.threads must be in 0..1024"),
     ("training", "workers", -1, "training.workers must be in 0..256"),
+    ("model", "in_channels", 4, "model.in_channels: clips have 3 channels, got 4"),
     ("text", "max_length", 0, "text.max_length must be in 1..4096, got 0"),
     ("text", "max_length", -1, "text.max_length must be in 1..4096"),
     ("text", "max_length", 10**8, "text.max_length must be in 1..4096"),
@@ -193,6 +194,13 @@ def test_noise_tables(table, words, tmp_path):
         text = None if system == "gen1" else {"max_length": 8}
         recipe = written(tmp_path, system=system, model=model, text=text, diffusion={"scheduler": table})
         refused(["train", recipe, "-o", str(tmp_path / "run")], words)
+
+
+def test_captions_that_no_network_reads_are_refused(tmp_path):
+    recipe = {**RECIPE, "model": {**TINY_MODEL, "text_pooled_dim": 0, "text_token_dim": 0}, "text": {"max_length": 8}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    result = CliRunner().invoke(app, ["plan", str(tmp_path / "r.yaml")])
+    assert result.exit_code == 2 and "the network reads no captions" in " ".join(result.output.split())
 
 
 def test_captions_of_another_width_are_refused_before_a_step(tmp_path):

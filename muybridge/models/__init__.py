@@ -22,8 +22,14 @@ NETWORKS = {
 def build_network(config: Mapping[str, Any]) -> nn.Module:
     """Build {"type": name, ...arguments}; a misspelt argument is an error that names the nearest one."""
     settings = dict(config)
-    module, name = NETWORKS[settings.pop("type")]
-    made: nn.Module = built(getattr(importlib.import_module(module), name), settings)
+    made: nn.Module = built(network_class(settings.pop("type")), settings)
+    return made
+
+
+def network_class(kind: str) -> type:
+    """The class of a network's type."""
+    module, name = NETWORKS[kind]
+    made: type = getattr(importlib.import_module(module), name)
     return made
 
 

@@ -6,6 +6,7 @@ The loss and the sampling do not depend on which network predicts, so the spacet
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,17 @@ from muybridge.diffusion.schedule import SCHEDULES, Schedule, schedule_from_name
 from muybridge.errors import UserError, nearest
 from muybridge.learning.contract import Losses, System, TrainingBatch
 from muybridge.learning.draws import Draws
-from muybridge.models import NETWORKS, build_network
+from muybridge.models import NETWORKS, build_network, network_class
 from muybridge.models.arguments import check_arguments
 from muybridge.models.text.encoder import TextConfig
 from muybridge.models.unet3d import joint_mask
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.pixels import TextToVideoPipeline
+
+#: Of clips: red, green, blue.
+CHANNELS = 3
+#: Arguments of a network that reads captions.
+TEXT_WIDTHS = ("text_pooled_dim", "text_token_dim")
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,12 @@ class VDM(System):
             kind = self.model_config.get("type")
             raise UserError(f"model.type: unknown {kind!r}; {nearest(str(kind), NETWORKS)}")
         check_arguments(self.model_config)
+        _fit_to_pixels(self.model_config)
+        if text is not None and not any(self.model_config.get(name) for name in TEXT_WIDTHS):
+            raise UserError(
+                "text: the network reads no captions; give model.text_pooled_dim and model.text_token_dim the width of "
+                "the encoder (all-MiniLM-L6-v2: 384), or leave text out"
+            )
         self.config = from_mapping(VDMConfig, diffusion, "diffusion")
         self.schedule = self.config.make_schedule()
         self.text = text
@@ -125,6 +137,18 @@ class VDM(System):
         pipeline = self.pipeline(model)
         pipeline.register_to_config(sampling=dict(sampling))
         pipeline.save_pretrained(str(folder))
+
+
+def _fit_to_pixels(model: dict[str, Any]) -> None:
+    """Channels of a network of pixels: 3, whatever its default is.
+
+    Raises:
+        UserError: others are asked for.
+    """
+    known = inspect.signature(network_class(model["type"])).parameters
+    for name in ("in_channels", "out_channels"):
+        if name in known and model.setdefault(name, CHANNELS) != CHANNELS:
+            raise UserError(f"model.{name}: clips have {CHANNELS} channels, got {model[name]}")
 
 
 def _with_dropped(batch: TrainingBatch, dropped: Tensor) -> TextCondition | None:
