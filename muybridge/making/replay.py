@@ -56,10 +56,10 @@ def replay(
             made with.
     """
     check_record(record, where)
+    check_unchanged(record.get("files", {}), read)  # before an option is taken for words, or for a folder
     record = todays(record)
     making, name = making_of(record, where), model or record["model"]
     check_same_model(record, name)
-    check_unchanged(record.get("files", {}), read)
     precision = record.get("precision", "fp32")
     pipeline = open_pipeline(making, name, device, precision, record.get("picture", ""))
     for entry in record.get("lora", []):
