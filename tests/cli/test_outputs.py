@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from muybridge.cli.main import app
 from muybridge.data.video_io import read_recipe, read_video, write_video
 from muybridge.library.parts import load_picture_unet
+from muybridge.making import base, replay
 from tests.conftest import randomise
 
 
@@ -59,8 +60,8 @@ def refused(folder, words, *arguments):
     """Exit code 2 with these words before a model is opened, and every file as it was."""
     before = held(folder)
     with pytest.MonkeyPatch.context() as patch:
-        for room in ("base", "replay"):
-            patch.setattr(f"muybridge.making.{room}.open_pipeline", lambda *_: pytest.fail("the model was opened"))
+        for room in (base, replay):
+            patch.setattr(room, "open_pipeline", lambda *_: pytest.fail("the model was opened"))
         done = run(*arguments)
     assert done.exit_code == 2 and words in " ".join(done.output.split()), (done.output, done.exception)
     assert held(folder) == before
