@@ -427,7 +427,7 @@ def test_no_command_writes_over_what_it_reads_or_onto_a_folder(tmp_path, caption
     clip = captioned / "a.gif"
     before = tree(captioned)
     done = run("extend", clip, "--add-frames", 1, "-o", clip)
-    assert done.exit_code == 2 and "is the video itself" in done.output, done.output
+    assert done.exit_code == 2 and "itself, which is read" in done.output, done.output
     assert tree(captioned) == before
     (tmp_path / "folder.mp4").mkdir()
     done = run("generate", "a cat", "-o", tmp_path / "folder.mp4")

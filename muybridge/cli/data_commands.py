@@ -8,7 +8,9 @@ from typing import Any
 
 import typer
 
+from muybridge.cli.given import CONTEXT, check_read, given_options
 from muybridge.cli.made import argument, options_of, values_of, with_signature
+from muybridge.cli.outputs import check_outputs, places_in
 from muybridge.configuration import Settings, setting
 from muybridge.data.sources.emoji import EmojiBuild
 from muybridge.data.sources.folder import FolderConfig
@@ -17,23 +19,28 @@ from muybridge.errors import UserError
 app = typer.Typer(help="Build data sets and look at them.", no_args_is_help=True)
 #: Of a folder's settings, those that `data build` takes; its size is the emoji's `size`.
 OF_FOLDERS = ("fps", "picture_fps", "short", "max_pieces", "store")
+#: What the building of one kind of set does not read of the other's.
+NOT_OF_EMOJI = dict.fromkeys(("fps", "picture_fps", "short", "max_pieces"), "it is for folders of clips")
+NOT_OF_FOLDERS = dict.fromkeys(("kind", "skin_tones", "packages"), "it is for emoji")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Showing(Settings):
     """Show what a recipe trains on: numbers, captions, and with -o a sheet of clips as the network sees them."""
 
-    output: Path | None = setting(None, "write a picture as well: one clip a row", short="o")
+    output: Path | None = setting(None, "write a picture (.png) as well: one clip a row", short="o")
     count: int = setting(12, "how many clips", low=1, high=1000)
     split: str = setting(
         "train", "which part of the data; held_out is for world", choices=("train", "validation", "held_out")
     )
 
 
+BUILDING = [*options_of(EmojiBuild), *options_of(FolderConfig, only=OF_FOLDERS)]
 BUILD = "Decode a data set once into a compact store; everything dropped or trimmed is reported with its reason."
 
 
-def build(source: str, **values: Any) -> None:
+def build(context: typer.Context, source: str, **values: Any) -> None:
+    check_read(given_options(context), NOT_OF_EMOJI if source == "emoji" else NOT_OF_FOLDERS, BUILDING)
     emoji = EmojiBuild(**values_of(EmojiBuild, values))
     told = {name: values[name] for name in OF_FOLDERS}
     config = FolderConfig(source, emoji.size, emoji.size, emoji.num_frames, **told)
@@ -73,6 +80,8 @@ def show(recipe: Path, **values: Any) -> None:
     from muybridge.training.recipe import load_recipe
 
     parsed = load_recipe(recipe)
+    if told.output is not None:
+        check_outputs([told.output], [recipe, *places_in(parsed.data)], ["png"])
     source = make_source(parsed.data, told.split)
     clips = [source.clip(i) for i in range(min(told.count, len(source)))]
     frames = np.stack([c.frames for c in clips])
@@ -92,11 +101,7 @@ def show(recipe: Path, **values: Any) -> None:
 app.command("build")(
     with_signature(
         build,
-        [
-            argument("source", str, "emoji, or a folder of captioned clips."),
-            *options_of(EmojiBuild),
-            *options_of(FolderConfig, only=OF_FOLDERS),
-        ],
+        [CONTEXT, argument("source", str, "emoji, or a folder of captioned clips."), *BUILDING],
         BUILD,
     )
 )

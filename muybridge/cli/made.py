@@ -8,7 +8,7 @@ import inspect
 import types
 import typing
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,14 +16,14 @@ from typing import Annotated, Any
 import typer
 
 from muybridge.cli.console import command, steps_bar
+from muybridge.cli.given import CONTEXT, check_read, given_options
+from muybridge.cli.outputs import check_length, check_outputs
 from muybridge.configuration import Settings, check_request, setting, setting_of
-from muybridge.errors import Notice, UserError, nearest
+from muybridge.errors import Notice, UserError
 from muybridge.files import next_free
 from muybridge.making.base import Heard, Making, Run
 from muybridge.nn.devices import AUTO, PRECISIONS
 from muybridge.pipelines.settings import SamplingConfig
-
-ENDINGS = ("mp4", "gif", "webp", "png", "npy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,24 +46,16 @@ class Common(OnDevice):
     lora: tuple[str, ...] = setting((), "a LoRA: FILE or a bundled one, with :SCALE or without; may be repeated")
     upscale: int = setting(1, "enlarge the written frames by a whole factor, without smoothing", low=1, high=64)
 
-    def check(self, paths: Sequence[Path]) -> None:
+    def check(self, paths: Sequence[Path], reads: Iterable[Path]) -> None:
         """Refuse what cannot be written or applied, before anything heavy is loaded.
 
-        Raises:
-            UserError: an unknown ending, a place that cannot be written, or a LoRA that is not there.
-        """
-        from muybridge.files import check_writable
+        Args:
+            reads: the files and folders that are read beside the LoRAs.
 
-        for path in paths:
-            if path.is_dir():
-                raise UserError(f"{path}: is a folder; give the name of a file")
-            ending = path.suffix.lower().removeprefix(".")
-            if ending not in ENDINGS:
-                what = path.suffix or "a file without ending"
-                raise UserError(f"{path}: cannot write {what}; {nearest(ending, ENDINGS)}")
-            check_writable(path)
-        for text in self.lora:
-            lora_file(text)
+        Raises:
+            UserError: `check_outputs`, or a LoRA that is not there.
+        """
+        check_outputs(paths, [*reads, *(lora_file(text)[0] for text in self.lora)])
 
     def loaded(self, making: Making, model: str, picture: str = "") -> Any:
         """The opened pipeline, its LoRAs merged."""
@@ -221,9 +213,11 @@ def add_command(
     fields = {f.name for f in dataclasses.fields(cls)}
     sources = [a.name for a in arguments if a.name not in fields]
 
-    def run(output: Path | None, **values: Any) -> None:
+    def run(context: typer.Context, output: Path | None, **values: Any) -> None:
         common = Common(**values_of(Common, values))
         making = cls(**values_of(cls, values))
+        given = given_options(context)
+        check_read(given, making.unread(given), [*own, *sampled, *named])
         settings = {name: values[name] for name in cls.reads if name in values and name not in fields}
         settings = {name: cls.defaults.get(name) if value is None else value for name, value in settings.items()}
         path = Path(values[sources[0]]) if sources else Path()
@@ -235,18 +229,20 @@ def add_command(
     sampled = [p for p in sampling_options(cls.reads) if p.name not in taken]
     named = [p for p in options_of(Common) if p.name not in taken]
     text = f"{inspect.getdoc(cls)}\n\n[bold]{example}[/bold]"
-    app.command(cls.command)(with_signature(run, [*arguments, output_option(default), *own, *sampled, *named], text))
+    app.command(cls.command)(
+        with_signature(run, [CONTEXT, *arguments, output_option(default), *own, *sampled, *named], text)
+    )
 
 
 def _make(
     making: Making, common: Common, model: str, source: Path | None, settings: dict[str, Any], output: Path
 ) -> None:
-    making.check(model, settings)
+    chosen = making.check(model, settings)
     if source is not None and not source.is_file():
         raise UserError(f"no {making.source_kind} at {source}")
-    if source is not None and output.exists() and output.samefile(source):
-        raise UserError(f"{output}: is the {making.source_kind} itself, which would be lost; give another --output")
-    common.check([output])
+    common.check([output], [*([source] if source else []), *making.files(model)])
+    check_length([output], lambda: making.length(chosen, lambda most: _frames_in(source, most)))
+    tell(making.notices(chosen, common.seed))
     pipeline = common.loaded(making, model)
 
     from muybridge.data.video_io import read_video
@@ -260,6 +256,19 @@ def _make(
     write_made(made, output, common.upscale)
     count, height, width = made.frames.shape[:3]
     typer.echo(f"{output}: {count} frames of {width}x{height} at {made.fps:g} fps")
+
+
+def _frames_in(source: Path | None, most: int) -> int:
+    """How many frames a file has, counted up to a number."""
+    from muybridge.data.video_io import read_video
+
+    return len(read_video(source, most).frames) if source is not None else 0
+
+
+def tell(notices: Iterable[str]) -> None:
+    """Each notice as a line of its own."""
+    for line in notices:
+        warnings.warn(line, Notice, stacklevel=2)
 
 
 def write_made(made: Any, path: Path, upscale: int) -> None:

@@ -9,17 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from muybridge.cli.console import command, steps_bar
+from muybridge.cli.given import CONTEXT, check_read, given_options
 from muybridge.cli.made import (
-    ENDINGS,
     Common,
     argument,
     options_of,
     output_option,
     sampling_options,
+    tell,
     values_of,
     with_signature,
     write_made,
 )
+from muybridge.cli.outputs import ENDINGS, check_length
 from muybridge.errors import UserError
 from muybridge.files import next_free
 from muybridge.making.base import Run
@@ -33,22 +35,28 @@ TOLERATED_DB = 3.0
 
 def register(app: typer.Typer) -> None:
     prompt = argument("prompt", str | None, "What the video shows.", None)
-    own: list[inspect.Parameter] = [
-        output_option("out.mp4"),
-        _option("picture_model", str, "", "Put the model's temporal layers behind this picture model."),
-        _option("prompts", Path | None, None, "A file with one prompt a line, instead of PROMPT."),
-        _option("output_dir", Path | None, None, "With --prompts: where 0000.mp4, 0001.mp4, ... go."),
-        _option("format", str, "mp4", f"With --prompts: {', '.join(ENDINGS)} (uint8 [F, H, W, 3])."),
-        _option("batch_size", int, 1, "Videos sampled together; above 1, replay is exact but for rounding."),
-    ]
     options = [*options_of(Generate, ["prompt"]), *sampling_options(Generate.reads), *options_of(Common)]
-    app.command("generate")(with_signature(generate, [prompt, *own, *options], HELP))
+    app.command("generate")(with_signature(generate, [CONTEXT, prompt, *OWN, *options], HELP))
     app.command("replay")(replay)
 
 
-def _option(name: str, kind: Any, default: Any, help: str, *flags: str) -> inspect.Parameter:
-    annotation = Annotated[kind, typer.Option(*flags, help=help)]
+def _option(name: str, kind: Any, default: Any, help: str) -> inspect.Parameter:
+    annotation = Annotated[kind, typer.Option("--" + name.replace("_", "-"), help=help)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+#: The options of generate that are no settings.
+OWN = [
+    output_option("out.mp4"),
+    _option("picture_model", str, "", "Put the model's temporal layers behind this picture model."),
+    _option("prompts", Path | None, None, "A file with one prompt a line, instead of PROMPT."),
+    _option("output_dir", Path | None, None, "With --prompts: where 0000.mp4, 0001.mp4, ... go."),
+    _option("format", str, "mp4", f"With --prompts: {', '.join(ENDINGS)} (uint8 [F, H, W, 3])."),
+    _option("batch_size", int, 1, "Videos sampled together; above 1, replay is exact but for rounding."),
+]
+#: Those of them that one video does not read, and those that many do not.
+OF_MANY = dict.fromkeys(("output_dir", "format", "batch_size"), "it is for the videos of --prompts FILE")
+OF_ONE = {"output": "the videos of --prompts go to --output-dir"}
 
 
 HELP = """Make a video from words.
@@ -56,11 +64,12 @@ HELP = """Make a video from words.
 [bold]muybridge generate "unicorn, fluent style" -o unicorn.mp4 --seed 7 --upscale 4[/bold]
 
 With --prompts FILE --output-dir DIR, video i has seed SEED + i; files that are already there with the same record are
-kept, so an interrupted run goes on.
+kept, so an interrupted run goes on; one with another record is an error.
 """
 
 
 def generate(
+    context: typer.Context,
     prompt: str | None,
     output: Path | None,
     picture_model: str,
@@ -76,13 +85,16 @@ def generate(
         raise UserError("--prompts needs --output-dir")
     if batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, got {batch_size}")
+    check_read(given_options(context), OF_MANY if prompts is None else OF_ONE, OWN)
     common = Common(**values_of(Common, values))
     model, settings = common.model or Generate.default_model, {name: values[name] for name in Generate.reads}
     output = output or next_free(Path("out.mp4"))
     jobs = _jobs(prompt, prompts, output, output_dir, format, common.seed)
     makings = [Generate(prompt=text, negative_prompt=values["negative_prompt"]) for _, text, _ in jobs]
-    makings[0].check(model, settings)
-    common.check([path for path, _, _ in jobs])
+    chosen, paths = makings[0].check(model, settings), [path for path, _, _ in jobs]
+    common.check(paths, _read(makings[0], model, picture_model, prompts))
+    check_length(paths, lambda: chosen.num_frames)
+    tell(makings[0].notices(chosen, common.seed))
     pipeline = common.loaded(makings[0], model, picture_model)
     run = Run(pipeline, model, common.seed, settings)
     pending = [i for i in range(len(jobs)) if prompts is None or not _is_made(jobs[i], makings[i], run, common)]
@@ -115,6 +127,14 @@ def _jobs(
     return [(output_dir / f"{i:04d}.{format}", text, seed + i) for i, text in enumerate(texts)]
 
 
+def _read(making: Generate, model: str, picture_model: str, prompts: Path | None) -> list[Path]:
+    """The files and folders that are read."""
+    from muybridge.library.catalogue import find_model
+
+    picture = [find_model(picture_model)] if picture_model else []
+    return [*making.files(model), *picture, *([prompts] if prompts is not None else [])]
+
+
 def _some_words(prompt: str, where: str) -> str:
     from muybridge.models.text.prompts import check_prompt
 
@@ -122,11 +142,15 @@ def _some_words(prompt: str, where: str) -> str:
 
 
 def _is_made(job: tuple[Path, str, int], making: Generate, run: Run, common: Common) -> bool:
-    """Whether the file is there already, made with this very record."""
+    """Whether the file is there already, made with this very record.
+
+    Raises:
+        UserError: it is there with another record, or none.
+    """
     from dataclasses import replace
 
     from muybridge.data.video_io import read_recipe
-    from muybridge.making.record import record_of
+    from muybridge.making.record import differences, record_of
 
     path, _, seed = job
     if not path.is_file():
@@ -135,7 +159,13 @@ def _is_made(job: tuple[Path, str, int], making: Generate, run: Run, common: Com
     if not found:
         raise UserError(f"{path}: is there already, without a record of muybridge; give another --output-dir")
     wanted = record_of(making, replace(run, seed=seed), run.pipeline.settings(**run.settings))
-    return all(found.get(k) == v for k, v in {**wanted, "upscale": common.upscale}.items())
+    other = differences(found, {**wanted, "upscale": common.upscale})
+    if other:
+        raise UserError(
+            f"{path}: is there already, made otherwise: {'; '.join(other[:4])}; nothing was changed. Give another "
+            "--output-dir, or move it away"
+        )
+    return True
 
 
 @command

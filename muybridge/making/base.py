@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from muybridge.configuration import Settings
 from muybridge.errors import UserError
 from muybridge.library.catalogue import DEFAULT_MODEL, check_weights, find_model, sampling_of
-from muybridge.library.index import index_of
+from muybridge.library.index import index_of, settings_of
 from muybridge.making.record import frames_hash, record_of
+from muybridge.making.used import FOLDER, place_of, whole_name
 from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Clip(Protocol):
 Read = Callable[[str, int | None], Clip]
 #: Makes of a video what is drawn next time from the cache; None keeps nothing.
 Cache = Path | None
+#: In a model's settings, the parts that it names beside the picture model, which its own hash holds.
+NAMED_PARTS = ("scorer", "prior")
 
 
 @dataclass
@@ -131,6 +134,44 @@ class Making(Settings):
         folder = find_model(model)
         check_weights(folder, index_of(folder))
         return sampling_settings(sampling_of(folder), settings)
+
+    def unread(self, given: Collection[str]) -> dict[str, str]:
+        """Options of this command that have no effect beside the others -> why; one that was given is refused.
+
+        Args:
+            given: names of the options and settings that were given, whatever their values.
+        """
+        return {}
+
+    def notices(self, settings: SamplingConfig, seed: int) -> list[str]:
+        """What a user should know of options that change nothing with the settings that will run."""
+        if getattr(self, "negative_prompt", "") and settings.guidance_scale == 1:
+            return ["--negative changes nothing at guidance scale 1; give a higher --guidance-scale"]
+        return []
+
+    def length(self, settings: SamplingConfig, source: Callable[[int], int]) -> int:
+        """How many frames are made: 1, or what tells that it is more.
+
+        Args:
+            source: counts the source's frames, up to a number.
+        """
+        return settings.num_frames
+
+    def placed(self) -> Self:
+        """The same with paths that hold from any working folder, as it is recorded."""
+        return self
+
+    def uses(self, model: str) -> dict[str, str]:
+        """What the frames depend on beside model, source and LoRAs: a path or a bundled name -> its kind (`used`)."""
+        named = settings_of(find_model(model))
+        return {whole_name(str(named[part])): FOLDER for part in NAMED_PARTS if named.get(part)}
+
+    def files(self, model: str) -> list[Path]:
+        """Files and folders that are read, beside the source and LoRAs; none of them is written over."""
+        folder = find_model(model)
+        picture = settings_of(folder).get("image")
+        pictured = [find_model(str(picture))] if picture else []
+        return [folder, *pictured, *(place_of(name) for name in self.uses(model))]
 
     def total_steps(self, run: Run) -> int:
         """Sampling steps that a run reports, for a progress bar."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from muybridge.making.base import Heard, Made, Making, Run, heard_of, read_sourc
 from muybridge.making.from_video import FromVideo, filled
 from muybridge.making.from_words import EVERY
 from muybridge.pipelines.methods import CONTINUATION_SAMPLER, METHODS
+from muybridge.pipelines.settings import SamplingConfig
 
 #: An extension is refused above so many frames: hours of sampling are not begun by a slip of the finger.
 MOST_FRAMES = 100_000
@@ -31,6 +32,12 @@ class Continuation(Making):
 
     def check(self, model: str, settings: dict[str, Any]) -> Any:
         return super().check(model, {"sampler": CONTINUATION_SAMPLER, **_given(settings)})
+
+    def unread(self, given: Collection[str]) -> dict[str, str]:
+        return {} if self.method == "reconstruction" else {"weight": f"--method {self.method} has no guidance to weigh"}
+
+    def length(self, settings: SamplingConfig, source: Callable[[int], int]) -> int:
+        return source(2)
 
     def blocks(self, frames: int, block: int) -> int:
         """How many blocks are sampled for a video of so many frames."""
@@ -84,6 +91,9 @@ class Extend(Continuation):
 
     add_frames: int = setting(8, "frames to append", low=1, high=MOST_FRAMES)
     context_frames: int | None = setting(None, "last frames that each block knows; half a block by default", low=1)
+
+    def length(self, settings: SamplingConfig, source: Callable[[int], int]) -> int:
+        return 1 + self.add_frames
 
     def blocks(self, frames: int, block: int) -> int:
         context = min(self.context_frames or block // 2, frames)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from muybridge.configuration import setting
 from muybridge.errors import UserError, nearest
 from muybridge.library.catalogue import find_part, sampling_of
 from muybridge.making.base import Made, Run
-from muybridge.making.from_video import FromVideo, filled, structure
+from muybridge.making.from_video import BY_FOLDER, FromVideo, estimators_of, filled, structure
 from muybridge.making.from_words import WITH_DDIM
+from muybridge.making.used import FILE, FOLDER, whole_name, whole_path
 from muybridge.models.vision.names import STRUCTURES
 from muybridge.pipelines.settings import SamplingConfig
 from muybridge.systems.control_video.settings import ControlVideoConfig
@@ -19,6 +20,8 @@ from muybridge.systems.text2video_zero.settings import ZeroConfig
 
 #: ControlNets that are bundled, by the structure they follow.
 BUNDLED_NETS = {"edges": "emoji-edges", "depth": "emoji-depth"}
+#: What makes the frame between two, other than a user's file; the first is a bundled network.
+INTERPOLATORS = ("learned", "flow", "linear", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,28 @@ class Control(ControlVideoConfig, FromVideo):
     def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:
         return super().check(model, self.with_advised_guidance(settings))
 
+    def unread(self, given: Collection[str]) -> dict[str, str]:
+        out = {"smooth_at": "--method zero does not smooth"} if self.method == "zero" else {}
+        if self.interpolator == "none":
+            out["smooth_at"] = "--smooth none does not smooth"
+        if not any(name in BY_FOLDER for name, _, _ in self.controls()):
+            out["structure_model"] = f"it is for {', '.join(BY_FOLDER)}, which no --control names"
+        return out
+
+    def placed(self) -> Self:
+        nets, smooth = tuple(map(whole_name, self.control_net)), whole_path(self.interpolator)
+        smooth = self.interpolator if self.interpolator in INTERPOLATORS else smooth
+        return replace(self, control_net=nets, structure_model=whole_path(self.structure_model), interpolator=smooth)
+
+    def uses(self, model: str) -> dict[str, str]:
+        out = super().uses(model) | {whole_name(net): FOLDER for _, net, _ in self.controls()}
+        for name, _, _ in self.controls():
+            out |= estimators_of(name, self.structure_model)
+        if self.method == "zero" or self.smooth_at is None or self.interpolator in INTERPOLATORS[1:]:
+            return out
+        learned = self.interpolator == INTERPOLATORS[0]
+        return out | ({"interpolator": FOLDER} if learned else {whole_path(self.interpolator): FILE})
+
     def with_advised_guidance(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Much guidance outvotes the structure: ControlNets of ours say which they were made for."""
         if settings.get("guidance_scale") is not None:
@@ -122,7 +147,8 @@ class Control(ControlVideoConfig, FromVideo):
 
         out, dtype = [], next(run.pipeline.network.parameters()).dtype
         for name, net, scale in self.controls():
-            pictures = control_pictures(structure(run, name, frames, self.structure_model))
+            folder = self.structure_model if name in BY_FOLDER else ""
+            pictures = control_pictures(structure(run, name, frames, folder))
             network = open_control_net(find_part(net), dtype)
             out.append(Net(network.to(run.pipeline.device), pictures, scale))
         return out

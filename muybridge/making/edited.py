@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from muybridge.configuration import setting
 from muybridge.errors import UserError
+from muybridge.library.catalogue import find_model
+from muybridge.library.index import settings_of
 from muybridge.making.base import Made, Run
-from muybridge.making.from_video import FromVideo, filled, structure
+from muybridge.making.from_video import BY_FOLDER, FromVideo, estimators_of, filled, structure
+from muybridge.making.used import PICTURE, whole_path
 from muybridge.models.vision.names import STRUCTURES
-from muybridge.pipelines.settings import READ_BY
+from muybridge.pipelines.settings import READ_BY, SamplingConfig
 from muybridge.systems.text2video_zero.settings import ZeroConfig
+
+#: Endings of files that are pictures or videos: such a content is no words.
+PICTURED = (
+    "png jpg jpeg jpe jfif bmp dib tif tiff tga ppm pgm pbm pnm qoi jp2 j2k sgi pcx gif webp apng avif heic svg "
+    "mp4 m4v mov mkv webm avi mpg mpeg npy"
+)
+OF_PICTURES = tuple(f".{ending}" for ending in PICTURED.split())
+#: What a redrawing (SDEdit) does not read, and what a model that keeps structure (Gen-1) does not.
+OF_STRUCTURE = ("structure_level", "temporal_scale", "structure", "structure_model")
+OF_REDRAWING = ("negative_prompt", "guidance_start", "guidance_end", "guidance_rescale")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +94,55 @@ class Restyle(FromVideo):
                 '--content: say what the video shall look like: words, as in --content "robot", or a picture'
             )
 
+    def picture(self) -> Path | None:
+        """The file of a content that is a picture; None for words."""
+        found = file_named(self.content)
+        return found if self.strength is None else None
+
+    def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:
+        self.check_words(os.sep in self.content)
+        return super().check(model, settings)
+
+    def check_words(self, no_words: bool = False) -> None:
+        """Refuse a path that would be read as words.
+
+        Args:
+            no_words: it is a path for another reason than its ending.
+
+        Raises:
+            UserError: no picture is there, or redrawing, which takes words.
+        """
+        if self.picture() is not None or not (no_words or self.content.lower().endswith(OF_PICTURES)):
+            return
+        if file_named(self.content) is not None:
+            raise UserError(
+                f"--content {self.content}: is a file, but --strength redraws under words; leave --strength out, "
+                "or say in words what the video shall look like"
+            )
+        raise UserError(
+            f"--content {self.content}: no picture is there; correct the path, or describe the look in words without "
+            f"{os.sep!r} and without a file's ending"
+        )
+
+    def unread(self, given: Collection[str]) -> dict[str, str]:
+        if self.strength is not None:
+            return dict.fromkeys(OF_STRUCTURE, "with --strength the video is drawn anew, without looking at structure")
+        out = dict.fromkeys(OF_REDRAWING, "only with --strength is it read")
+        if self.structure not in ("", *BY_FOLDER):
+            out["structure_model"] = f"it is for {', '.join(BY_FOLDER)}, not for {self.structure}"
+        return out
+
+    def placed(self) -> Self:
+        content = whole_path(self.content) if self.picture() else self.content
+        return replace(self, content=content, structure_model=whole_path(self.structure_model))
+
+    def uses(self, model: str) -> dict[str, str]:
+        if self.strength is not None:
+            return super().uses(model)
+        picture = {whole_path(self.content): PICTURE} if self.picture() else {}
+        name = self.structure or str(settings_of(find_model(model)).get("structure", "depth"))
+        return super().uses(model) | picture | estimators_of(name, self.structure_model)
+
     def total_steps(self, run: Run) -> int:
         from muybridge.pipelines.redraw import steps_of
 
@@ -111,12 +175,22 @@ class Restyle(FromVideo):
                 f"{run.model}: not a model that tells structure from content; give --strength to redraw with it"
             )
         name = self.structure or run.pipeline.config.structure
+        self.check_words()
         content: Any = self.content
-        if Path(content).is_file():
+        picture = self.picture()
+        if picture is not None:
             assert run.read is not None
-            content = from_uint8(run.read(content, 1).frames[:1])[None, :, 0]
+            content = from_uint8(run.read(str(picture), 1).frames[:1])[None, :, 0]
         return run.pipeline(
             depth_video(structure(run, name, given, self.structure_model)), content, run.seed,
             level=self.structure_level,
             temporal_scale=self.temporal_scale, on_step=run.on_step, **chosen,
         )  # fmt: skip
+
+
+def file_named(text: str) -> Path | None:
+    """The file that a text names; None where it is words."""
+    with suppress(OSError, ValueError, RuntimeError):  # too long for a name, a zero byte, ~ of nobody
+        path = Path(text).expanduser()
+        return path if path.is_file() else None
+    return None

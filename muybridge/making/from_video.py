@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 from muybridge.configuration import check_request, setting
 from muybridge.errors import Notice, UserError
 from muybridge.making.base import Made, Making, Run, heard_of, read_source
+from muybridge.making.used import FOLDER, whole_path
 from muybridge.pipelines.settings import SamplingConfig
 
 #: Of these structures a given estimator's folder may take the place of the bundled network.
@@ -40,6 +42,9 @@ class FromVideo(Making):
         check_request(self.width or 0, self.height or 0, "--height and --width")
         if self.own_size and self.height is not None:
             raise UserError("--own-size works at the video's size: leave --height and --width out")
+
+    def length(self, settings: SamplingConfig, source: Callable[[int], int]) -> int:
+        return min(len(range(0, source(1 + self.frame_step), self.frame_step)), self.max_frames or 2)
 
     def taken(self, run: Run) -> tuple[Any, Any, float]:
         """(frames as they were read, frames at the size to work at, rate)."""
@@ -114,6 +119,14 @@ def structure(run: Run, name: str, frames: Any, folder: str = "") -> Any:
         raise UserError(f"--structure-model is for {', '.join(BY_FOLDER)}, not for {name}")
     estimator = Depth(Path(folder).expanduser()) if folder else estimator_named(name)
     return structure_of(estimator, frames, run.cache)
+
+
+def estimators_of(name: str, folder: str = "") -> dict[str, str]:
+    """The network that `structure` finds a structure with, as `Making.uses` has it; weights that packages hold are
+    checked when they are opened."""
+    if name not in BY_FOLDER:
+        return {}
+    return {whole_path(folder) if folder else name: FOLDER}
 
 
 def filled(frames: Any, multiple: int) -> Any:

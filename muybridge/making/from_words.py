@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 from muybridge.configuration import setting
@@ -105,6 +106,12 @@ class Zero(ZeroConfig, Making):
     prompt: str = setting(..., "what the video shows")
     negative_prompt: str = setting("", "what the video shall not show", flag="negative")
 
+    def unread(self, given: Collection[str]) -> dict[str, str]:
+        if self.motion_field:
+            return {}
+        why = "without a motion field each frame starts from its own noise"
+        return dict.fromkeys(("moved_at", "joined_at", *(() if self.background else ("motion",))), why)
+
     def total_steps(self, run: Run) -> int:
         from muybridge.systems.text2video_zero.sampling import network_steps
 
@@ -142,6 +149,16 @@ class Edit(Making):
             )
         return super().check(model, settings)
 
+    def notices(self, settings: SamplingConfig, seed: int) -> list[str]:
+        told = super().notices(settings, seed)
+        if seed and self.inverted and settings.eta == 0:
+            told.append("--seed changes nothing here: an edit starts from the video's own noise; see --eta")
+        return told
+
+    def files(self, model: str) -> list[Path]:
+        tuned_on = self._tuned_on(model).get("path")
+        return [*super().files(model), *([Path(str(tuned_on)).expanduser()] if tuned_on else [])]
+
     def make(self, run: Run) -> Made:
         from muybridge.pipelines.inversion import sample_from
         from muybridge.systems.tune_a_video.inversion import read_inversion
@@ -157,19 +174,23 @@ class Edit(Making):
                     "lies at their first level; leave --steps out, or tune again with "
                     f"--steps {settings.num_inference_steps}"
                 )
-            drawn = sample_from(run.pipeline, noise, self.prompt, **options)
+            drawn = sample_from(run.pipeline, noise, self.prompt, run.seed, **options)
         else:
             drawn = run.pipeline(self.prompt, run.seed, **options)
         return self.made(run, drawn.frames[0], settings, heard=self._heard(run, settings))
 
     @staticmethod
-    def _heard(run: Run, settings: SamplingConfig) -> Heard | None:
-        """The sound of the video that a model was tuned on, which its training's recipe names."""
-        beside = find_model(run.model).parent / "recipe.json"
-        if not beside.is_file():
-            return None
-        data = read_mapping(beside).get("data")
-        if not isinstance(data, dict) or data.get("source") != "one_video":
+    def _tuned_on(model: str) -> dict[str, Any]:
+        """The video that a model was tuned on, as its training's recipe has it; empty where none is kept."""
+        beside = find_model(model).parent / "recipe.json"
+        data = read_mapping(beside).get("data") if beside.is_file() else None
+        return data if isinstance(data, dict) and data.get("source") == "one_video" else {}
+
+    @classmethod
+    def _heard(cls, run: Run, settings: SamplingConfig) -> Heard | None:
+        """The sound of the video that a model was tuned on."""
+        data = cls._tuned_on(run.model)
+        if not data:
             return None
         path, tuned = str(data.get("path")), sampling_of(find_model(run.model))
         if (settings.num_frames, settings.fps) != (tuned.get("num_frames"), tuned.get("fps")):

@@ -4,13 +4,14 @@ hash."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from muybridge import __version__
 from muybridge.errors import UserError
 from muybridge.library.catalogue import find_model, model_hash
+from muybridge.making.used import KINDS, hashes, whole_name
 from muybridge.pipelines.settings import SamplingConfig, recorded_settings
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Form of the records that are written; 1 is what came before "form" was there.
 FORM = 2
+#: Places whose contents are recorded by hash beside them.
+HASHED = ("model", "picture")
 
 
 def frames_hash(frames: np.ndarray) -> str:
@@ -36,19 +39,22 @@ def record_of(making: Making, run: Run, settings: SamplingConfig) -> dict[str, A
         "muybridge": __version__,
         "form": FORM,
         "command": making.command,
-        "options": plain(asdict(making)),
-        "model": run.model,
+        "options": plain(asdict(making.placed())),
+        "model": whole_name(run.model),
         "model_hash": model_hash(find_model(run.model)),
         "seed": run.seed,
         "sampling": asdict(settings),
         "given": plain(run.settings),
     }
+    used = making.uses(run.model)
+    if used:
+        record["files"] = hashes(used, run.read)
     if pipeline.loras:
         record["lora"] = pipeline.loras
     if pipeline.precision != "fp32":
         record["precision"] = pipeline.precision
     if pipeline.swapped:
-        record |= {"picture": pipeline.swapped, "picture_hash": model_hash(find_model(pipeline.swapped))}
+        record |= {"picture": whole_name(pipeline.swapped), "picture_hash": model_hash(find_model(pipeline.swapped))}
     return record
 
 
@@ -57,6 +63,33 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: plain(v) for k, v in value.items()}
     return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """In what the record of a file differs from that of a video that is wanted, a line each; empty where they make the
+    same frames. Where a model lies is no difference, nor is which of the settings that ran had been given."""
+    pairs = [dict(_flat(plain(record))) for record in (found, wanted)]
+    names = sorted({name for pair in pairs for name in pair})
+    there, here = ({name: pair.get(name) for name in names} for pair in pairs)
+    return [
+        f"{name} is {_short(there[name])}, would be {_short(here[name])}" for name in names if there[name] != here[name]
+    ]
+
+
+def _flat(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What decides over frames, each option and setting by its name."""
+    for name, value in record.items():
+        if name in ("frames_sha256", "given") or name in HASHED:
+            continue
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+        else:
+            yield name, value
+
+
+def _short(value: Any) -> str:
+    text = "not there" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def check_record(record: Mapping[str, Any], where: str) -> None:
@@ -74,9 +107,13 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
     for name, kind in kinds.items():
         if not isinstance(record.get(name), kind):
             raise UserError(f"{where}: its record is damaged: {name} is {record.get(name)!r}")
-    for name, kind in {"source": str, "lora": list, "precision": str, "picture": str, "upscale": int}.items():
+    sometimes = {"source": str, "lora": list, "precision": str, "picture": str, "upscale": int, "files": dict}
+    for name, kind in sometimes.items():
         if name in record and not isinstance(record[name], kind):
             raise UserError(f"{where}: its record is damaged: {name} is {record[name]!r}")
+    for name, about in record.get("files", {}).items():
+        if not isinstance(about, dict) or about.get("kind") not in KINDS or not isinstance(about.get("hash"), str):
+            raise UserError(f"{where}: its record is damaged: files holds {about!r} of {name}")
     if not 1 <= record.get("upscale", 1) <= 64:
         raise UserError(f"{where}: its record is damaged: upscale is {record['upscale']}")
 

@@ -13,6 +13,7 @@ from muybridge.making.controlled import Control
 from muybridge.making.edited import Instruct, Restyle
 from muybridge.making.from_words import Animate, Edit, Generate, Zero
 from muybridge.making.record import check_record, check_same_model, todays
+from muybridge.making.used import check_unchanged
 
 MAKINGS: dict[str, type[Making]] = {
     cls.command: cls
@@ -51,9 +52,11 @@ def replay(
         watching: told the number of steps, gives what is told each step.
 
     Raises:
-        UserError: a damaged record, or a model, a LoRA or a source that is not the one the video was made with.
+        UserError: a damaged record, or a model, a LoRA, a source or another file that is not the one the video was
+            made with.
     """
     check_record(record, where)
+    check_unchanged(record.get("files", {}), read)  # before an option is taken for words, or for a folder
     record = todays(record)
     making, name = making_of(record, where), model or record["model"]
     check_same_model(record, name)

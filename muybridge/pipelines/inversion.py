@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.samplers import invert_ddim
 from muybridge.pipelines.base import VideoPipeline
 from muybridge.pipelines.running import OnStep, VideoOutput, without_gradients
@@ -39,14 +40,16 @@ def sample_from(
     pipeline: VideoPipeline,
     start: Tensor,
     prompt: str,
+    seed: int = 0,
     negative_prompt: str = "",
     on_step: OnStep | None = None,
     **overrides: Any,
 ) -> VideoOutput:
-    """DDIM from given noise [1, C, F, h, w] under words."""
+    """DDIM from given noise [1, C, F, h, w] under words; the seed is of the noise that `eta` adds on the way."""
     given = only_with("ddim", {**overrides, "num_frames": start.shape[2]}, "a video's own noise")
     settings = pipeline.settings(**given)
     condition = pipeline.condition([prompt], settings)
     denoise = pipeline.denoiser(condition, pipeline.null(condition, negative_prompt), settings, settings.guidance_scale)
     lams = pipeline.levels(settings.num_inference_steps)
-    return pipeline.finished(pipeline.run(denoise, start.to(pipeline.device), lams, settings, None, on_step))
+    noise = Noise([seed], pipeline.device)
+    return pipeline.finished(pipeline.run(denoise, start.to(pipeline.device), lams, settings, noise, on_step))
