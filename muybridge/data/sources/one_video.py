@@ -18,13 +18,13 @@ class OneVideoConfig(Settings):
 
     path: str = setting(..., "the file")
     caption: str = setting(..., "what it shows")
-    sha256: str = setting("", "of the file: another one is refused; empty takes any")
     height: int = side(64, "pixels; the picture is resized to cover the size and cropped in the middle")
     width: int = side(64)
     num_frames: int = frames(24, "frames at most; fewer if the video is shorter")
     first: int = setting(0, "the first frame taken", low=0, high=10**9)
     stride: int = setting(1, "every which frame is taken", low=1, high=MOST_FRAMES)
     split: str = split_field()
+    sha256: str = setting("", "of the file: another one is refused; empty takes any")
 
     def __post_init__(self) -> None:
         super().__post_init__()
