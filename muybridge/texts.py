@@ -42,6 +42,11 @@ def text_of(data: bytes, name: str) -> str:
     return text
 
 
+def lines_of(text: str) -> list[str]:
+    """Lines as editors show them: other separators of Unicode, such as U+2028, are part of a caption."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+
+
 def read_text(path: Path, name: str = "") -> str:
     """The text of a file (`text_of`).
 

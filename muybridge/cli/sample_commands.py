@@ -26,7 +26,7 @@ from muybridge.errors import UserError
 from muybridge.files import next_free
 from muybridge.making.base import Run
 from muybridge.making.from_words import Generate
-from muybridge.texts import read_text
+from muybridge.texts import lines_of, read_text
 
 #: Decibels by which a replayed video may be less like the file than the frames that were encoded in it, where frames
 #: are the same but for rounding; other frames are 10 and more decibels away.
@@ -120,7 +120,7 @@ def _jobs(
     assert prompts is not None and output_dir is not None
     if format not in ENDINGS:
         raise UserError(f"--format: unknown {format!r}; Known: {', '.join(ENDINGS)}")
-    lines = [line.strip() for line in read_text(prompts).splitlines()]
+    lines = [line.strip() for line in lines_of(read_text(prompts))]
     texts = [_some_words(line, f"{prompts}:{number}") for number, line in enumerate(lines, 1) if line]
     if not texts:
         raise UserError(f"{prompts}: no prompt in it; write one a line")

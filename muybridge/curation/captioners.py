@@ -19,7 +19,7 @@ from PIL import Image
 from muybridge.errors import UserError
 from muybridge.models.text.scorers import ImageTextScorer
 from muybridge.nn.frames import from_uint8
-from muybridge.texts import read_text
+from muybridge.texts import lines_of, read_text
 
 #: Pictures of a clip that a clip captioner is shown, if its model does not say.
 SHOWN = 6
@@ -121,7 +121,7 @@ class RetrievalCaptioner:
 
     def __init__(self, scorer: ImageTextScorer, vocabulary: str, name: str = "picture"):
         self.name = name
-        lines = [line.strip() for line in read_text(_existing(vocabulary)).splitlines()]
+        lines = [line.strip() for line in lines_of(read_text(_existing(vocabulary)))]
         self.captions = [line for line in lines if line]
         if not self.captions:
             raise UserError(f"{vocabulary}: no caption in it; write one a line")

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError
-from muybridge.texts import read_text
+from muybridge.texts import lines_of, read_text
 
 #: Names that data sets in use give to these columns; the first that a row has is taken.
 FILE_KEYS = ("file", "file_name", "filename", "file_path", "path", "video", "video_path", "video_file", "media_path",
              "image", "image_path", "clip", "clip_path", "videoid", "video_id")  # fmt: skip
-CAPTION_KEYS = ("caption", "text", "prompt", "captions", "title", "description")
+CAPTION_KEYS = ("caption", "text", "prompt", "captions", "title", "description", "name")
 TABLES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".json")
 #: finetrainers' pairs of files, line by line.
 PROMPTS, VIDEOS = ("prompts.txt", "prompt.txt", "captions.txt"), ("videos.txt", "video.txt")
@@ -79,7 +79,7 @@ def caption_beside(path: Path, report: Report, name: str) -> str:
             continue
         try:
             words = read_text(beside, beside.name)
-            found = caption_of(json.loads(words)) if beside.suffix == ".json" else words
+            found = caption_of(json.loads(words)) if beside.suffix.lower() == ".json" else words
         except (UserError, ValueError, RecursionError) as error:
             report.append({"file": name, "action": "dropped", "reason": f"its caption: {error}"})
             return ""
@@ -90,8 +90,9 @@ def caption_beside(path: Path, report: Report, name: str) -> str:
 
 def texts_beside(path: Path) -> list[Path]:
     """Where the caption of a clip, or of a folder of frames, may lie, in the order in which it is looked for."""
-    stem = path.name if path.is_dir() else path.stem
-    return [path.parent / f"{stem}{ending}" for ending in (*BESIDE, ".json")]
+    stems = [path.name] if path.is_dir() else [path.stem, path.name]
+    endings = [e for ending in (*BESIDE, ".json") for e in (ending, ending.upper())]
+    return [path.parent / f"{stem}{ending}" for stem in stems for ending in endings]
 
 
 def caption_of(row: Any) -> str:
@@ -125,6 +126,7 @@ def _add(out: Captions, root: Path, file: Path, rows: Iterable[tuple[int, Any]],
             if not isinstance(row, Mapping):
                 wrong.append(number)
                 continue
+            row = {str(key).strip().lower(): value for key, value in row.items()}
             name = next((str(row[key]) for key in FILE_KEYS if row.get(key)), "")
             words = caption_of(row)
             if not name or not words:
@@ -151,8 +153,9 @@ def _relative(root: Path, folder: Path, name: str) -> str:
     """A name in a table as a path under the data folder; one that leads out of it names nothing there."""
     parts = Path(name.replace("\\", "/"))
     inside = parts if not parts.is_absolute() else Path(*parts.parts[1:])
-    if parts.is_absolute() and parts.is_relative_to(root):
-        return parts.relative_to(root).as_posix()
+    for base in (root, root.resolve()):
+        if parts.is_absolute() and parts.is_relative_to(base):
+            return parts.relative_to(base).as_posix()
     return (folder.relative_to(root) / inside).as_posix()
 
 
@@ -170,9 +173,11 @@ def _rows_of(file: Path) -> Iterator[tuple[int, Any]]:
         found = json.loads(read_text(file, file.name))
         if isinstance(found, dict) and all(isinstance(v, str) for v in found.values()):
             found = [{"file": name, "caption": words} for name, words in found.items()]
+        elif isinstance(found, dict) and all(isinstance(v, dict) for v in found.values()):  # kohya's meta_cap.json
+            found = [{**row, "file": name} for name, row in found.items()]
         yield from enumerate(found if isinstance(found, list) else [], 1)
     else:
-        for number, line in enumerate(read_text(file, file.name).splitlines(), 1):
+        for number, line in enumerate(lines_of(read_text(file, file.name)), 1):
             if line.strip():
                 yield number, _parsed(line)
 
@@ -192,7 +197,7 @@ def _parquet(file: Path) -> Iterator[Any]:
         raise UserError("reading .parquet needs pyarrow: pip install 'muybridge[curation]'") from None
     try:
         table = parquet.ParquetFile(file)
-        wanted = [n for n in table.schema_arrow.names if n in (*FILE_KEYS, *CAPTION_KEYS)]
+        wanted = [n for n in table.schema_arrow.names if n.lower() in (*FILE_KEYS, *CAPTION_KEYS)]
         for batch in table.iter_batches(columns=wanted):
             yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
@@ -201,7 +206,7 @@ def _parquet(file: Path) -> Iterator[Any]:
 
 def _pairs(listed: Path, words: Path) -> Iterator[tuple[int, Any]]:
     """Line i of one file names the clip that line i of the other describes."""
-    names, texts = (read_text(p, p.name).splitlines() for p in (listed, words))
+    names, texts = (lines_of(read_text(p, p.name)) for p in (listed, words))
     if len(names) != len(texts):
         raise UserError(f"{listed.name} has {len(names)} lines, {words.name} has {len(texts)}; give as many")
     for number, (name, text) in enumerate(zip(names, texts, strict=True), 1):

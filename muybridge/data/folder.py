@@ -193,14 +193,14 @@ def _clip_paths(root: Path, tables: set[Path], report: list[dict[str, str]]) -> 
             continue
         if is_picture(path):
             folder = path.parent
-            stems |= {path.with_suffix(""), folder}
+            stems |= {path.with_suffix(""), path, folder}
             if folder == root or (not _captioned(folder) and _captioned(path)):
                 yield path
             elif folder not in frame_folders:
                 frame_folders.add(folder)
                 yield folder
         elif path.suffix.lower() in VIDEOS or is_shard(path):
-            stems.add(path.with_suffix(""))
+            stems |= {path.with_suffix(""), path}
             yield path
         elif path.name == RATE_FILE:
             continue

@@ -118,9 +118,16 @@ def _key(name: str) -> str:
     return f"{folder}{slash}{file.partition('.')[0]}"
 
 
+def _numbered(name: str, key: str) -> bool:
+    """Whether what follows a key's dot is part of a number, a date or a version rather than an ending."""
+    return name[len(key) + 1 : len(key) + 2].isdigit()
+
+
 def _caption(member: str, texts: Mapping[str, bytes]) -> str:
     stem, key = _stem(member), _key(member)
-    mine = [n for n in texts if _stem(n) == stem] + [n for n in texts if _stem(n) != stem and _key(n) == key]
+    mine = [n for n in texts if _stem(n) == stem]
+    if not _numbered(member, key):  # 0.5.mp4 and 0.7.txt are two clips' own
+        mine += [n for n in texts if _stem(n) != stem and _key(n) == key and not _numbered(n, key)]
     by_ending: dict[str, list[str]] = {}
     for name in mine:
         by_ending.setdefault(_ending(name), []).append(name)

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,9 @@ TABLES = {
     "list.tsv": b"video\tprompt\na.gif\tone\nb\ttwo\n",
     "data.json": b'[{"video_path": "a.gif", "caption": ["one", "uno"]}, {"video_path": "b.gif", "caption": "two"}]',
     "names.json": b'{"a.gif": "one", "b.gif": "two"}',
+    "meta_cap.json": b'{"a.gif": {"caption": "one", "tags": "x"}, "b": {"caption": "two"}}',
+    "webvid.csv": b"VideoID,Name,duration\na,one,3\nb,two,4\n",
+    "separators.jsonl": b'{"file": "a.gif", "caption": "one"}\r\n{"file": "b.gif", "caption": "two"}',
     "data.parquet": _parquet,
 }
 
@@ -91,6 +95,26 @@ def test_a_table_of_captions(clips, tmp_path, name):
     captions, lines = build(clips, tmp_path)
     assert captions == {"a.gif": "one", "b.gif": "two", "own.gif": "its own words"}
     assert set(lines) == {"c.gif", "more/d.gif"} and all("no caption" in reason for reason in lines.values())
+
+
+def test_other_separators_than_line_ends_are_part_of_a_caption(clips, tmp_path):
+    words = "a fox\u2028runs\x85and\x0cjumps"
+    (clips / "captions.jsonl").write_text(json.dumps({"file": "a.gif", "caption": words}, ensure_ascii=False))
+    assert build(clips, tmp_path)[0]["a.gif"] == words
+
+
+def test_absolute_names_and_a_relative_folder(clips, tmp_path, monkeypatch):
+    (clips / "captions.jsonl").write_text(json.dumps({"file": str((clips / "a.gif").resolve()), "caption": "one"}))
+    monkeypatch.chdir(clips.parent)
+    assert build(Path("clips"), tmp_path)[0]["a.gif"] == "one"
+
+
+def test_capitals_and_whole_names_of_captions_beside_clips(clips, tmp_path):
+    (clips / "a.TXT").write_text("one")
+    (clips / "b.gif.txt").write_text("two")
+    captions, lines = build(clips, tmp_path)
+    assert captions == {"a.gif": "one", "b.gif": "two", "own.gif": "its own words"}
+    assert set(lines) == {"c.gif", "more/d.gif"}
 
 
 def test_lists_of_prompts_and_videos_belong_together_by_line(clips, tmp_path):
@@ -152,12 +176,13 @@ def test_shards_of_every_usual_layout(tmp_path, name, mode):
         "7.json": json.dumps({"captions": [{"text": "seven", "share": 1.0}], "caption": "no"}).encode(), "7.gif": clip,
         "8.bin": b"?",
         "v1.2.gif": clip, "v1.2.txt": b"dotted",
+        "clip_0.5.gif": clip, "clip_0.7.txt": b"of another clip",
     }  # fmt: skip
     shard(folder / name, members, mode)
     captions, lines = build(folder, tmp_path)
     expected = {"1.gif": "one", "2.gif": "two", "d/3.video.gif": "three", "4.gif": "4", "7.gif": "seven"}
     assert captions == {f"{name}/{key}": words for key, words in (expected | {"v1.2.gif": "dotted"}).items()}
-    assert set(lines) == {f"{name}/{key}" for key in ("5.gif", "6.gif", "8.bin")}
+    assert set(lines) == {f"{name}/{key}" for key in ("5.gif", "6.gif", "8.bin", "clip_0.5.gif")}
     assert "byte 0xe9 at 3" in lines[f"{name}/5.gif"]
 
 

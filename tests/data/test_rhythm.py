@@ -122,3 +122,32 @@ def test_shown_at():
 
     found = [f.time for f in shown_at([At(0.0), At(0.3), At(0.35), At(2.0)], 4, 10)]
     assert found == [0.0, 0.0, *[0.35] * 6, 2.0, 2.0]
+
+
+def test_a_clock_that_jumps_back_is_told(tmp_path):
+    from muybridge.data.folder import build_folder
+    from muybridge.data.packs import report_lines
+    from muybridge.data.sources.folder import FolderConfig
+
+    (tmp_path / "clips").mkdir()
+    part = encode(tmp_path / "a.ts", steps(20) * 3, "mpeg2video", 25).read_bytes()
+    (tmp_path / "clips" / "joined.ts").write_bytes(part + part)
+    (tmp_path / "clips" / "joined.txt").write_text("twice")
+    store = build_folder(FolderConfig(str(tmp_path / "clips"), 16, 16, 4, fps=0, store=str(tmp_path / "s")))
+    told = [line["reason"] for line in report_lines(store) if line["action"] == "trimmed"]
+    assert any("its clock jumps back after 2." in reason for reason in told), told
+
+
+def test_hasty_gifs_are_shown_as_browsers_do(tmp_path):
+    pictures = [Image.fromarray(f) for f in steps(5)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=10)
+    assert read_video(tmp_path / "a.gif").fps == 10
+
+
+def test_hidden_files_are_no_frames(tmp_path):
+    from muybridge.data.reading.frame_folders import pictures_of
+
+    for name in ("f1.png", "f2.png"):
+        Image.fromarray(steps(1)[0]).save(tmp_path / name)
+        (tmp_path / f"._{name}").write_bytes(b"of a Mac")
+    assert [p.name for p in pictures_of(tmp_path)] == ["f1.png", "f2.png"]

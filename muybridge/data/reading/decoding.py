@@ -64,6 +64,12 @@ class FilmFrame:
         return upright(colour.to_rgb(self.raw, None if size_as_it_is else (width, height)), self.way)
 
 
+#: Seconds by which a clock jumps back where two recordings were joined; less are frames out of order.
+JUMP = 1.0
+#: Frames of such times that a damaged place may bring.
+MOST_STRAYS = 5
+
+
 class FilmReader(Reader):
     """A video file.
 
@@ -124,7 +130,7 @@ class FilmReader(Reader):
                 yield from fresh.frames(start, end)
             return
         self._used = True
-        base, last = self.base, float("-inf")
+        base, last, back = self.base, float("-inf"), 0
         gap = 1 / (self.header_rate or GUESSED_RATE)
         degrees, way = None, UPRIGHT
         try:
@@ -132,6 +138,7 @@ class FilmReader(Reader):
                 self.container.seek(int((start + base) / self.stream.time_base), stream=self.stream, backward=True)
             for time, raw, made in _timed(progressive(self._decoded()), base, gap):
                 if (start > 0 and time < start - 1e-6) or time <= last:
+                    back += time < last - JUMP
                     continue
                 if time >= end - 1e-6:
                     return
@@ -139,6 +146,12 @@ class FilmReader(Reader):
                 if raw.rotation != degrees:  # looking at the matrix itself costs a reference circle of frames
                     degrees, way = raw.rotation, of_frame(raw)
                 yield FilmFrame(time, bool(raw.key_frame), raw, self.pixel_shape, made, way)
+            if back >= MOST_STRAYS:
+                raise FootageError(
+                    "breaks off",
+                    f"its clock jumps back after {last:.2f} s, as of recordings that were joined: the {back} frames "
+                    "from there are left out; write it anew with one clock",
+                )
         except (FootageError, MemoryError):
             raise
         except Exception as error:  # PyAV raises many kinds for damaged files

@@ -29,8 +29,9 @@ def is_picture(path: Path) -> bool:
 
 
 def pictures_of(folder: Path) -> list[Path]:
-    """The pictures of a folder, in the order of their numbers."""
-    return sorted((p for p in folder.iterdir() if is_picture(p)), key=lambda p: natural(p.name))
+    """The pictures of a folder, in the order of their numbers; hidden files, as macOS leaves beside each, are none."""
+    shown = (p for p in folder.iterdir() if not p.name.startswith("."))
+    return sorted((p for p in shown if is_picture(p)), key=lambda p: natural(p.name))
 
 
 def gaps_of(names: Sequence[str]) -> str:

@@ -23,6 +23,8 @@ from muybridge.data.reading.rhythm import DEFAULT_RATE, Rhythm, rhythm_of
 ORIENTATION = 0x0112
 #: Seconds that a frame without a duration is shown, as browsers do.
 UNTIMED = 0.1
+#: Seconds: a GIF's frames of so little are shown as if nothing was said, as browsers and ffmpeg do.
+HASTY = 0.01
 #: Formats whose frames are shown one after another; other files of several (TIFF, MPO) hold pages.
 MOVING = frozenset(["GIF", "WEBP", "PNG", "AVIF"])
 #: Seconds that a format counts in.
@@ -105,7 +107,9 @@ class PictureReader(Reader):
                 picture = np.asarray(_on_white(self.image))
                 # Pillow turns some formats (TIFF) itself, and then takes the note away
                 picture = upright(picture, _way_of(self.image))
-            return picture, float(self.image.info.get("duration", 0) or 0) / 1000
+            seconds = float(self.image.info.get("duration", 0) or 0) / 1000
+            hasty = self.image.format == "GIF" and seconds <= HASTY
+            return picture, 0.0 if hasty else seconds
         except (FootageError, MemoryError):
             raise
         except Exception as error:  # Pillow raises many kinds for damaged files
