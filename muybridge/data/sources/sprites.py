@@ -34,7 +34,8 @@ class SpritesConfig(Settings):
     )
     seed: int = setting(0, "of the scenes", low=0)
     split: str = setting(
-        "train", "validation is the same distribution, other scenes; in held_out every scene has a held-out combination",
+        "train",
+        "validation is the same distribution, other scenes; in held_out every scene has a held-out combination",
         choices=SPLITS,
     )  # fmt: skip
     stills: str = setting("", "the store of emoji stills; a cache folder by default")
@@ -56,7 +57,9 @@ class SpritesConfig(Settings):
         ("white", "plain", *BACKGROUNDS), "behind them", choices=BACKGROUNDS, fewest=1
     )
     relations: tuple[str, ...] = setting(RELATIONS, "of two things", choices=RELATIONS, fewest=1)
-    colours: tuple[str, ...] = setting(tuple(COLOURS), "of things that are recoloured", choices=tuple(COLOURS), fewest=1)
+    colours: tuple[str, ...] = setting(
+        tuple(COLOURS), "of things that are recoloured", choices=tuple(COLOURS), fewest=1
+    )
     plain: float = share(0.15, "share of clips that show one thing alone on white, its bare name as caption")
     counted: float = share(0.12, "share of the other clips that show several of a thing")
     related: float = share(0.2, "share of them with two things in a relation")
@@ -75,7 +78,9 @@ class SpritesConfig(Settings):
         super().__post_init__()
         check_clip(self.num_frames, self.height, self.width)
         if self.counted + self.related + self.several > 1:
-            raise UserError("data: counted, related and several are shares of the same clips; they add up to more than 1")
+            raise UserError(
+                "data: counted, related and several are shares of the same clips; they add up to more than 1"
+            )
         if self.split == "held_out" and self.held_out == 0:
             raise UserError("data.split is held_out, but data.held_out keeps no combination out")
 

@@ -178,9 +178,11 @@ class Writer:
 #: Tags that would say something of the scene, or of how things look, are not written.
 _SAYING = frozenset(" ".join(
     [*PHRASES, *SIZES, *PLACES, *KEYWORDS, *COUNTS.values(), *(w for v in VERBS.values() for w in v),
-     *(f"{a} {b}" for v in PHRASES.values() for a, b in v), *(w for v in SCENERY.values() for w in v)]).split()) | frozenset(
-    "red orange yellow green cyan blue purple pink brown grey gray black white one face medium moon sun star ocean water winter "
-    "cold dark sunny cloud rain building".split())  # fmt: skip
+     *(f"{a} {b}" for v in PHRASES.values() for a, b in v),
+     *(w for v in SCENERY.values() for w in v)]).split()) | frozenset(
+    ["red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "grey", "gray", "black", "white",
+    "one", "face", "medium", "moon", "sun", "star", "ocean", "water", "winter", "cold", "dark", "sunny", "cloud",
+    "rain", "building"])  # fmt: skip
 
 
 def _tags(part: Part) -> list[str]:

@@ -81,7 +81,9 @@ class Cutouts:
                 if noun is None or (config.names and not {entry.caption, noun.concept} & set(config.names)):
                     continue
                 loop = entry.shape[0] > 1
-                cutout = Cutout(kind, i, entry.caption, noun, entry.style, entry.origin, entry.tags, loop, entry.category)
+                cutout = Cutout(
+                    kind, i, entry.caption, noun, entry.style, entry.origin, entry.tags, loop, entry.category
+                )
                 self.by_style.setdefault((entry.style, kind), []).append(cutout)
         self.all = {k: [c for (_, kind), found in self.by_style.items() if kind == k for c in found] for k in kinds}
         empty = [k for k, found in self.all.items() if not found]

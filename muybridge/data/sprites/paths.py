@@ -36,7 +36,9 @@ def between(rng: Random, low: float, high: float) -> float:
     return low + (high - low) * rng.random()
 
 
-def path(rng: Random, motion: str, half: tuple[float, float], region: Region, frames: int, leaves: bool = False) -> Path:
+def path(
+    rng: Random, motion: str, half: tuple[float, float], region: Region, frames: int, leaves: bool = False
+) -> Path:
     """A path inside a region.
 
     Args:

@@ -74,7 +74,8 @@ def combinations(plan: Plan, moves: bool = True) -> frozenset[Combination]:
     """What a scene puts together: ("motion", thing, motion), ("background", thing, background), ("relation", thing,
     relation, thing).
 
-    Standing still and a white background are none. Mirrored relations are the same: below is above, in front of is behind,
+    Standing still and a white background are none. Mirrored relations are the same: below is above, in front of is
+    behind,
     and beside has no order.
 
     Args:
@@ -150,7 +151,9 @@ class Planner:
         part = self._part(rng, self.cutouts.draw(rng), motion, size=size, place=place)
         return Plan("one", (part,), background, colours, leaves=leaves)
 
-    def _part(self, rng: Random, cutout: Cutout, motion: str, count: int = 1, size: str = "medium", place: str = "") -> Part:
+    def _part(
+        self, rng: Random, cutout: Cutout, motion: str, count: int = 1, size: str = "medium", place: str = ""
+    ) -> Part:
         recolour = not cutout.noun.coloured and rng.random() < self.config.recoloured
         return Part(cutout, motion, count, pick(rng, self.config.colours) if recolour else "", size, place)
 
@@ -183,5 +186,5 @@ class Planner:
             parts = (self._part(rng, first, motion), self._part(rng, second, other))
             return Plan(motion, parts, background, colours, motion, side)
         drawn = self.cutouts.draw_several(rng, 2 if rng.random() < 0.7 else 3)
-        parts = tuple(self._part(rng, c, pick(rng, self.motions)) for c in drawn)
-        return Plan("several", parts, background, colours)
+        each = tuple(self._part(rng, c, pick(rng, self.motions)) for c in drawn)
+        return Plan("several", each, background, colours)

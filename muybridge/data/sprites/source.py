@@ -73,14 +73,16 @@ class SpritesSource:
             `caption`, `plainest` (its plainest phrasing), `layout`, `style`, `background` and `background_colours`,
             `relation` (how the first thing stands to the second, or "") and `side`, `leaves`, `held_out` (its held-out
             combinations), and `things`: per kind `name`, `concept`, `words` (nouns that are true of it), `count`,
-            `motion`, `colour` ("" is its own), `size`, `place`, `loop`, `origin`. The kind of each of the scene's actors
+            `motion`, `colour` ("" is its own),
+            `size`, `place`, `loop`, `origin`. The kind of each of the scene's actors
             is its `part`.
         """
         plan = self.plan(index)
         held = [c for c in combinations(plan, not self._pictures) if is_held_out(c, self.config.held_out)]
         things = [
             {
-                "name": p.cutout.label, "concept": p.cutout.noun.concept, "words": list(p.cutout.noun.words), "count": p.count,
+                "name": p.cutout.label, "concept": p.cutout.noun.concept, "words": list(p.cutout.noun.words),
+                "count": p.count,
                 "motion": p.motion, "colour": p.colour, "size": p.size, "place": p.place, "loop": p.cutout.loop,
                 "origin": p.cutout.origin,
             }

@@ -130,7 +130,9 @@ class Stage:
                 low * width, 0, high * width - 1, height - 1)  # fmt: skip
             short = min(region[2] - region[0], region[3] - region[1])
             along = motions[i] in (("up", "down", "bouncing", "jumping") if stacked else ("left", "right"))
-            share = 0.26 if along or motions[i] == "orbiting" else 0.36 if motions[i] in ("spinning", "swinging") else 0.44
+            share = (
+                0.26 if along or motions[i] == "orbiting" else 0.36 if motions[i] in ("spinning", "swinging") else 0.44
+            )
             radius = short * share * between(self.rng, 0.85, 1.0)
             actors += self._group([(i, (0.0, 0.0), radius, 1.0 + i)], motions[i], region)
         return sorted(actors, key=lambda a: a.part)
@@ -151,7 +153,11 @@ class Stage:
         middle = ((width - 1) / 2, (height - 1) / 2)
         held = self._group([(1, (0.0, 0.0), inner, 2.0)], "still", (*middle, *middle))
         reach = self.side * 0.5 - outer
-        turn = 2 * math.pi * (between(rng, 0.8, 1.3) * times(self.frames) * (1 if rng.random() < 0.5 else -1) + rng.random())
+        turn = (
+            2
+            * math.pi
+            * (between(rng, 0.8, 1.3) * times(self.frames) * (1 if rng.random() < 0.5 else -1) + rng.random())
+        )
         centres = np.array(middle) + np.stack([np.cos(turn), np.sin(turn)], 1) * reach * between(rng, 0.92, 1.0)
         way = Path(centres, np.ones(self.frames), np.zeros(self.frames))
         return [self._actor(0, (0.0, 0.0), outer, 1.0, way, False), *held]
@@ -190,7 +196,9 @@ class Stage:
         single = motion in ("spinning", "swinging")
         if single and len(members) > 1:  # each turns by itself
             still = path(self.rng, "still", half, region, self.frames)
-            turned = path(self.rng, motion, self._half([(members[0][0], (0.0, 0.0), *members[0][2:])]), region, self.frames)
+            turned = path(
+                self.rng, motion, self._half([(members[0][0], (0.0, 0.0), *members[0][2:])]), region, self.frames
+            )
             way = Path(still.centres[:1] + turned.centres - turned.centres[:1], still.scales, turned.angles)
         else:
             way = path(self.rng, motion, half, region, self.frames, leaves)
@@ -205,4 +213,6 @@ class Stage:
         shown = (self.looks[part] + np.arange(self.frames) * count // max(self.frames, 1)) % count
         centres = way.centres + np.array(offset) * way.scales[:, None]
         flip = mirrored and self.plan.parts[part].cutout.noun.sideways
-        return Actor(pixels, self.pictures[part].extents, centres, way.scales * radius, way.angles, depth, shown, flip, part)
+        return Actor(
+            pixels, self.pictures[part].extents, centres, way.scales * radius, way.angles, depth, shown, flip, part
+        )

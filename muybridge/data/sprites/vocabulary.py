@@ -7,7 +7,8 @@ from __future__ import annotations
 
 #: Motions of one thing. "following" needs a second thing that goes before it.
 MOTIONS = (
-    "still", "left", "right", "up", "down", "towards", "away", "spinning", "swinging", "bouncing", "orbiting", "jumping",
+    "still", "left", "right", "up", "down", "towards", "away", "spinning", "swinging", "bouncing", "orbiting",
+    "jumping",
     "following",
 )  # fmt: skip
 #: Motions in which several things move as one.
@@ -22,13 +23,16 @@ SIZES: dict[str, tuple[str, ...]] = {
 PLACES: dict[str, tuple[str, ...]] = {
     "centre": ("in the middle", "in the centre"), "left": ("on the left", "at the left side"),
     "right": ("on the right", "at the right side"), "top": ("at the top",), "bottom": ("at the bottom",),
-    "top left": ("in the top left corner", "at the upper left"), "top right": ("in the top right corner", "at the upper right"),
+    "top left": ("in the top left corner", "at the upper left"), "top right": ("in the top right corner",
+    "at the upper right"),
     "bottom left": ("in the bottom left corner", "at the lower left"),
     "bottom right": ("in the bottom right corner", "at the lower right"),
 }  # fmt: skip
 COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (220, 40, 40), "orange": (245, 140, 25), "yellow": (245, 225, 50), "green": (45, 175, 65), "cyan": (50, 215, 225),
-    "blue": (45, 85, 230), "purple": (150, 55, 200), "pink": (250, 150, 190), "brown": (130, 80, 40), "grey": (140, 140, 140),
+    "red": (220, 40, 40), "orange": (245, 140, 25), "yellow": (245, 225, 50), "green": (45, 175, 65),
+    "cyan": (50, 215, 225),
+    "blue": (45, 85, 230), "purple": (150, 55, 200), "pink": (250, 150, 190), "brown": (130, 80, 40),
+    "grey": (140, 140, 140),
     "black": (30, 30, 32),
 }  # fmt: skip
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
@@ -38,8 +42,10 @@ Verb = tuple[str, str]
 PHRASES: dict[str, tuple[Verb, ...]] = {
     "still": (("stand", "still"), ("stay", "in place"), ("sit", "there motionless")),
     "left": (("move", "left"), ("move", "to the left"), ("go", "left"), ("go", "to the left"), ("travel", "leftwards"),
-             ("slide", "to the left"), ("glide", "left"), ("head", "to the left"), ("cross", "the picture from right to left")),
-    "right": (("move", "right"), ("move", "to the right"), ("go", "right"), ("go", "to the right"), ("travel", "rightwards"),
+             ("slide", "to the left"), ("glide", "left"), ("head", "to the left"), ("cross",
+             "the picture from right to left")),
+    "right": (("move", "right"), ("move", "to the right"), ("go", "right"), ("go", "to the right"), ("travel",
+    "rightwards"),
               ("slide", "to the right"), ("glide", "right"), ("head", "to the right"),
               ("cross", "the picture from left to right")),
     "up": (("move", "up"), ("move", "upwards"), ("go", "up"), ("rise", ""), ("rise", "up"), ("float", "upwards"),
@@ -57,12 +63,14 @@ PHRASES: dict[str, tuple[Verb, ...]] = {
     "bouncing": (("bounce", ""), ("bounce", "up and down"), ("bounce", "like a ball"), ("keep", "bouncing")),
     "orbiting": (("circle", ""), ("move", "in a circle"), ("go", "round in circles"), ("loop", "around"),
                  ("move", "along a circle")),
-    "jumping": (("jump", ""), ("jump", "up"), ("hop", "into the air"), ("leap", ""), ("leap", "up"), ("make", "a jump")),
+    "jumping": (("jump", ""), ("jump", "up"), ("hop", "into the air"), ("leap", ""), ("leap", "up"), ("make",
+    "a jump")),
 }  # fmt: skip
 #: A thing that leaves the picture.
 LEAVING: tuple[Verb, ...] = (("move", "off to the {way}"), ("go", "away to the {way}"), ("disappear", "to the {way}"),
                              ("leave", "the picture to the {way}"))  # fmt: skip
-#: The verb of each class of things (`names.Noun.way`) that implies each motion; without a complement it is true as well.
+#: The verb of each class of things (`names.Noun.way`) that implies each motion; without a complement it is true as
+#: well.
 VERBS: dict[str, tuple[str, ...]] = {
     "walks": ("walk", "run"), "hops": ("hop",), "flies": ("fly",), "drives": ("drive", "roll"), "sails": ("sail",),
     "swims": ("swim",),
@@ -101,7 +109,8 @@ KEYWORDS = {"white": "white background", "plain": "{colour} background", "gradie
             "sky": "sky", "night": "night", "grass": "grass", "sea": "sea", "snow": "snow", "city": "city"}  # fmt: skip
 RELATED: dict[str, tuple[str, ...]] = {
     "above": ("above", "over"), "below": ("below", "under", "underneath"),
-    "beside": ("beside", "next to", "by the side of", "{side} of"), "on": ("on", "on top of", "standing on", "sitting on"),
+    "beside": ("beside", "next to", "by the side of", "{side} of"), "on": ("on", "on top of", "standing on",
+    "sitting on"),
     "behind": ("behind", "partly hidden behind"), "in front of": ("in front of", "before"),
     "riding": ("riding", "riding on", "on the back of"),
 }  # fmt: skip
