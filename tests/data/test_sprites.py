@@ -343,3 +343,13 @@ def test_it_mixes_with_the_emoji(stores):
 def test_bad_settings(stores, change, message):
     with pytest.raises(UserError, match=message):
         opened(stores, **change)
+
+
+def test_a_thing_is_drawn_where_its_centre_is(stores):
+    source = one(stores, motions=("still", "spinning"), loops=0.0)
+    y, x = np.mgrid[0:64, 0:64]
+    for i in range(12):
+        scene = source.scene(i)[0]
+        for f in (0, 9):
+            cover, (cx, cy) = scene.cover(0, f), scene.things[0].centres[f]
+            assert np.hypot((cover * x).sum() / cover.sum() - cx, (cover * y).sum() / cover.sum() - cy) < 0.3
