@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -110,14 +110,29 @@ def group_of(caption: str) -> str:
     return " ".join(_PEOPLE.get(word, word) for word in re.findall(r"[\w'-]+", bare))
 
 
-def _names(archive: Path) -> dict[str, tuple[str, str]]:
-    """Code points ("1f98a", without fe0f) -> (caption, group name); skin-tone variants are marked by ":tone"."""
+class Named(NamedTuple):
+    """What emojibase says of an emoji; `kind` is "flag", "tone" (a skin-tone variant) or ""."""
+
+    caption: str
+    kind: str
+    tags: tuple[str, ...]
+    category: str
+
+
+Names = dict[str, Named]
+
+
+def _names(archive: Path) -> Names:
+    """By code points ("1f98a", without fe0f)."""
     data = json.loads(read_member(archive, "package/en/data.json"))
-    out: dict[str, tuple[str, str]] = {}
+    out: Names = {}
     for entry in data:
-        out[_code(entry["hexcode"])] = (entry["label"], "flag" if entry.get("group") == 9 else "")
+        tags = tuple(entry.get("tags", ()))
+        category = f"{entry['group']}/{entry['subgroup']}" if "subgroup" in entry else ""
+        kind = "flag" if entry.get("group") == 9 else ""
+        out[_code(entry["hexcode"])] = Named(entry["label"], kind, tags, category)
         for skin in entry.get("skins", []):
-            out[_code(skin["hexcode"])] = (skin["label"], "tone")
+            out[_code(skin["hexcode"])] = Named(skin["label"], "tone", tags, category)
     return out
 
 
@@ -131,27 +146,29 @@ Found = Iterator[tuple[PackedClip, np.ndarray]]
 Tell = Callable[[str, int, int], None]
 
 
-def _caption(
-    names: dict[str, tuple[str, str]], code: str, origin: str, skin_tones: bool, report: list[dict[str, str]]
-) -> str | None:
+def _named(names: Names, code: str, origin: str, skin_tones: bool, report: list[dict[str, str]]) -> Named | None:
     found = names.get(_code(code))
     reason = ""
     if found is None:
         reason = "no caption in emojibase"
-    elif found[1] == "flag":
+    elif found.kind == "flag":
         reason = "a flag"
-    elif found[1] == "tone" and not skin_tones:
+    elif found.kind == "tone" and not skin_tones:
         reason = "a skin-tone variant"
     if reason:
         report.append({"file": f"{origin}/{code}", "action": "dropped", "reason": reason})
         return None
-    assert found is not None
-    return found[0]
+    return found
+
+
+def _entry(named: Named, shape: tuple[int, int, int, int], fps: float, package: str, style: str) -> PackedClip:
+    caption, _, tags, category = named
+    return PackedClip(caption, group_of(caption), shape, fps, package, style, tags=tags, category=category)
 
 
 def _animations(
     packages: Path,
-    names: dict[str, tuple[str, str]],
+    names: Names,
     size: int,
     count: int,
     skin_tones: bool,
@@ -163,8 +180,8 @@ def _animations(
     for number, package in enumerate(ANIMATIONS):
         tell(package, number, len(ANIMATIONS))
         for code, data in read_members(fetch_archive(package, packages), ".webp"):
-            caption = _caption(names, code, package, skin_tones, report)
-            if caption is None:
+            named = _named(names, code, package, skin_tones, report)
+            if named is None:
                 continue
             with Image.open(io.BytesIO(data)) as picture:
                 available = getattr(picture, "n_frames", 1)
@@ -189,12 +206,12 @@ def _animations(
                 continue
             clip = np.stack(frames)
             fps = 1000 * count / milliseconds
-            yield PackedClip(caption, group_of(caption), (count, size, size, 4), fps, package, "fluent"), clip
+            yield _entry(named, (count, size, size, 4), fps, package, "fluent"), clip
 
 
 def _stills(
     packages: Path,
-    names: dict[str, tuple[str, str]],
+    names: Names,
     size: int,
     skin_tones: bool,
     report: list[dict[str, str]],
@@ -205,28 +222,28 @@ def _stills(
     total = 1 + len(SVG_SETS)
     tell(STILLS_3D, 0, total)
     for code, data in read_members(fetch_archive(STILLS_3D, packages), ".webp"):
-        caption = _caption(names, code, STILLS_3D, skin_tones, report)
-        if caption is not None:
+        named = _named(names, code, STILLS_3D, skin_tones, report)
+        if named is not None:
             with Image.open(io.BytesIO(data)) as picture:
                 pixels = np.asarray(picture.convert("RGBA").resize((size, size), Image.Resampling.BOX))[None]
-            yield PackedClip(caption, group_of(caption), (1, size, size, 4), 8.0, STILLS_3D, "fluent"), pixels
+            yield _entry(named, (1, size, size, 4), 8.0, STILLS_3D, "fluent"), pixels
     for number, (package, (style, _)) in enumerate(SVG_SETS.items(), 1):
         tell(package, number, total)
         archive = fetch_archive(package, packages)
         icons = json.loads(read_member(archive, "package/icons.json"))
         for code, name in _codes_of(archive, icons, names).items():
-            caption = _caption(names, code, package, skin_tones, report)
-            if caption is not None:
+            named = _named(names, code, package, skin_tones, report)
+            if named is not None:
                 pixels = _render(icons, icons["icons"][name], size)[None]
-                yield PackedClip(caption, group_of(caption), (1, size, size, 4), 8.0, package, style), pixels
+                yield _entry(named, (1, size, size, 4), 8.0, package, style), pixels
 
 
-def _codes_of(archive: Path, icons: dict[str, Any], names: dict[str, tuple[str, str]]) -> dict[str, str]:
+def _codes_of(archive: Path, icons: dict[str, Any], names: Names) -> dict[str, str]:
     """Code point -> icon name: from chars.json, or for sets without one by the caption as a slug."""
     try:
         chars = json.loads(read_member(archive, "package/chars.json"))
     except UserError:
-        slugs = {re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-"): code for code, (caption, _) in names.items()}
+        slugs = {re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-"): code for code, (caption, *_) in names.items()}
         return {slugs[icon]: icon for icon in icons["icons"] if icon in slugs}
     return {code: icon for code, icon in chars.items() if icon in icons["icons"]}
 

@@ -41,6 +41,8 @@ class PackedClip:
         fps: frames a second.
         origin: the package or file it came from.
         style: a word for its look, "" if none.
+        tags: other words for what it shows; empty in stores that were built without them.
+        category: Unicode's "group/subgroup" of an emoji, as emojibase numbers them ("3/34" are mammals); "" if unknown.
     """
 
     caption: str
@@ -51,6 +53,8 @@ class PackedClip:
     style: str = ""
     offset: int = 0
     size: int = 0
+    tags: tuple[str, ...] = ()
+    category: str = ""
 
 
 def split_of(group: str) -> str:
@@ -146,7 +150,9 @@ class PackedSource:
         index = read_mapping(store / "index.json")
         if index.get("version") != VERSION:
             raise UserError(f"{store}: written by another version; build it again with `muybridge data build`")
-        entries = [PackedClip(**{**e, "shape": tuple(e["shape"])}) for e in index["clips"]]
+        entries = [
+            PackedClip(**{**e, "shape": tuple(e["shape"]), "tags": tuple(e.get("tags", ()))}) for e in index["clips"]
+        ]
         self.entries = [
             e
             for e in entries

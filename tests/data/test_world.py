@@ -5,8 +5,9 @@ import pytest
 
 from muybridge.data.world import Scene, Thing, WorldConfig, WorldSource, held_out_triples
 from muybridge.data.world.captions import MOTIONS, describe, name_thing
-from muybridge.data.world.scene import BACKGROUND_DEPTH, Background
+from muybridge.data.world.scene import Background
 from muybridge.data.world.shapes import COLOURS, SHAPES
+from muybridge.data.world.truth import BACKGROUND_DEPTH
 from muybridge.errors import UserError
 
 

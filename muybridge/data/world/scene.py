@@ -6,20 +6,17 @@ Coordinates are pixels, x right and y down, of a pixel's centre. Everything is a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from muybridge.data.world.shapes import SHAPES
+from muybridge.data.world.truth import Composition, Moving
 
 Array = np.ndarray
 
-#: Depth of the background; things lie at depths below it, 1 being nearest.
-BACKGROUND_DEPTH = 10.0
-
 
 @dataclass(frozen=True)
-class Thing:
+class Thing(Moving):
     """One moving shape.
 
     Attributes:
@@ -37,17 +34,6 @@ class Thing:
     radii: Array
     angles: Array
     depth: float = 1.0
-
-    def local(self, x: Array, y: Array, frame: int) -> tuple[Array, Array]:
-        """World pixels to this thing's own unit coordinates at a frame."""
-        dx, dy = x - self.centres[frame, 0], y - self.centres[frame, 1]
-        cos, sin, r = np.cos(self.angles[frame]), np.sin(self.angles[frame]), self.radii[frame]
-        return (cos * dx + sin * dy) / r, (-sin * dx + cos * dy) / r
-
-    def world(self, u: Array, v: Array, frame: int) -> tuple[Array, Array]:
-        """The inverse of `local`."""
-        cos, sin, r = np.cos(self.angles[frame]), np.sin(self.angles[frame]), self.radii[frame]
-        return self.centres[frame, 0] + r * (cos * u - sin * v), self.centres[frame, 1] + r * (sin * u + cos * v)
 
     def coverage(self, x: Array, y: Array, frame: int) -> Array:
         """The share of each pixel it covers, 0..1 (an edge is one pixel wide)."""
@@ -88,7 +74,7 @@ class Background:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(Composition):
     """Things from far to near over a background, seen by a camera.
 
     Attributes:
@@ -103,19 +89,14 @@ class Scene:
     background: Background
     camera: Array
 
-    @cached_property
-    def _order(self) -> list[int]:
-        return sorted(range(len(self.things)), key=lambda i: -self.things[i].depth)
-
-    def _grid(self, frame: int) -> tuple[Array, Array]:
-        y, x = np.mgrid[0 : self.height, 0 : self.width].astype(np.float64)
-        return x + self.camera[frame, 0], y + self.camera[frame, 1]
+    def cover(self, thing: int, frame: int) -> Array:
+        return self.things[thing].coverage(*self.grid(frame), frame)
 
     def frame(self, index: int) -> Array:
         """One frame, uint8 [H, W, 3]."""
-        x, y = self._grid(index)
+        x, y = self.grid(index)
         picture = np.array(self.background.paint(x, y))
-        for i in self._order:
+        for i in self.order:
             cover = self.things[i].coverage(x, y, index)[..., None]
             picture += cover * (np.asarray(self.things[i].colour, dtype=np.float64) - picture)
         return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
@@ -123,51 +104,3 @@ class Scene:
     def frames(self) -> Array:
         """All frames, uint8 [F, H, W, 3]."""
         return np.stack([self.frame(i) for i in range(self.num_frames)])
-
-    def labels(self) -> Array:
-        """The thing seen at each pixel, int [F, H, W]: its place in `things`, -1 for the background."""
-        out = np.full((self.num_frames, self.height, self.width), -1)
-        for f in range(self.num_frames):
-            x, y = self._grid(f)
-            for i in self._order:
-                out[f][self.things[i].coverage(x, y, f) >= 0.5] = i
-        return out
-
-    def masks(self) -> Array:
-        """Visible share of each thing, float [F, N, H, W]; with what shows of the background they add up to 1."""
-        out = np.zeros((self.num_frames, len(self.things), self.height, self.width))
-        for f in range(self.num_frames):
-            x, y = self._grid(f)
-            left = np.ones((self.height, self.width))
-            for i in reversed(self._order):
-                cover = self.things[i].coverage(x, y, f)
-                out[f, i] = left * cover
-                left = left * (1 - cover)
-        return out
-
-    def depth(self) -> Array:
-        """Depth, float [F, H, W]."""
-        table = np.array([t.depth for t in self.things] + [BACKGROUND_DEPTH])
-        return table[self.labels()]
-
-    def edges(self) -> Array:
-        """Outlines, bool [F, H, W]: pixels whose right or lower neighbour belongs to something else."""
-        labels = self.labels()
-        out = np.zeros(labels.shape, dtype=bool)
-        out[:, :, :-1] |= labels[:, :, 1:] != labels[:, :, :-1]
-        out[:, :-1, :] |= labels[:, 1:, :] != labels[:, :-1, :]
-        return out
-
-    def flow(self) -> Array:
-        """Forward optical flow in pixels, float [F - 1, H, W, 2]: a pixel of frame f is at (x, y) + flow in f + 1."""
-        labels = self.labels()
-        out = np.zeros((self.num_frames - 1, self.height, self.width, 2))
-        for f in range(self.num_frames - 1):
-            x, y = self._grid(f)
-            pan = self.camera[f + 1] - self.camera[f]
-            out[f] = -pan
-            for i, thing in enumerate(self.things):
-                there = labels[f] == i
-                moved = thing.world(*thing.local(x[there], y[there], f), f + 1)
-                out[f][there] = np.stack([moved[0] - x[there], moved[1] - y[there]], -1) - pan
-        return out
