@@ -23,6 +23,8 @@ ZOO = Path(__file__).parent / "zoo"
 UNFINISHED = ".unfinished-"
 #: In each folder that was written whole: which files, and their sizes and hashes.
 RECORD = ".written-by-muybridge.json"
+#: How refusals of a folder end.
+KEPT = "nothing was changed. Give a new or an empty folder"
 
 
 def cache_folder() -> Path:
@@ -42,30 +44,40 @@ def check_replaceable(folder: Path, what: str, origin: str = "", keep: bool = Fa
         UserError: a file, a folder without a record of `what`, or one that holds other or changed files; nothing was
             changed.
     """
+
+    def stranger() -> str | None:
+        record = _record_of(folder)
+        if record.get("what") != what:
+            return next((p.name for p in sorted(folder.iterdir())), None)
+        if origin != record.get("origin", ""):
+            raise UserError(f"{folder}: holds {what} from {record.get('origin')}, not from {origin}; {KEPT}")
+        return None if keep else next(_strangers(folder, record["files"]), None)
+
+    check_own_folder(folder, what, stranger)
+
+
+def check_own_folder(folder: Path, what: str, stranger: Callable[[], str | None]) -> None:
+    """Refuse a folder that is not muybridge's own; one that is not there is nobody's.
+
+    Args:
+        what: what will be written there, in words.
+        stranger: looks for a file in the folder that is not of `what`; None if there is none.
+
+    Raises:
+        UserError: a file, or a folder with a stranger; nothing was changed.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise UserError(f"{folder}: is a file; {what} needs a folder of its own")
-    found = next((p.name for p in sorted(folder.iterdir())), None)
-    if found is None:
-        return
-    record = _record_of(folder)
-    advice = "nothing was changed. Give a new or an empty folder"
-    if record.get("what") == what and origin != record.get("origin", ""):
-        raise UserError(f"{folder}: holds {what} from {record.get('origin')}, not from {origin}; {advice}")
-    if record.get("what") == what:
-        found = None if keep else next(_strangers(folder, record["files"]), None)
+    found = stranger()
     if found is not None:
-        raise UserError(f"{folder}: holds {found!r}, which is not of {what} that muybridge wrote; {advice}")
+        raise UserError(f"{folder}: holds {found!r}, which is not of {what} that muybridge wrote; {KEPT}")
 
 
 @contextmanager
 def whole_folder(
-    folder: Path,
-    what: str,
-    origin: str = "",
-    keep: bool = False,
-    same: Callable[[Path], bool] = lambda folder: False,
+    folder: Path, what: str, origin: str = "", keep: bool = False, same: Callable[[Path], bool] = lambda folder: False
 ) -> Iterator[Path]:
     """A folder of one's own beside `folder` that takes its place when the block ends well and vanishes when it does
     not.
@@ -80,7 +92,7 @@ def whole_folder(
             stays.
 
     Raises:
-        UserError: a folder that holds anything else, before the block and again before it is replaced.
+        UserError: a folder that holds anything else, before the block and again when it is replaced.
     """
     folder = _followed(folder)
     check_replaceable(folder, what, origin, keep)
@@ -95,9 +107,9 @@ def whole_folder(
         yield unfinished
         if folder.exists() and same(folder):
             return
-        check_replaceable(folder, what, origin, keep)
         files = {p.relative_to(unfinished).as_posix(): _print_of(p) for p in files_in(unfinished)}
         if keep and folder.exists():
+            check_replaceable(folder, what, origin, keep)
             _carry_over(folder, unfinished, files)
         write_json(unfinished / RECORD, {"what": what, "origin": origin, "files": files})
         unfinished.chmod(0o777 & ~_umask())
@@ -141,18 +153,20 @@ def _print_of(path: Path) -> str:
     """A file's size and hash: tells an edited file from ours."""
     if path.is_symlink() or not path.is_file():
         return "link"
+    return f"{path.stat().st_size}-{sha256_of(path)[:32]}"
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
-        return f"{path.stat().st_size}-{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}"
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _carry_over(folder: Path, unfinished: Path, new: Mapping[str, str]) -> None:
     """Copy what a user added to a folder of ours, or changed there, into its successor."""
-    for name in _strangers(folder, _record_of(folder)["files"]):
+    for name in _strangers(folder, _record_of(folder).get("files", {})):
         if name in new:
-            raise UserError(
-                f"{folder / name}: was changed since muybridge wrote it and would be lost; nothing was changed. "
-                "Give a new or an empty folder"
-            )
+            raise UserError(f"{folder / name}: was changed since muybridge wrote it and would be lost; {KEPT}")
         (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(folder / name, unfinished / name, follow_symlinks=False)
     for parent, folders, files in os.walk(folder):

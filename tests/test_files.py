@@ -147,6 +147,14 @@ def test_a_change_at_the_end_of_a_large_file_is_seen_and_empty_folders_stay(tmp_
         make(tmp_path / "made", "new")
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_an_empty_folder_is_taken(tmp_path, keep):
+    (tmp_path / "made").mkdir()
+    with whole_folder(tmp_path / "made", "a thing", keep=keep) as unfinished:
+        (unfinished / "a").write_text("new")
+    assert ours(tmp_path / "made") == {"a": b"new"} and len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_file_that_comes_at_the_last_moment_is_put_back(tmp_path, monkeypatch):
     import muybridge.files as files
 

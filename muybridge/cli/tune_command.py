@@ -127,10 +127,9 @@ def recipe_of(told: Tuning, folder: Path, video: Path) -> Any:
 def _invert(model: Path, data: dict[str, Any], told: Tuning) -> None:
     """Find and keep the noise that the tuned model turns into the video."""
     from muybridge.data.registry import make_source
-    from muybridge.files import record_written
+    from muybridge.files import record_written, sha256_of
     from muybridge.library.catalogue import INVERSION
     from muybridge.library.index import SETTINGS, settings_of, write_settings
-    from muybridge.models.weights.packaged import sha256_of
     from muybridge.nn.frames import from_uint8
     from muybridge.opening.sampling import load_pipeline
     from muybridge.pipelines.inversion import invert

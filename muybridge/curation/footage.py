@@ -6,7 +6,6 @@ container's own clock, never frame number over rate: footage may have a variable
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,12 +85,6 @@ def _is_text(path: Path, folder: Path) -> bool:
 def _counts(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return not hidden and path.suffix.lower() not in (*BESIDE, *TABLES)
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of the file's bytes: a clip's identity does not change when files move."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def working_threads() -> int:

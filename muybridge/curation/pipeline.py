@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.curation.cage import Cages
-from muybridge.curation.footage import content_hash, find_footage, find_strange, printable
+from muybridge.curation.footage import find_footage, find_strange, printable
 from muybridge.curation.records import Source, plain
 from muybridge.curation.select import select
 from muybridge.curation.settings import CurationSettings
@@ -28,6 +28,7 @@ from muybridge.curation.work import Job, SourceWork
 from muybridge.data.captions import texts_beside
 from muybridge.data.reading.formats import VIDEOS, FootageError, told
 from muybridge.errors import UserError
+from muybridge.files import sha256_of
 from muybridge.locks import locked
 
 Tell = Callable[[str, int, int], None]
@@ -93,7 +94,7 @@ class Curation:
         jobs, found = [self._no_footage(path, kind, why) for path, kind, why in strange], dict[str, list[Path]]()
         for i, path in enumerate(paths):
             try:
-                found.setdefault(content_hash(path), []).append(path)
+                found.setdefault(sha256_of(path), []).append(path)  # a clip's identity does not change when files move
             except OSError as error:
                 jobs.append(self._no_footage(path, "unreadable", f"cannot be read: {told(error)}"))
             if tell:

@@ -11,7 +11,7 @@ from typing import Any
 
 from muybridge.curation.records import CLIP_ID_DIGITS
 from muybridge.errors import UserError
-from muybridge.files import RECORD, UNFINISHED, files_in, read_mapping, whole_file, write_json
+from muybridge.files import RECORD, UNFINISHED, check_own_folder, files_in, read_mapping, whole_file, write_json
 from muybridge.locks import RUNNING
 
 RUN, MAKER = "run.json", "muybridge curate"
@@ -70,23 +70,18 @@ def check_output(folder: Path, footage: Path) -> None:
     Raises:
         UserError: it holds anything else; nothing was changed.
     """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder}: is a file; a curation needs a folder of its own")
-    names = (path.relative_to(folder).as_posix() for path in files_in(folder))
-    of = _footage_of(folder)
-    if of is not None and of != str(footage):
-        raise UserError(
-            f"{folder}: holds the curation of {of}, not of {footage}; its clips would be replaced. Give another output "
-            f"(if the footage has moved: its path stands in {folder / RUN})"
-        )
-    strange = next((name for name in names if of is None or not OUTPUT.fullmatch(name)), None)
-    if strange is not None:
-        raise UserError(
-            f"{folder}: holds {strange!r}, which is not of a curation that muybridge wrote; nothing was changed. "
-            "Give a new or an empty folder"
-        )
+
+    def stranger() -> str | None:
+        of = _footage_of(folder)
+        if of is not None and of != str(footage):
+            raise UserError(
+                f"{folder}: holds the curation of {of}, not of {footage}; its clips would be replaced. Give another "
+                f"output (if the footage has moved: its path stands in {folder / RUN})"
+            )
+        names = (path.relative_to(folder).as_posix() for path in files_in(folder))
+        return next((name for name in names if of is None or not OUTPUT.fullmatch(name)), None)
+
+    check_own_folder(folder, "a curation", stranger)
 
 
 def claim_output(folder: Path, footage: Path, settings: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ alone.
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -108,13 +109,8 @@ def caption_of(row: Any) -> str:
 def _is_sidecar(file: Path) -> bool:
     """Whether a .json belongs to one clip, which lies beside it."""
     return file.suffix.lower() == ".json" and any(
-        p.stem == file.stem and p.suffix.lower() not in TABLES for p in file.parent.glob(f"{glob_escaped(file.stem)}.*")
+        p.stem == file.stem and p.suffix.lower() not in TABLES for p in file.parent.glob(f"{glob.escape(file.stem)}.*")
     )
-
-
-def glob_escaped(name: str) -> str:
-    """A name as a pattern that fits itself alone."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _add(out: Captions, root: Path, file: Path, rows: Iterable[tuple[int, Any]], report: Report) -> None:

@@ -10,10 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from muybridge.data.latents import read_table
-from muybridge.files import whole_file
+from muybridge.files import sha256_of, whole_file
 from muybridge.models.text.encoder import TextConfig, TextEncoder
 from muybridge.models.weights.adapters.option import split_lora
-from muybridge.models.weights.packaged import sha256_of
 from muybridge.nn.text_conditioning import TextCondition
 
 BATCH = 32

@@ -8,7 +8,7 @@ from muybridge.data.clips import Clip
 from muybridge.data.sources.one_video import OneVideoConfig
 from muybridge.data.video_io import read_video
 from muybridge.errors import UserError
-from muybridge.models.weights.packaged import sha256_of
+from muybridge.files import sha256_of
 from muybridge.nn.frames import fit_frames
 
 

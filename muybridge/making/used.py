@@ -3,14 +3,13 @@ that the name holds from any working folder, hashed, and looked at again by a re
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muybridge.errors import UserError
-from muybridge.files import ZOO
+from muybridge.files import ZOO, sha256_of
 from muybridge.library.catalogue import model_hash
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def _hash(name: str, kind: str, read: Read | None) -> str:
     if kind == FOLDER:
         return model_hash(place)
     if kind == FILE:
-        return hashlib.sha256(place.read_bytes()).hexdigest()
+        return sha256_of(place)
     from muybridge.making.record import frames_hash
 
     assert read is not None

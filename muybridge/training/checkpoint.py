@@ -3,7 +3,6 @@ on."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from muybridge.errors import UserError
-from muybridge.files import read_mapping, write_json
+from muybridge.files import read_mapping, sha256_of, write_json
 from muybridge.training.ema import EMA
 from muybridge.training.processes import main_decides
 
@@ -95,7 +94,7 @@ class CheckpointFolder:
                 continue
             if file.stat().st_size != expected["bytes"]:
                 return f"{name} has {file.stat().st_size} bytes, not {expected['bytes']}"
-            if _digest(file) != expected["sha256"]:
+            if sha256_of(file) != expected["sha256"]:
                 return f"{name} is not what was written"
         return ""
 
@@ -137,7 +136,7 @@ class CheckpointFolder:
             for name, table in tables.items():
                 save_file(table, unfinished / name)
                 _flush(unfinished / name)
-            files = {n: {"bytes": (unfinished / n).stat().st_size, "sha256": _digest(unfinished / n)} for n in FILES}
+            files = {n: {"bytes": (unfinished / n).stat().st_size, "sha256": sha256_of(unfinished / n)} for n in FILES}
             write_json(unfinished / "state.json", {**state, "step": step, "frozen": self.frozen, "files": files})
             if target.exists():
                 shutil.rmtree(target)
@@ -223,11 +222,6 @@ def _assign(target: Tensor, value: Tensor) -> None:
 
         value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)  # type: ignore[attr-defined]
     target.copy_(value)
-
-
-def _digest(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

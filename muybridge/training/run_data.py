@@ -82,6 +82,9 @@ def run_data(
         with first_with_bar("encoding clips") as tell:
             return ClipLatents(clips, space, cache, tell, config.workers)
 
+    told = ""
+    if recipe.text is not None and accelerator.is_main_process:  # who says it
+        told = told_of_long_captions(source.captions(), recipe.text)
     latents, unseen = encoded(source), encoded(held_out)
     images = int(getattr(system, "images_per_video", 0))
     wants = {"first": "wants_first_frame", "all": "wants_pixels"}
@@ -90,5 +93,5 @@ def run_data(
         BatchMaker(source, embeddings, images, config.batch_size, recipe.seed, latents=latents, pixels=pixels),
         HeldOutClips(held_out, embeddings, images, recipe.seed, unseen, pixels),
         motion,
-        "" if recipe.text is None else told_of_long_captions(source.captions(), recipe.text),
+        told,
     )

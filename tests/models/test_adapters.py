@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from muybridge.models.weights.lora import apply_lora
-from tests import adapter_files, user_folders
+from tests import adapter_files
 from tests.adapter_files import (
     RANK,
     Parts,
@@ -22,16 +22,6 @@ from tests.adapter_files import (
 )
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return user_folders.stable_diffusion(tmp_path_factory.mktemp("sd15"))
-
-
-@pytest.fixture
-def parts(folder):
-    return Parts(folder)
 
 
 def dora(told, parts):
@@ -229,12 +219,12 @@ FORMS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("magnitudes", ["none", "of outputs", "of inputs"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "magnitudes"),
+    [(form, magnitudes) for form in FORMS for magnitudes in ("none", "of outputs", "of inputs")
+     if magnitudes == "none" or form != "full difference"],  # magnitudes belong to products
+)  # fmt: skip
 def test_lycoris_forms_are_merged_by_their_formulas(parts, folder, tmp_path, form, magnitudes):
-    if form == "full difference" and magnitudes != "none":
-        pytest.skip("magnitudes belong to products")
-
     def factors(parts, weight):
         own, delta = FORMS[form](parts, weight)
         axes = [a for a in range(weight.ndim) if a != (0 if magnitudes == "of outputs" else 1)]

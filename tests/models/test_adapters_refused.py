@@ -6,18 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from muybridge.errors import Notice, UserError
 from muybridge.models.weights.lora import apply_lora
-from tests import user_folders
 from tests.adapter_files import RANK, Parts, check, kohya, peft, with_settings
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return user_folders.stable_diffusion(tmp_path_factory.mktemp("sd15"))
-
-
-@pytest.fixture
-def parts(folder):
-    return Parts(folder)
 
 
 def test_a_text_half_without_its_encoder_is_named_and_alone_refused(parts, tmp_path):

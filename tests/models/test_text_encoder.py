@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from muybridge.errors import UserError
+from muybridge.files import sha256_of
 from muybridge.models.text.encoder import MINILM_SHA256, TextConfig, TextEncoder, find_minilm
 from muybridge.models.weights import packaged
-from muybridge.models.weights.packaged import sha256_of
 from muybridge.nn.text_conditioning import TextPooling
 
 

@@ -7,18 +7,18 @@ What is read and how is in `adapters`; every tensor of a file is merged, or name
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from muybridge.errors import Notice, UserError
+from muybridge.files import sha256_of
 from muybridge.models.weights.adapters.merging import changes_of, check_family, merge
 from muybridge.models.weights.adapters.names import TEXT, TEXT_2, UNET
 from muybridge.models.weights.adapters.option import split_lora
 from muybridge.models.weights.adapters.reading import Adapter, read_adapter
-from muybridge.models.weights.packaged import sha256_of
 
 #: Gives the CLIP text encoder of a model, or None where it has none; asked only for files with a text half.
 TextEncoderOf = Callable[[], nn.Module | None]
@@ -81,8 +81,8 @@ def recorded(text: str) -> dict[str, Any]:
     Raises:
         UserError: as `read_adapter`.
     """
-    file, scale = split_lora(text)
-    return record_of(read_adapter(Path(file)), scale)
+    ((adapter, scale),) = _opened([text])
+    return record_of(adapter, scale)
 
 
 def merge_recorded(network: nn.Module, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -105,9 +105,7 @@ def apply_text_halves(encoder: nn.Module, loras: Sequence[str]) -> None:
     Raises:
         UserError: as `apply_lora`.
     """
-    for text in loras:
-        file, scale = split_lora(text)
-        adapter = read_adapter(Path(file))
+    for adapter, scale in _opened(loras):
         merge(changes_of(adapter, encoder, TEXT), encoder, scale)
 
 
@@ -117,11 +115,16 @@ def apply_network_halves(network: nn.Module, loras: Sequence[str]) -> None:
     Raises:
         UserError: as `apply_lora`.
     """
-    for text in loras:
-        file, scale = split_lora(text)
-        adapter = read_adapter(Path(file))
+    for adapter, scale in _opened(loras):
         check_family(adapter, network)
         merge(changes_of(adapter, network, UNET), network, scale)
+
+
+def _opened(loras: Sequence[str]) -> Iterator[tuple[Adapter, float]]:
+    """The adapter and the scale of each FILE[:SCALE]."""
+    for text in loras:
+        file, scale = split_lora(text)
+        yield read_adapter(Path(file)), scale
 
 
 def _models(adapter: Adapter) -> str:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muybridge.errors import UserError
+from muybridge.files import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 #: What diffusers calls a network's weights.
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.cache

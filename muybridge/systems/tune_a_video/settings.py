@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from muybridge.files import sha256_of
+
 #: The paper's tuning: AdamW, one video a step, constant rate.
 TUNING: dict[str, Any] = {
     "batch_size": 1,
@@ -28,7 +30,5 @@ def tuning_data(
 ) -> dict[str, Any]:
     """The data section of a tuning's recipe."""
     frames = {"num_frames": num_frames, "first": first, "stride": stride}
-    from muybridge.models.weights.packaged import sha256_of
-
     named = {"path": str(video), "sha256": sha256_of(video)}
     return {"source": "one_video", **named, "caption": caption, **frames, **size}
