@@ -176,7 +176,7 @@ def test_shards_of_every_usual_layout(tmp_path, name, mode):
         "7.json": json.dumps({"captions": [{"text": "seven", "share": 1.0}], "caption": "no"}).encode(), "7.gif": clip,
         "8.bin": b"?",
         "v1.2.gif": clip, "v1.2.txt": b"dotted",
-        "clip_0.5.gif": clip, "clip_0.7.txt": b"of another clip",
+        "clip_0.5.gif": clip, "clip_0.7.txt": b"of another clip", "clip_0.caption.txt": b"of another clip",
     }  # fmt: skip
     shard(folder / name, members, mode)
     captions, lines = build(folder, tmp_path)
