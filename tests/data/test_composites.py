@@ -8,6 +8,7 @@ from muybridge.data.one_video import OneVideoConfig, OneVideoSource
 from muybridge.data.packs import PackedClip, build_pack
 from muybridge.data.video_io import write_video
 from muybridge.errors import UserError
+from muybridge.files import sha256_of
 
 
 @pytest.fixture
@@ -58,3 +59,12 @@ def test_one_video_takes_the_frames_it_is_asked_for(tmp_path):
         OneVideoConfig(str(path), " ")
     with pytest.raises(UserError, match="stride"):
         OneVideoConfig(str(path), "a", stride=0)
+
+
+def test_another_video_under_the_same_name_is_refused(tmp_path):
+    path = write_video(np.zeros((3, 8, 8, 3), np.uint8), tmp_path / "v.npy", 8.0, {})
+    config = OneVideoConfig(str(path), "a", 8, 8, sha256=sha256_of(path))
+    assert len(OneVideoSource(config)) == 1
+    write_video(np.ones((3, 8, 8, 3), np.uint8), path, 8.0, {})
+    with pytest.raises(UserError, match="no longer the video"):
+        OneVideoSource(config)
