@@ -23,7 +23,7 @@ import numpy as np
 from muybridge.data.captions import BESIDE, caption_beside, captions_under, texts_beside
 from muybridge.data.packs import PackedClip, PackedSource, build_pack, settings_of
 from muybridge.data.reading.formats import PICTURES, VIDEOS, FootageError
-from muybridge.data.reading.frame_folders import RATE_FILE, gaps_of, is_picture, pictures_of, rate_of
+from muybridge.data.reading.frame_folders import RATE_FILE, is_picture, pictures_of, rate_of
 from muybridge.data.reading.opening import FolderReader, open_reader
 from muybridge.data.reading.reader import About, Reader
 from muybridge.data.sources.folder import FolderConfig
@@ -119,11 +119,10 @@ def _opened(path: Path, config: FolderConfig, tell: Tell) -> Reader:
         if not path.is_file():
             raise FootageError("missing", "no file is there: a link that leads nowhere, or no ordinary file")
         return open_reader(path)
-    pictures = pictures_of(path)
-    missing = gaps_of([p.name for p in pictures])
-    if missing:
-        tell("gap", f"no picture is numbered {missing}; those around follow each other")
-    return FolderReader(pictures, rate_of(path, config.picture_fps))
+    pictures, odd = pictures_of(path)
+    for action, reason in odd:
+        tell(action, reason)
+    return FolderReader(pictures, rate_of(path, config.picture_fps), lambda line: tell("gap", line))
 
 
 def _pieces_of(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from muybridge.data.video_io import read_video, write_video
-from muybridge.errors import Notice
+from muybridge.errors import Notice, UserError
 from tests.data.making_files import BT601, BT709, encode, planes
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 100, 50), (20, 180, 120), (128, 128, 128), (255, 255, 255),
@@ -171,3 +171,15 @@ def test_greys_of_every_depth(tmp_path, pix, codec):
            each=lambda f: f.reformat(format=pix if codec != "libx264rgb" else "rgb24"))  # fmt: skip
     frame = read_video(path).frames[0].astype(int)
     assert np.abs(frame - ramp[..., None]).max() <= (8 if codec == "mjpeg" else 3)
+
+
+@pytest.mark.parametrize(("matrix", "name"), [(8, "YCgCo"), (14, "ICtCp"), (13, "primaries")])
+def test_ways_of_coding_colours_that_are_not_read_are_refused(matrix, name, tmp_path):
+    path = encode(tmp_path / "x.mkv", [sampled(64, *MATRICES[BT601])], options=LOSSLESS, tags={"colorspace": matrix})
+    with pytest.raises(UserError, match=name):
+        read_video(path)
+
+
+def test_a_matrix_that_says_nothing_is_taken_as_untagged(tmp_path):
+    path = encode(tmp_path / "x.mkv", [sampled(64, *MATRICES[BT601])], options=LOSSLESS, tags={"colorspace": 3})
+    assert np.abs(seen(path) - COLOURS).max() <= 3

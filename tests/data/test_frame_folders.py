@@ -7,7 +7,7 @@ from PIL import Image
 from muybridge.data.folder import FolderConfig, build_folder
 from muybridge.data.packs import PackedSource, report_lines
 from muybridge.data.reading.formats import FILMS, PICTURES, VIDEOS
-from muybridge.data.reading.frame_folders import gaps_of, natural
+from muybridge.data.reading.frame_folders import gaps_of, order_of, pictures_of
 from tests.data.making_files import encode, steps, which
 
 LOSSLESS = {"crf": "0", "preset": "ultrafast"}
@@ -47,13 +47,72 @@ def test_gaps_are_told(tmp_path):
     ]
 
 
-def test_rules_of_order():
-    names = ["f10.png", "f9.png", "F1.png", "f01b.png", "a.png", "f².png"]
-    assert sorted(names, key=lambda n: natural(n)) == ["a.png", "f01b.png", "F1.png", "f9.png", "f10.png", "f².png"]
-    assert (
-        gaps_of(["f0.png", "f5.png", "f10.png"]) == "" and gaps_of(["f0.png", "f5.png", "f10.png", "f20.png"]) == "15"
-    )
-    assert gaps_of(["a.png", "b.png"]) == "" and gaps_of([]) == "" and gaps_of(["x1.png"]) == ""
+@pytest.mark.parametrize(
+    "in_order",
+    [
+        ["f01b", "F1", "f9", "f10", "f²"],
+        ["t0.0", "t0.5", "t0.75", "t1.0", "t1.125", "t10.5"],  # as programs print numbers with a point
+        ["shot1.8", "shot1.9", "shot1.10", "shot1.11", "shot2.1"],  # which these are not
+        ["z_-10", "z_-2", "z_0", "z_3", "z_11"],
+        ["z_-1", "z_-2", "z_-10"],  # all of them have it: it parts words
+        ["take 1-10", "take 2-9", "take 10-1"],
+        [f"f{n:02x}" for n in range(5, 40)],
+        [f"{n}{take}" for n in (1, 2, 10, 11) for take in "ab"],
+        ["99999999999999999998", "99999999999999999999", "100000000000000000000"],
+    ],
+)
+def test_rules_of_order(in_order):
+    assert sorted(sorted(in_order), key=order_of(in_order)) == in_order
+    assert sorted(sorted(in_order, reverse=True), key=order_of(in_order)) == in_order
+
+
+def test_rules_of_gaps():
+    assert gaps_of(["f0", "f5", "f10"]) == "" and gaps_of(["f0", "f5", "f10", "f20"]) == "15"
+    assert gaps_of(["a", "b"]) == "" and gaps_of([]) == "" and gaps_of(["x1"]) == ""
+    assert gaps_of(["f1_640x480", "f2_640x480", "f4_640x480"]) == "3"
+
+
+def pictures_in(folder, *names):
+    for name in names:
+        Image.fromarray(steps(1)[0]).save(folder / name)
+    pictures, told = pictures_of(folder)
+    return [p.name for p in pictures], told
+
+
+def test_a_frame_that_lies_there_twice_is_taken_once(tmp_path):
+    names, told = pictures_in(tmp_path, "f1.png", "f2.png", "f1.jpg", "f2.jpg", "f3.jpg")
+    assert names == ["f1.jpg", "f2.jpg", "f3.jpg"]  # the commoner ending
+    assert told == [("dropped", "f1.png, f2.png: the same name with another ending is taken (.jpg)")]
+    (tmp_path / "f3.jpg").unlink()
+    assert pictures_in(tmp_path)[0] == ["f1.png", "f2.png"]
+
+
+def test_two_numberings_in_one_folder_are_told(tmp_path):
+    names, told = pictures_in(tmp_path, "left_1.png", "right_1.png", "left_2.png", "right_2.png", "right_5.png")
+    assert names == ["left_1.png", "left_2.png", "right_1.png", "right_2.png", "right_5.png"]
+    assert [action for action, _ in told] == ["order", "gap"] and "left_#, right_#" in told[0][1]
+    assert "numbered 3 to 4;" in told[1][1]
+
+
+@pytest.mark.parametrize(("damaged", "shown"), [(0, [1, 2, 3]), (2, [0, 1, 1, 3]), (3, [0, 1, 2, 2])])
+@pytest.mark.parametrize("how", ["header", "body"])
+def test_a_picture_that_cannot_be_read_does_not_cost_its_folder(damaged, shown, how, tmp_path):
+    folder = folder_of(tmp_path / "in", range(4))
+    file = folder / f"frame{damaged}.png"
+    file.write_bytes(b"nothing" if how == "header" else file.read_bytes()[:60])
+    clips, report = built(tmp_path / "in", tmp_path, num_frames=len(shown))
+    assert [which(c.frames) for c in clips] == [shown]
+    assert [r["action"] for r in report] == ["gap"] and file.name in report[0]["reason"]
+
+
+def test_a_folder_of_pictures_of_which_none_can_be_read(tmp_path):
+    folder = folder_of(tmp_path / "in", range(3))
+    for file in folder.iterdir():
+        file.write_bytes(b"nothing")
+    encode(tmp_path / "in" / "good.mp4", steps(4), options=LOSSLESS)
+    (tmp_path / "in" / "good.txt").write_text("good")
+    _, report = built(tmp_path / "in", tmp_path)
+    assert [r["action"] for r in report] == ["gap"] * 3 + ["dropped"]
 
 
 @pytest.mark.parametrize("text,rate", [("24", 24), ("24000/1001\n", 24000 / 1001), ("\ufeff12.5", 12.5)])

@@ -6,9 +6,10 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from muybridge.configuration import MOST_PIXELS
+from muybridge.data.reading.opening import open_reader
 from muybridge.data.video_io import read_video
 from muybridge.errors import Notice, UserError
 
@@ -162,3 +163,51 @@ def test_bombs_are_refused_before_they_are_allocated(tmp_path, width, height):
     png(tmp_path / "x.png", width, height, 8, 0, [b"\0" * 100])
     with pytest.raises(UserError, match=f"{MOST_PIXELS / 1e6:.0f} million pixels|million that a picture|unreadable"):
         read_video(tmp_path / "x.png")
+
+
+def swapped_profile():
+    """sRGB's profile with the colorants of red and green exchanged: it takes red to green."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert profile.count(b"rXYZ") == profile.count(b"gXYZ") == 1
+    return profile.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "webp", "deep"])
+def test_colour_profiles_are_applied(tmp_path, kind):
+    path = tmp_path / f"x.{'png' if kind == 'deep' else kind}"
+    colours = np.full((16, 16, 3), (230, 20, 20), np.uint8)
+    with_profile = {"icc_profile": swapped_profile()}
+    if kind == "deep":  # 16 bits a sample, which Pillow does not write: cv2 does, and the profile comes between
+        cv2.imwrite(str(path), colours[..., ::-1].astype(np.uint16) * 257)
+        data, chunk = path.read_bytes(), b"iCCP" + b"x\0\0" + zlib.compress(with_profile["icc_profile"])
+        path.write_bytes(
+            data[:33] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+        )
+    else:
+        Image.fromarray(colours).save(path, **with_profile, **({"lossless": True} if kind == "webp" else {}))
+    assert np.abs(read(path).astype(int) - (20, 230, 20)).max() <= 3
+    with open_reader(path) as reader:
+        assert any("taken to sRGB" in line for line in reader.about.changes)
+
+
+def test_transparency_survives_a_profile(tmp_path):
+    picture = Image.new("RGBA", (8, 8), (230, 20, 20, 255))
+    picture.putpixel((0, 0), (0, 0, 0, 0))
+    picture.save(tmp_path / "x.png", icc_profile=swapped_profile())
+    found = read(tmp_path / "x.png").astype(int)
+    assert (found[0, 0] == 255).all() and np.abs(found[4, 4] - (20, 230, 20)).max() <= 2
+
+
+@pytest.mark.parametrize("profile", [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"nonsense"])
+def test_srgbs_own_profile_and_a_damaged_one_change_nothing(tmp_path, profile):
+    Image.fromarray(CORNERS).save(tmp_path / "x.png", icc_profile=profile)
+    assert np.array_equal(read(tmp_path / "x.png"), CORNERS)
+    with open_reader(tmp_path / "x.png") as reader:
+        assert not reader.about.changes
+
+
+def test_the_profile_of_grey_and_of_cmyk_pictures(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 0, 0, 255)).save(tmp_path / "x.jpg", quality=95)
+    assert (read(tmp_path / "x.jpg") < 40).all()  # none: as Pillow takes it
+    Image.new("L", (8, 8), 100).save(tmp_path / "y.png", icc_profile=swapped_profile())  # of another colour space
+    assert (read(tmp_path / "y.png") == 100).all()

@@ -150,4 +150,4 @@ def test_hidden_files_are_no_frames(tmp_path):
     for name in ("f1.png", "f2.png"):
         Image.fromarray(steps(1)[0]).save(tmp_path / name)
         (tmp_path / f"._{name}").write_bytes(b"of a Mac")
-    assert [p.name for p in pictures_of(tmp_path)] == ["f1.png", "f2.png"]
+    assert [p.name for p in pictures_of(tmp_path)[0]] == ["f1.png", "f2.png"]

@@ -12,13 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from muybridge.data.reading.formats import FootageError
+
 #: Codes of ITU-T H.273.
 PQ, HLG = 16, 18
 BT709, UNTAGGED = 1, 2
 #: swscale's number of BT.601's matrix; that of BT.709 is its code.
 BT601 = 5
-#: Matrix coefficients -> swscale's number for them; others are taken as BT.601.
+#: Matrix coefficients -> swscale's number for them.
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+#: Codes that say nothing of a frame of YCbCr: RGB's, unspecified, reserved.
+NOTHING_SAID = (0, UNTAGGED, 3)
+#: Other ways to code colours, none of which swscale undoes.
+UNKNOWN = {8: "YCgCo", 11: "SMPTE 2085's Y'D'zD'x", 12: "a matrix of its primaries", 13: "a matrix of its primaries",
+           14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}  # fmt: skip
 LIMITED, FULL = 1, 2
 HD_LINES, HD_COLUMNS = 720, 1280
 #: Linear RGB of other primaries to BT.709's (D65; DCI's white is adapted by Bradford).
@@ -81,14 +88,21 @@ def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def matrix_of(raw: Any) -> int:
-    """swscale's number of the matrix that a frame of YCbCr was made with."""
+    """swscale's number of the matrix that a frame of YCbCr was made with.
+
+    Raises:
+        FootageError: colours that are coded in another way.
+    """
     code = int(raw.colorspace)
-    if code == UNTAGGED:
+    if code in NOTHING_SAID:
         if int(raw.color_primaries) == 9:
             code = 9
         else:
             code = BT709 if raw.height >= HD_LINES or raw.width >= HD_COLUMNS else BT601
-    return MATRICES.get(code, BT601)
+    if code not in MATRICES:
+        how = UNKNOWN.get(code, f"matrix {code}")
+        raise FootageError("colours", f"its colours are coded as {how}, which is not read; encode it in BT.709 first")
+    return MATRICES[code]
 
 
 def tags_of(raw: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -34,25 +34,33 @@ def open_reader(path: Path) -> Reader:
 
 
 class FolderReader(Reader):
-    """Pictures, each a frame, at an even rate.
+    """Pictures, each a frame, at an even rate. One that cannot be read is left out, and the one before it held.
 
     Args:
         paths: in order.
         fps: frames a second.
+        tell: of those that cannot be read.
 
     Raises:
-        FootageError: one of them cannot be read, or they differ in size.
+        FootageError: none of them can be read, or they differ in size.
     """
 
-    def __init__(self, paths: Sequence[Path], fps: float):
-        self.paths, self.fps = paths, fps
+    def __init__(self, paths: Sequence[Path], fps: float, tell: Callable[[str], None] = lambda line: None):
+        self.paths, self.fps, self._tell = paths, fps, tell
+        self._unreadable: dict[Path, FootageError] = {}
 
     @cached_property
     def about(self) -> About:  # type: ignore[override]
         seen: dict[tuple[int, int], About] = {}
         for path in self.paths:
-            with _named(path) as one:
-                seen.setdefault((one.about.height, one.about.width), one.about)
+            try:
+                with open_reader(path) as one:
+                    seen.setdefault((one.about.height, one.about.width), one.about)
+            except FootageError as error:
+                self._cannot(path, error)
+        if not seen:
+            path, error = next(iter(self._unreadable.items()))
+            raise FootageError(error.kind, f"{path.name}: {error.message}") from error
         if len(seen) > 1:
             raise FootageError("sizes", f"its frames differ in size (height, width): {sorted(seen)}")
         first = next(iter(seen.values()))
@@ -63,17 +71,24 @@ class FolderReader(Reader):
     def frames(self, start: float = 0.0, end: float = float("inf")) -> Iterator[Frame]:
         from muybridge.data.reading.pictures import PictureFrame
 
+        shown = None
         for i, path in enumerate(self.paths):
             if start - 1e-6 <= i / self.fps < end - 1e-6:
-                with _named(path) as one:
-                    yield PictureFrame(i / self.fps, next(iter(one.frames())).rgb())
+                try:
+                    if path not in self._unreadable:
+                        with open_reader(path) as one:
+                            shown = next(iter(one.frames())).rgb()
+                except FootageError as error:
+                    self._cannot(path, error)
+                if shown is not None:
+                    yield PictureFrame(i / self.fps, shown)
+        if shown is None and self._unreadable:
+            raise FootageError("damaged", "none of its pictures can be read")
 
-
-def _named(path: Path) -> Reader:
-    try:
-        return open_reader(path)
-    except FootageError as error:
-        raise FootageError(error.kind, f"{path.name}: {error.message}") from error
+    def _cannot(self, path: Path, error: FootageError) -> None:
+        if path not in self._unreadable:
+            self._unreadable[path] = error
+            self._tell(f"{path.name} cannot be read ({error.message}): left out, the picture before it is held")
 
 
 def frames_of_all(reader: Reader, most: int | None = None) -> np.ndarray:

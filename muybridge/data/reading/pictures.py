@@ -15,6 +15,7 @@ from PIL import Image
 
 from muybridge.configuration import MOST_PIXELS
 from muybridge.data.reading.formats import FootageError, check_pixels, told
+from muybridge.data.reading.icc import in_srgb, name_of, profile_of
 from muybridge.data.reading.orientation import LYING, upright
 from muybridge.data.reading.reader import About, Reader
 from muybridge.data.reading.rhythm import DEFAULT_RATE, Rhythm, rhythm_of
@@ -78,7 +79,8 @@ class PictureReader(Reader):
         # an animated PNG may hold a picture for programs that do not know animations
         first = 1 if moves and self.image.info.get("default_image") and held > 1 else 0
         self.places = range(first, held) if moves else range(1)
-        self._changes = _changes(self.image, 1 if moves else held)
+        self._profile = profile_of(self.image)
+        self._changes = _changes(self.image, 1 if moves else held, self._profile)
         # Pillow gives a TIFF's size as it will be turned
         turned = self.image.format == "TIFF" and _way_of(self.image) in LYING
         self._stored = self.image.size[::-1] if turned else self.image.size
@@ -102,9 +104,10 @@ class PictureReader(Reader):
             self.image.seek(index)
             check_pixels(*self.image.size)
             if _deep(self.image):  # asked first: Pillow forgets it when it decodes, or looks for EXIF
-                picture = upright(_scaled_down(self.image, self.path), self._way)
+                picture = in_srgb(_scaled_down(self.image, self.path), self._profile)
+                picture = upright(picture, self._way)
             else:
-                picture = np.asarray(_on_white(self.image))
+                picture = np.asarray(_on_white(in_srgb(self.image, self._profile)))
                 # Pillow turns some formats (TIFF) itself, and then takes the note away
                 picture = upright(picture, _way_of(self.image))
             seconds = float(self.image.info.get("duration", 0) or 0) / 1000
@@ -148,12 +151,14 @@ class PictureReader(Reader):
         )  # fmt: skip
 
 
-def _changes(picture: Any, pages: int) -> tuple[str, ...]:
+def _changes(picture: Any, pages: int, profile: Any) -> tuple[str, ...]:
     said = [f"the first of {pages} pages is taken"] if pages > 1 and picture.format == "TIFF" else []
     if _deep(picture):
         said.append("more than 8 bits a sample scaled to 8")
     if picture.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
         said.append(f"{picture.mode} taken to RGB")
+    if profile is not None:
+        said.append(f"colours of the profile {name_of(profile)!r} taken to sRGB")
     return tuple(said)
 
 
