@@ -1,9 +1,9 @@
 """Captions as data sets bring them: a text beside each clip, or a table of all of them.
 
-Beside NAME.mp4: NAME.txt, NAME.caption, or NAME.json with one of `CAPTION_KEYS`. Tables, in any folder, with file names
-relative to it: `captions.jsonl`, `metadata.jsonl` and any other .jsonl; .csv and .tsv; .parquet; a .json that is a list
-of rows or maps names to captions; `prompts.txt` and `videos.txt`, line by line. What cannot be read costs that file
-alone.
+Beside NAME.mp4: NAME.txt, NAME.caption, or NAME.json with one of `CAPTION_KEYS`; of videos/NAME.mp4 also in labels/.
+Tables, in any folder, with file names relative to it: `captions.jsonl`, `metadata.jsonl` and any other .jsonl; .csv and
+.tsv; .parquet; a .json that is a list of rows or maps names to captions; `prompts.txt` and `videos.txt`, line by line.
+What cannot be read costs that file alone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ TABLES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".json")
 #: finetrainers' pairs of files, line by line.
 PROMPTS, VIDEOS = ("prompts.txt", "prompt.txt", "captions.txt"), ("videos.txt", "video.txt")
 BESIDE = (".txt", ".caption")
+#: CogVideoX's layout: videos/1.mp4 and labels/1.txt, in folders side by side.
+CLIP_FOLDERS, TEXT_FOLDERS = ("videos", "video", "clips", "images"), ("labels", "captions", "texts")
 
 Report = list[dict[str, str]]
 
@@ -93,7 +95,10 @@ def texts_beside(path: Path) -> list[Path]:
     """Where the caption of a clip, or of a folder of frames, may lie, in the order in which it is looked for."""
     stems = [path.name] if path.is_dir() else [path.stem, path.name]
     endings = [e for ending in (*BESIDE, ".json") for e in (ending, ending.upper())]
-    return [path.parent / f"{stem}{ending}" for stem in stems for ending in endings]
+    folders = [path.parent]
+    if path.parent.name.lower() in CLIP_FOLDERS:
+        folders += [path.parent.parent / name for name in TEXT_FOLDERS]
+    return [folder / f"{stem}{ending}" for folder in folders for stem in stems for ending in endings]
 
 
 def caption_of(row: Any) -> str:
@@ -124,6 +129,9 @@ def _add(out: Captions, root: Path, file: Path, rows: Iterable[tuple[int, Any]],
                 continue
             row = {str(key).strip().lower(): value for key, value in row.items()}
             name = next((str(row[key]) for key in FILE_KEYS if row.get(key)), "")
+            page = str(row.get("page_dir") or "")  # WebVid's: the folder that its downloaders lay a clip in
+            if page and (file.parent / page).is_dir():
+                name = f"{page}/{name}"
             words = caption_of(row)
             if not name or not words:
                 wrong.append(number)

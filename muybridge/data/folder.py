@@ -185,21 +185,21 @@ def _bucket(about: About, count: int, config: FolderConfig) -> FolderConfig:
 
 def _clip_paths(root: Path, tables: set[Path], report: list[dict[str, str]]) -> Iterator[Path]:
     frame_folders: set[Path] = set()
-    stems: set[Path] = set()
+    claimed: set[Path] = set()
     texts: list[Path] = []
     for path in sorted(root.rglob("*")):
         if path.is_dir() or path in tables or path.name == RECORD:
             continue
         if is_picture(path):
             folder = path.parent
-            stems |= {path.with_suffix(""), path, folder}
+            claimed.update(texts_beside(path), () if folder in frame_folders else texts_beside(folder))
             if folder == root or (not _captioned(folder) and _captioned(path)):
                 yield path
             elif folder not in frame_folders:
                 frame_folders.add(folder)
                 yield folder
         elif path.suffix.lower() in VIDEOS or is_shard(path):
-            stems |= {path.with_suffix(""), path}
+            claimed.update(texts_beside(path))
             yield path
         elif path.name == RATE_FILE:
             continue
@@ -209,7 +209,7 @@ def _clip_paths(root: Path, tables: set[Path], report: list[dict[str, str]]) -> 
             reason = "neither video, picture nor caption"
             report.append({"file": path.relative_to(root).as_posix(), "action": "dropped", "reason": reason})
     for path in texts:
-        if path.with_suffix("") not in stems:
+        if path not in claimed:
             reason = f"a text beside no clip: there is no video, picture or folder {path.stem}"
             report.append({"file": path.relative_to(root).as_posix(), "action": "dropped", "reason": reason})
 

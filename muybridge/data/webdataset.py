@@ -80,6 +80,7 @@ def clips_of_shard(path: Path, name: str, endings: set[str] | frozenset[str], re
 def _texts_and_strays(path: Path, endings: set[str] | frozenset[str]) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
     """First pass: what the members that are texts hold, and what is neither text nor clip."""
     texts: dict[str, bytes] = {}
+    clips: list[str] = []
     strays: list[tuple[str, str]] = []
     most = MOST_RATIO * path.stat().st_size if path.suffix != ".tar" else None
     unpacked = 0
@@ -101,6 +102,12 @@ def _texts_and_strays(path: Path, endings: set[str] | frozenset[str]) -> tuple[d
                 texts[member.name] = data.read()
             elif _ending(member.name) not in endings:
                 strays.append((member.name, "neither clip nor caption"))
+            else:
+                clips.append(member.name)
+    described = {_stem(c) for c in clips} | {_key(c) for c in clips if not _numbered(c, _key(c))}
+    for name in texts:
+        if _stem(name) not in described and (_numbered(name, _key(name)) or _key(name) not in described):
+            strays.append((name, "a text beside no clip of the shard"))
     return texts, strays
 
 

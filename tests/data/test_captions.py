@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from muybridge.cli.main import app
@@ -117,6 +118,29 @@ def test_capitals_and_whole_names_of_captions_beside_clips(clips, tmp_path):
     assert set(lines) == {"c.gif", "more/d.gif"}
 
 
+def test_captions_in_a_folder_beside_that_of_the_clips(clips, tmp_path):
+    """CogVideoX's layout."""
+    for folder in ("set/videos/frames", "set/labels"):
+        (clips / folder).mkdir(parents=True)
+    for name in ("1.gif", "2.gif"):
+        write_video(FRAMES, clips / "set" / "videos" / name, 8.0)
+    for i, frame in enumerate(FRAMES):
+        Image.fromarray(frame).save(clips / "set" / "videos" / "frames" / f"{i}.png")
+    for name in ("1", "frames", "3"):
+        (clips / "set" / "labels" / f"{name}.txt").write_text(f"label {name}")
+    captions, lines = build(clips, tmp_path)
+    found = {name: words for name, words in captions.items() if name.startswith("set/")}
+    assert found == {"set/videos/1.gif": "label 1", "set/videos/frames": "label frames"}
+    assert "no caption" in lines["set/videos/2.gif"] and "beside no clip" in lines["set/labels/3.txt"]
+    assert not {"set/labels/1.txt", "set/labels/frames.txt"} & set(lines)
+
+
+def test_webvids_clips_in_the_folders_of_their_pages(clips, tmp_path):
+    (clips / "webvid.csv").write_text("videoid,name,page_dir\nd,four,more\na,one,elsewhere\n")
+    captions, _ = build(clips, tmp_path)
+    assert captions == {"more/d.gif": "four", "a.gif": "one", "own.gif": "its own words"}
+
+
 def test_lists_of_prompts_and_videos_belong_together_by_line(clips, tmp_path):
     (clips / "more" / "prompts.txt").write_text("a bird\na dog\n")
     (clips / "more" / "videos.txt").write_text("d.gif\nnone.gif\n")
@@ -174,15 +198,17 @@ def test_shards_of_every_usual_layout(tmp_path, name, mode):
         "5.gif": clip, "5.txt": b"caf\xe9",
         "6.gif": clip,
         "7.json": json.dumps({"captions": [{"text": "seven", "share": 1.0}], "caption": "no"}).encode(), "7.gif": clip,
-        "8.bin": b"?",
+        "8.bin": b"?", "9.txt": b"of a clip that is not there",
         "v1.2.gif": clip, "v1.2.txt": b"dotted",
         "clip_0.5.gif": clip, "clip_0.7.txt": b"of another clip", "clip_0.caption.txt": b"of another clip",
     }  # fmt: skip
     shard(folder / name, members, mode)
     captions, lines = build(folder, tmp_path)
+    texts_alone = ("clip_0.7.txt", "clip_0.caption.txt", "9.txt")
     expected = {"1.gif": "one", "2.gif": "two", "d/3.video.gif": "three", "4.gif": "4", "7.gif": "seven"}
     assert captions == {f"{name}/{key}": words for key, words in (expected | {"v1.2.gif": "dotted"}).items()}
-    assert set(lines) == {f"{name}/{key}" for key in ("5.gif", "6.gif", "8.bin", "clip_0.5.gif")}
+    assert set(lines) == {f"{name}/{key}" for key in ("5.gif", "6.gif", "8.bin", "clip_0.5.gif", *texts_alone)}
+    assert all(lines[f"{name}/{text}"] == "a text beside no clip of the shard" for text in texts_alone)
     assert "byte 0xe9 at 3" in lines[f"{name}/5.gif"]
 
 
