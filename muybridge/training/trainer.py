@@ -158,7 +158,9 @@ class Trainer:
             finally:
                 self.feed.close()
                 self.log.close()
-            return self.export(self.folder / "model") if finish == self.config.steps else self.folder
+            made = self.export(self.folder / "model") if finish == self.config.steps else self.folder
+            self.accelerator.wait_for_everyone()  # nobody takes the group apart while another still gathers
+            return made
 
     def _check_folder(self) -> None:
         """Refuse a folder before minutes of preparation, and before anything is written there."""

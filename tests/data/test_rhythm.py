@@ -151,3 +151,19 @@ def test_hidden_files_are_no_frames(tmp_path):
         Image.fromarray(steps(1)[0]).save(tmp_path / name)
         (tmp_path / f"._{name}").write_bytes(b"of a Mac")
     assert [p.name for p in pictures_of(tmp_path)[0]] == ["f1.png", "f2.png"]
+
+
+@pytest.mark.parametrize("name", ["x.ts", "x.mpg", "x.mkv", "x.mp4"])
+def test_a_span_in_the_middle_is_what_is_there(tmp_path, name):
+    """MPEG-TS has no index: a search there may end behind the frames that are wanted."""
+    generator = np.random.default_rng(0)
+    pictures = list(generator.integers(0, 255, (150, 64, 96, 3), dtype=np.uint8))
+    codec = "mpeg2video" if name.endswith("mpg") else "libx264"
+    path = encode(tmp_path / name, pictures, codec, rate=25, options={"g": "25", "bf": "2"})
+    with open_reader(path) as reader:
+        every = [f.time for f in reader.frames()]
+    assert len(every) == 150
+    for start in (0.5, 0.96, 1.0, 2.0, 3.36, 5.0):
+        with open_reader(path) as reader:
+            found = [f.time for f in reader.frames(start, start + 0.8)]
+        assert found == [t for t in every if start - 1e-6 <= t < start + 0.8 - 1e-6], start

@@ -187,4 +187,41 @@ EVERYTHING_ELSE = [
     ("seam ratio upside down", "differences[seams].mean() / max(inside.mean(), 1e-9)", "inside.mean() / max(differences[seams].mean(), 1e-9)", "test_judge"),
 ]  # fmt: skip
 
-MUTANTS = [Mutant(*row) for row in [*DIFFUSION, *LAYERS_AND_NETWORKS, *EVERYTHING_ELSE]]
+READING = [
+    ("colour: full range read as limited", "if spread not in (LIMITED, FULL):", "if True:", "test_colours"),
+    ("colour: yuvj read as limited", '("yuvj", "gray", "ya")', '("nothing",)', "test_colours test_forty_files"),
+    ("colour: HD by 1080 lines", "HD_LINES, HD_COLUMNS = 720, 1280", "HD_LINES, HD_COLUMNS = 1080, 1920", "test_colours"),
+    ("colour: small footage as BT.709", "else BT601\n    if code not in", "else BT709\n    if code not in", "test_colours"),
+    ("colour: tagged matrix ignored", "return MATRICES[code]", "return BT601", "test_colours"),
+    ("colour: 16 bits cut, not rounded", "(picture.astype(np.uint32) + 128) // 257", "picture.astype(np.uint32) // 257", "test_colours test_forty_files test_pictures"),
+    ("colour: alpha on black", "+ 255 * (255 - share) + 127", "+ 127", "test_colours test_pictures test_video_io test_shapes"),
+    ("colour: PQ not in nits", "light = 10000 / WHITE * (np.maximum(root - c1, 0)", "light = 1000 / WHITE * (np.maximum(root - c1, 0)", "test_colours"),
+    ("colour: HLG without its system gamma", "** np.float32(HLG_GAMMA - 1) * (HLG_PEAK", "** np.float32(0) * (HLG_PEAK", "test_colours"),
+    ("colour: no roll-off", "light = _rolled_off(light)", "light = light * 1", "test_colours"),
+    ("colour: wide primaries kept", "light = np.maximum(light @ matrix.T, 0)", "light = np.maximum(light, 0)", "test_colours"),
+    ("colour: display gamma 2.2", "DISPLAY_GAMMA = 2.4", "DISPLAY_GAMMA = 2.2", "test_colours"),
+    ("orientation: 6 turns the other way", "{3: 2, 6: -1, 8: 1}", "{3: 2, 6: 1, 8: -1}", "test_pictures test_shapes"),
+    ("orientation: transposed is not mirrored", "0 if way == 5 else 2)", "2 if way == 5 else 0)", "test_pictures test_shapes"),
+    ("orientation: matrix upside down", "{(True, True): 5, (True, False): 6, (False, False): 7, (False, True): 8}", "{(True, True): 5, (True, False): 8, (False, False): 7, (False, True): 6}", "test_shapes"),
+    ("shapes: pixel shape upside down", "max(1, round(self.raw.width * self.pixel_shape)), self.raw.height", "max(1, round(self.raw.width / self.pixel_shape)), self.raw.height", "test_shapes"),
+    ("rhythm: the header is believed", "if header and abs(header - fps) <= max(NEAR * fps, 2 * tick * fps / spread):", "if header:", "test_rhythm"),
+    ("rhythm: rate by the slower frames", 'np.quantile(gaps, 0.25, method="lower")', 'np.quantile(gaps, 0.9, method="lower")', "test_rhythm"),
+    ("rhythm: the last frame has no time", "duration = spread + (float(np.median(gaps)) if last is None else last)", "duration = spread", "test_rhythm"),
+    ("rhythm: shown one frame late", "start + k / rate + 1e-6 < frame.time", "start + (k - 1) / rate + 1e-6 < frame.time", "test_rhythm"),
+    ("rhythm: count by cutting", "max(1, round(self.duration * (fps or self.fps)))", "max(1, int(self.duration * (fps or self.fps)) - 1)", "test_rhythm test_video_io"),
+    ("rhythm: hasty GIFs are hasty", "HASTY = 0.01", "HASTY = 0.0", "test_rhythm"),
+    ("pictures: durations in seconds", 'float(self.image.info.get("duration", 0) or 0) / 1000', 'float(self.image.info.get("duration", 0) or 0) / 900', "test_rhythm"),
+    ("pictures: 12 bits cut", "(values.astype(np.uint32) * 255 + 32767) // 65535", "values.astype(np.uint32) % 256", "test_pictures"),
+    ("profiles: relative to nothing", "return None if _changes_nothing(profile, space) else profile", "return None", "test_pictures"),
+    ("profiles: transparency lost", 'colours.putalpha(picture.getchannel("A"))', "pass", "test_pictures"),
+    ("folders: names as text", "return [(1, Decimal(p), p) if i % 2 else (0, Decimal(0), p) for i, p in enumerate(parts)]", "return [(0, Decimal(0), p) for p in parts]", "test_frame_folders"),
+    ("folders: points part numbers", "pointed = len({len(f) for f in fractions}) > 1 and", "pointed = False and", "test_frame_folders"),
+    ("folders: versions are fractions", 'and not any(len(f) > 1 and f.endswith("0") for f in fractions)', "", "test_frame_folders"),
+    ("folders: every minus is a sign", "signed = any(below) and not all(below)", "signed = any(below)", "test_frame_folders"),
+    ("folders: hexadecimal is text", "if _hexadecimal(lowered):", "if False:", "test_frame_folders"),
+    ("folders: doubled frames are shown twice", "kept = [min(paths, key=rank) for paths in named.values()]", "kept = [p for paths in named.values() for p in paths]", "test_frame_folders"),
+    ("captions: labels of nobody", 'if path.parent.name.lower() in CLIP_FOLDERS:', "if False:", "test_captions"),
+    ("captions: a neighbour's text", "if not _numbered(member, key):", "if True:", "test_captions"),
+]  # fmt: skip
+
+MUTANTS = [Mutant(*row) for row in [*DIFFUSION, *LAYERS_AND_NETWORKS, *READING, *EVERYTHING_ELSE]]

@@ -68,6 +68,9 @@ class FilmFrame:
 JUMP = 1.0
 #: Frames of such times that a damaged place may bring.
 MOST_STRAYS = 5
+#: Seconds before a moment that are sought one after another: of a container without an index (MPEG-TS) a search may
+#: end behind the key frame that is needed.
+EARLIER = (0.0, 2.0, 8.0, 32.0)
 
 
 class FilmReader(Reader):
@@ -134,9 +137,7 @@ class FilmReader(Reader):
         gap = 1 / (self.header_rate or GUESSED_RATE)
         degrees, way = None, UPRIGHT
         try:
-            if start > 0:
-                self.container.seek(int((start + base) / self.stream.time_base), stream=self.stream, backward=True)
-            for time, raw, made in _timed(progressive(self._decoded()), base, gap):
+            for time, raw, made in self._from(start, base, gap):
                 if (start > 0 and time < start - 1e-6) or time <= last:
                     back += time < last - JUMP
                     continue
@@ -157,6 +158,25 @@ class FilmReader(Reader):
         except Exception as error:  # PyAV raises many kinds for damaged files
             told_after = max(last, 0) if last > float("-inf") else 0
             raise FootageError("breaks off", f"breaks off after {told_after:.2f} s: {told(error)}") from error
+
+    def _from(self, start: float, base: float, gap: float) -> Iterator[tuple[float, Any, bool]]:
+        """`_timed` frames from the key frame before a moment on, or from an earlier one."""
+        for before in EARLIER if start > 0 else ():
+            if before >= start:
+                break
+            place = int((start - before + base) / self.stream.time_base)
+            self.container.seek(place, stream=self.stream, backward=True)
+            frames = _timed(progressive(self._decoded()), base, gap)
+            first = next(frames, None)
+            if first is not None and first[0] <= start + 1e-6:
+                yield first
+                yield from frames
+                return
+        if start <= 0:
+            yield from _timed(progressive(self._decoded()), base, gap)
+            return
+        with FilmReader(self.path) as fresh:
+            yield from _timed(progressive(fresh._decoded()), base, gap)
 
     def _decoded(self) -> Iterator[Any]:
         """PyAV's frames, in order."""
