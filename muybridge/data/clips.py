@@ -119,3 +119,12 @@ class MixedClips:
 
     def captions(self) -> list[str]:
         return [caption for source in self.sources for caption in source.captions()]
+
+    def names(self) -> list[str]:
+        return sorted({name for source in self.sources for name in names_of(source)})
+
+
+def names_of(source: ClipSource) -> list[str]:
+    """What captions call things, of sources whose captions are made of names (they list `names`); none of others."""
+    listed = getattr(source, "names", None)
+    return list(listed()) if listed else []

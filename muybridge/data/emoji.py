@@ -49,6 +49,10 @@ class EmojiSource(PackedSource):
             each_frame=config.each_frame,
         )
 
+    def names(self) -> list[str]:
+        """What its captions call things, each once, without the style."""
+        return sorted({self.entries[i].caption for i, _ in self.clips})
+
 
 def default_store(kind: str) -> Path:
     return cache_folder() / f"emoji-{kind}"

@@ -62,6 +62,12 @@ def load_pipeline(
     left = [n for n, p in pipeline.network.named_parameters() if p.is_meta]
     if left:  # what diffusers' own loader left empty, in an image model's folder
         raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
+    if hasattr(pipeline, "vocabulary"):
+        from muybridge.models.text.vocabulary import Vocabulary
+
+        # temporal layers know what the picture model before them knows
+        image = picture or str(getattr(pipeline.config, "image", None) or "")
+        pipeline.vocabulary = Vocabulary.load(folder) or (Vocabulary.load(find_model(image)) if image else None)
     return pipeline.ready(where, precision, dtype)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from muybridge.errors import UserError
 from muybridge.models.text.encoder import TextConfig, TextEncoder, reads_with_clip
+from muybridge.models.text.vocabulary import Vocabulary
 from muybridge.nn.text_conditioning import TextCondition
 
 
@@ -20,6 +21,7 @@ class ReadsWords:
         network: what the pipeline samples with.
         config: `text_encoder`, `text_max_length`, and `lora`: what was merged before the model was tuned.
         loras: what was merged since it was opened, as a record holds it.
+        vocabulary: the names that the network was trained on, where its folder says them.
     """
 
     network: Any
@@ -31,6 +33,7 @@ class ReadsWords:
         self._encoder: TextEncoder | None = None
         self._embedded: dict[str, TextCondition] = {}
         self.loras: list[dict[str, Any]] = []
+        self.vocabulary: Vocabulary | None = None
 
     def use_lora(self, file: str | Path, scale: float = 1.0, text: bool = True) -> dict[str, Any]:
         """Merge a LoRA into the network, and its text half into the model's CLIP text encoder; what was merged is
@@ -86,4 +89,6 @@ class ReadsWords:
                 encoder = self.encoder()
                 encoder.tell_what_is_left_out(caption)
                 self._embedded[caption] = encoder([caption], allow_empty=self.allow_empty)
+                if self.vocabulary is not None and caption:
+                    self.vocabulary.tell_what_is_unknown(caption, self._embedded[caption].pooled[0])
         return TextCondition.stack([self._embedded[c] for c in captions])

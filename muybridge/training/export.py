@@ -13,6 +13,7 @@ from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
 from muybridge.files import check_replaceable, read_mapping, whole_folder
 from muybridge.learning.contract import System
+from muybridge.models.text.vocabulary import Vocabulary
 from muybridge.models.weights.compact import pack_file
 from muybridge.models.weights.opening import cast
 from muybridge.training.checkpoint import CheckpointFolder
@@ -47,10 +48,13 @@ def export_run(run: Path, target: Path, half: bool = True, packed: bool = False)
     checkpoints.put_averaged(step, model)
     if half:
         cast(model, torch.float16)
-    return save_model(system, model, target, recipe, packed)
+    return save_model(system, model, target, recipe, packed, Vocabulary.load(run))
 
 
-def save_model(system: System, model: nn.Module, target: Path, recipe: Recipe, packed: bool = False) -> Path:
+def save_model(
+    system: System, model: nn.Module, target: Path, recipe: Recipe, packed: bool = False,
+    vocabulary: Vocabulary | None = None,
+) -> Path:  # fmt: skip
     """Write a system's model folder whole: beside, then renamed; what a user put there, such as a card, stays."""
     with whole_folder(target, "a model", origin_of(recipe), keep=True) as unfinished:
         system.save(model, unfinished, recipe.sampling)
@@ -58,6 +62,8 @@ def save_model(system: System, model: nn.Module, target: Path, recipe: Recipe, p
             path.chmod(0o644)  # safetensors writes for the owner alone
             if packed:
                 pack_file(path)
+        if vocabulary is not None:
+            vocabulary.save(unfinished)
     return target
 
 

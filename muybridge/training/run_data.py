@@ -13,13 +13,14 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import Progress
 
-from muybridge.data.clips import ClipSource, FirstClips
+from muybridge.data.clips import ClipSource, FirstClips, names_of
 from muybridge.data.embeddings import CaptionEmbeddings
 from muybridge.data.latents import ClipLatents
 from muybridge.data.registry import make_source
 from muybridge.evaluation.motion import mean_frame_difference
 from muybridge.learning.contract import System
 from muybridge.models.text.encoder import told_of_long_captions
+from muybridge.models.text.vocabulary import Vocabulary, chosen
 from muybridge.training.batches import BatchMaker, HeldOutClips
 from muybridge.training.recipe import Recipe
 
@@ -33,12 +34,14 @@ class RunData:
         held_out: validation clips.
         motion: mean frame difference of some training clips, grey levels.
         told: what of the captions is not read, in words; "" if nothing.
+        vocabulary: the names that captions are made of; None for captions that are not.
     """
 
     batches: BatchMaker
     held_out: HeldOutClips
     motion: float
     told: str
+    vocabulary: Vocabulary | None = None
 
 
 def run_data(
@@ -64,12 +67,18 @@ def run_data(
             task = progress.add_task(what, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
-    embeddings = None
+    embeddings, vocabulary = None, None
     if recipe.text is not None:
         with first_with_bar("embedding captions") as tell:
             embeddings = CaptionEmbeddings(
                 source.captions() + held_out.captions(), recipe.text, cache, tell, accelerator.device
             )
+
+    names = [] if limit else chosen(names_of(source))
+    if recipe.text is not None and names:
+        with first_with_bar("embedding names") as tell:
+            known = CaptionEmbeddings(names, recipe.text, cache, tell, accelerator.device)
+            vocabulary = Vocabulary(tuple(names), known(names).pooled)
 
     scorer, space = getattr(system, "scorer", None), getattr(system, "space", None)
     if scorer is not None:
@@ -89,9 +98,6 @@ def run_data(
     images = int(getattr(system, "images_per_video", 0))
     wants = {"first": "wants_first_frame", "all": "wants_pixels"}
     pixels = next((kind for kind, name in wants.items() if getattr(system, name, False)), "")
-    return RunData(
-        BatchMaker(source, embeddings, images, config.batch_size, recipe.seed, latents=latents, pixels=pixels),
-        HeldOutClips(held_out, embeddings, images, recipe.seed, unseen, pixels),
-        motion,
-        told,
-    )
+    batches = BatchMaker(source, embeddings, images, config.batch_size, recipe.seed, latents=latents, pixels=pixels)
+    looked_at = HeldOutClips(held_out, embeddings, images, recipe.seed, unseen, pixels)
+    return RunData(batches, looked_at, motion, told, vocabulary)

@@ -89,6 +89,7 @@ class Trainer:
         self.share = config.batch_size // shares
         data = run_data(self.recipe, self.system, accelerator, self.cache, self.console, limit)
         self.batches, self.held_out, self.data_motion, self.told = data.batches, data.held_out, data.motion, data.told
+        self.vocabulary = data.vocabulary
         self.feed = Feed(self._batch, config.workers, accelerator.device, config.steps * config.accumulation)
         model = self._build()
         self.counts, frozen = count_parameters(model), frozen_digest(model)
@@ -145,6 +146,8 @@ class Trainer:
                     f"{self.folder}: has gone to step {start}, beyond step {finish} that is asked for; give another "
                     "--output, or raise training.steps"
                 )
+            if self.vocabulary is not None and self.main:
+                self.vocabulary.save(self.folder)  # for `muybridge export`, which opens no data
             self.log = RunLog(self.folder, start, self.console, quiet=not self.main)
             self.log.say(f"{self.counts['total']:,} parameters, {self.counts['trainable']:,} of them train")
             self.log.say(described(self.accelerator, self.config.sharded))
@@ -280,5 +283,7 @@ class Trainer:
                 if self.main:
                     bare = self.system.build()
                     bare.load_state_dict(weights)
-            main_decides(lambda: save_model(self.system, bare, target, self.recipe), self.main)
+            main_decides(
+                lambda: save_model(self.system, bare, target, self.recipe, vocabulary=self.vocabulary), self.main
+            )
         return target

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from muybridge.data.reading.colour import _in_8_bits
 from muybridge.data.video_io import read_video, write_video
 from muybridge.errors import Notice, UserError
 from tests.data.making_files import BT601, BT709, encode, planes
@@ -62,6 +63,24 @@ def test_tags_are_honoured_at_every_size(tmp_path, height, matrix, full):
     tags = {"colorspace": matrix, "color_range": 2 if full else 1}
     path = encode(tmp_path / "x.mp4", [sampled(height, *MATRICES[matrix], full)], options=LOSSLESS, tags=tags)
     assert np.abs(seen(path) - COLOURS).max() <= 3
+
+
+@pytest.mark.parametrize(("codec", "kind"), [("ffv1", "mkv"), ("libvpx-vp9", "webm")])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_range_that_the_pixel_format_does_not_say(tmp_path, codec, kind, full):
+    """H.264's full range comes as a pixel format of its own, other codecs' as a tag alone."""
+    tags = {"colorspace": BT709, "color_range": 2 if full else 1}
+    options = {"lossless": "1"} if codec == "libvpx-vp9" else {}
+    made = sampled(64, *MATRICES[BT709], full)
+    path = encode(tmp_path / f"x.{kind}", [made], codec, options=options, tags=tags)
+    assert np.abs(seen(path) - COLOURS).max() <= 4
+
+
+@pytest.mark.parametrize("level", [0, 40, 128, 255])
+def test_grey_footage_without_a_range_is_of_full_range(tmp_path, level):
+    picture = np.full((32, 48, 3), level, np.uint8)
+    path = encode(tmp_path / "x.avi", [picture] * 2, "ffv1", pix="gray", each=lambda f: f.reformat(format="gray"))
+    assert np.abs(read_video(path).frames.astype(int) - level).max() <= 1
 
 
 @pytest.mark.parametrize("height", [64, 720])
@@ -183,3 +202,8 @@ def test_ways_of_coding_colours_that_are_not_read_are_refused(matrix, name, tmp_
 def test_a_matrix_that_says_nothing_is_taken_as_untagged(tmp_path):
     path = encode(tmp_path / "x.mkv", [sampled(64, *MATRICES[BT601])], options=LOSSLESS, tags={"colorspace": 3})
     assert np.abs(seen(path) - COLOURS).max() <= 3
+
+
+def test_16_bits_come_to_the_nearest_of_8():
+    given = np.array([0, 128, 129, 257 * 5 + 128, 257 * 5 + 129, 65535], np.uint16)
+    assert _in_8_bits(given).tolist() == [0, 0, 1, 5, 6, 255]

@@ -167,3 +167,10 @@ def test_a_span_in_the_middle_is_what_is_there(tmp_path, name):
         with open_reader(path) as reader:
             found = [f.time for f in reader.frames(start, start + 0.8)]
         assert found == [t for t in every if start - 1e-6 <= t < start + 0.8 - 1e-6], start
+
+
+def test_a_variable_rate_is_that_of_the_quicker_frames():
+    rhythm = rhythm_of(np.cumsum([0.0] + [0.1, 0.3] * 6))
+    assert rhythm.variable and rhythm.fps == pytest.approx(10)
+    hasty = rhythm_of(np.cumsum([0.0] + [0.001, 1.0] * 6))  # but never more than four times as many as are stored
+    assert hasty.fps == pytest.approx(4 * hasty.count / hasty.duration)

@@ -59,8 +59,8 @@ class FolderReader(Reader):
             except FootageError as error:
                 self._cannot(path, error)
         if not seen:
-            path, error = next(iter(self._unreadable.items()))
-            raise FootageError(error.kind, f"{path.name}: {error.message}") from error
+            path, first_error = next(iter(self._unreadable.items()))
+            raise FootageError(first_error.kind, f"{path.name}: {first_error.message}") from first_error
         if len(seen) > 1:
             raise FootageError("sizes", f"its frames differ in size (height, width): {sorted(seen)}")
         first = next(iter(seen.values()))

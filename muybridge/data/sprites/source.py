@@ -12,6 +12,7 @@ from muybridge.data.sprites.cutouts import Cutouts
 from muybridge.data.sprites.plan import Plan, Planner, combinations, is_held_out
 from muybridge.data.sprites.scene import SpriteScene
 from muybridge.data.sprites.stage import Stage
+from muybridge.data.sprites.vocabulary import PHRASES, SCENERY
 from muybridge.diffusion.noise import derive_seed
 
 
@@ -65,6 +66,14 @@ class SpritesSource:
 
     def captions(self) -> list[str]:
         return [self._caption(self.plan(i), i) for i in range(len(self))]
+
+    def names(self) -> list[str]:
+        """What captions call things, motions, backgrounds and colours, each once."""
+        things = {n for found in self.cutouts.all.values() for c in found for n in (c.label, *c.noun.words)}
+        config, does = self.config, [PHRASES.get(m, ()) for m in self.config.motions]
+        acts = {f"{verb} {rest}".strip() for verbs in does for verb, rest in verbs}
+        behind = {phrase for b in config.backgrounds for phrase in SCENERY[b] if "{" not in phrase} - {""}
+        return sorted(things | acts | behind | set(config.colours))
 
     def describe(self, index: int) -> dict[str, Any]:
         """What the index'th scene shows, for programs that judge: nothing in it needs its pixels.

@@ -103,6 +103,12 @@ class WorldSource:
     def captions(self) -> list[str]:
         return [self.scene(i)[1] for i in range(len(self))]
 
+    def names(self) -> list[str]:
+        """What captions call colours, shapes, sizes, motions and backgrounds, each once."""
+        config = self.config
+        acts = {phrase for motion in config.motions for phrase in MOTIONS[motion]}
+        return sorted({*config.colours, *config.shapes, *config.sizes, *config.backgrounds} | acts)
+
     def scene(self, index: int) -> tuple[Scene, str]:
         """The index'th scene and its caption; `Scene` gives flow, depth, masks and edges."""
         if not 0 <= index < len(self):
