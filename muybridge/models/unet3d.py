@@ -103,10 +103,10 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         self.text = (
             TextPooling(text_pooled_dim, text_token_dim, embedding_dim) if text_pooled_dim or text_token_dim else None
         )
-        self.condition_level: nn.ModuleList | None = None
+        self.condition_embedding: nn.ModuleList | None = None
         if condition_level:
             last = zero_init(nn.Linear(embedding_dim, embedding_dim))
-            self.condition_level = nn.ModuleList([NoiseLevelEmbedding(base_channels, embedding_dim), last])
+            self.condition_embedding = nn.ModuleList([NoiseLevelEmbedding(base_channels, embedding_dim), last])
         self.conv_in = nn.Conv2d((in_channels + condition_channels) * area, base_channels, 3, padding=1)
         if condition_channels:
             nn.init.zeros_(self.conv_in.weight[:, in_channels * area :])
@@ -217,11 +217,11 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         if self.frame_index is not None:
             index = self.frame_index(frames, independent_frames(frames, mask).to(lam.device), condition)
             condition = index if condition is None else condition + index
-        if (self.condition_level is None) != (condition_lam is None):
-            told = "takes none" if self.condition_level is None else "must be told one"
+        if (self.condition_embedding is None) != (condition_lam is None):
+            told = "takes none" if self.condition_embedding is None else "must be told one"
             raise UserError(f"condition_log_snr: this U-Net {told} (condition_level)")
-        if self.condition_level is not None and condition_lam is not None:
-            embed, last = self.condition_level
+        if self.condition_embedding is not None and condition_lam is not None:
+            embed, last = self.condition_embedding
             level = last(silu(embed(condition_lam.to(lam).reshape(-1, 1))))  # [B, 1, E]
             condition = level if condition is None else condition + level
         return self.noise_embedding(lam, condition)
