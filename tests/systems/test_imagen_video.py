@@ -1,15 +1,18 @@
 """Imagen Video's cascade: its table, its pairs, its networks, and sampling stage by stage."""
 
+import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from diffusers.configuration_utils import FrozenDict
 
 from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch
 from muybridge.models.unet3d import UNet3DModel, joint_mask
 from muybridge.nn.factorised import ChannelNorm
+from muybridge.opening.sampling import load_pipeline
 from muybridge.systems.imagen_video.cascade import (
     DISTILLED_STEPS,
     PUBLISHED,
@@ -19,6 +22,7 @@ from muybridge.systems.imagen_video.cascade import (
     network_calls,
 )
 from muybridge.systems.imagen_video.pairs import crops, lowered, raised, raised_still
+from muybridge.systems.imagen_video.pipeline import SEED_STRIDE, save_cascade
 from muybridge.systems.imagen_video.stage import CascadeStagePipeline
 from muybridge.systems.imagen_video.tiles import _spans, receptive_radius
 from muybridge.systems.imagen_video.training import ImagenVideo
@@ -27,7 +31,8 @@ SPACE = {"kind": "spatial", "num_frames": 3, "height": 16, "width": 16, "factor"
 TIME = {"kind": "temporal", "num_frames": 6, "height": 8, "width": 8, "factor": 2, "fps": 8.0, "steps": 2}
 NET = {
     "base_channels": 8, "channel_multipliers": [1, 2], "blocks_per_level": 1, "attention_resolutions": [],
-    "embedding_dim": 16, "embedding_layers": 2, "norm_groups": 4, "attention_head_dim": 4, "temporal": "convolution", "sample_size": 16,
+    "embedding_dim": 16, "embedding_layers": 2, "norm_groups": 4, "attention_head_dim": 4, "temporal": "convolution",
+    "sample_size": 16,
 }  # fmt: skip
 
 
@@ -340,3 +345,93 @@ def test_models_that_do_not_fit_the_stage_are_refused():
         ImagenVideo({"type": "transformer"}, {"stage": SPACE}, None)
     with pytest.raises(UserError, match="augmentation_low"):
         system(SPACE, augmentation_low=5.0, augmentation_high=1.0)
+
+
+# --- the cascade ----------------------------------------------------------------------------------------------------
+
+BASE = {"kind": "base", "num_frames": 2, "height": 8, "width": 8, "fps": 2.0, "steps": 3}
+FASTER = {**TIME, "num_frames": 4, "fps": 4.0}
+LARGER = {**SPACE, "num_frames": 4, "fps": 4.0, "augmentation_snr": 1e6}
+
+
+class Given(torch.nn.Module):
+    """A super-resolution network that answers with what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = torch.nn.Parameter(torch.ones(1))
+        self.device = torch.device("cpu")
+        self.config = FrozenDict({"prediction_type": "sample", "out_channels": 3, "base_channels": 1})
+
+    def forward(self, z, lam, condition=None, **told):
+        return condition[:, :3]
+
+
+def saved(tmp_path, options, name):
+    config = StageConfig(**options)
+    pipeline = CascadeStagePipeline(
+        network(condition_channels=config.condition_channels, condition_level=config.kind != "base"), stage=options,
+        sampling={"num_frames": config.num_frames, "height": config.height, "width": config.width,
+                  "num_inference_steps": config.steps},
+    )  # fmt: skip
+    pipeline.save_pretrained(str(tmp_path / name))
+    return tmp_path / name
+
+
+@pytest.fixture
+def cascade(tmp_path):
+    stages = [saved(tmp_path, o, n) for o, n in ((BASE, "b"), (FASTER, "t"), (LARGER, "s"))]
+    return save_cascade(stages, tmp_path / "cascade")
+
+
+def test_a_cascade_draws_what_its_stages_draw_in_turn(cascade):
+    pipeline = load_pipeline(str(cascade))
+    kept = {}
+    steps = []
+    out = pipeline([None], [7], keep=lambda name, frames, fps: kept.update({name: (frames, fps)}),
+                   on_step=lambda state: steps.append(state))  # fmt: skip
+    assert out.frames.shape == (1, 4, 16, 16, 3) and len(steps) == pipeline.steps_of(pipeline.settings()) == 7
+    assert [(n, f.shape[1:4], fps) for n, (f, fps) in kept.items()] == [
+        ("base", (2, 8, 8), 2.0), ("2-temporal", (4, 8, 8), 4.0), ("3-spatial", (4, 16, 16), 4.0)
+    ]  # fmt: skip
+    by_hand = pipeline.opened(0)(None, [7]).samples.clamp(-1, 1)
+    by_hand = pipeline.opened(1).raise_video(by_hand, [None], [7 + SEED_STRIDE]).samples.clamp(-1, 1)
+    by_hand = pipeline.opened(2).raise_video(by_hand, [None], [7 + 2 * SEED_STRIDE]).samples.clamp(-1, 1)
+    assert torch.equal(by_hand, out.samples)
+    both = pipeline([None, None], [7, 8])
+    assert torch.equal(both.samples[0], out.samples[0])
+
+
+def test_networks_that_give_back_what_they_are_given_make_repeated_and_bilinear_video():
+    video = noise(1, 3, 2, 8, 8).clamp(-1, 1)
+    given = CascadeStagePipeline(
+        Given(), stage={**FASTER, "augmentation_snr": 1e6}, sampling={"num_inference_steps": 2}
+    )
+    faster = given.raise_video(video, [None]).samples
+    assert torch.allclose(faster, video.repeat_interleave(2, 2), atol=5e-3)
+    larger = CascadeStagePipeline(Given(), stage=LARGER, sampling={"num_inference_steps": 2}).raise_video(
+        faster, [None]
+    )
+    expected = torch.nn.functional.interpolate(faster[0].transpose(0, 1), scale_factor=2, mode="bilinear")
+    assert torch.allclose(larger.samples[0].transpose(0, 1), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("wrong", [{"height": 32}, {"num_inference_steps": 3}, {"guidance_scale": 3.0}])
+def test_what_is_every_stages_own_is_refused(cascade, wrong):
+    with pytest.raises(UserError, match="has its own"):
+        load_pipeline(str(cascade))([None], **wrong)
+
+
+def test_stages_that_do_not_follow_each_other_make_no_cascade(tmp_path):
+    stages = [saved(tmp_path, o, n) for o, n in ((BASE, "b"), (LARGER, "s"))]
+    with pytest.raises(UserError, match="is given"):
+        save_cascade(stages, tmp_path / "cascade")
+    assert not (tmp_path / "cascade").exists()
+
+
+@pytest.mark.parametrize("names", [["../b"], ["/b"], [], "base", None])
+def test_a_cascade_stays_in_its_folder(cascade, names):
+    path = cascade / "muybridge.json"
+    path.write_text(json.dumps({"stages": names}))
+    with pytest.raises(UserError, match=r"stage"):
+        load_pipeline(str(cascade))
