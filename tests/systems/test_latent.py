@@ -118,12 +118,13 @@ def trained_beside_a_frozen_image(recipe, run, part):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["clip", "prediction", "interpolation"])
 def test_a_video_model_trains_behind_a_frozen_picture_model(tmp_path, picture_model, task):
     recipe = recipe_of("video", "video_ldm", {"image": str(picture_model)}, task=task, strides=(1,))
     model = trained_beside_a_frozen_image(recipe, tmp_path / "run", "temporal.")
     saved = {p.relative_to(model).as_posix() for p in model.rglob("*.safetensors")}
-    assert saved == {"temporal/diffusion_pytorch_model.safetensors"}
+    assert saved == {"temporal/diffusion_pytorch_model.safetensors", "vocabulary.safetensors"}
     if task == "clip":
         pipeline = load_pipeline(str(model))
         assert isinstance(pipeline, InflatedPipeline)
@@ -248,6 +249,7 @@ def test_long_videos_keep_what_is_known(picture_model):
         predict_latents(pipeline, PROMPT, 12, context=5)
 
 
+@pytest.mark.slow
 def test_interpolation_joins_on_the_given_frames(picture_model):
     pipeline = context_model(picture_model, "interpolation")
     keys = torch.randn(1, 4, 8, 8, 8)
@@ -296,6 +298,7 @@ def test_a_whole_diffusers_folder(picture_model, tmp_path):
         export_diffusers("world-vdm", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_temporal_layers_behind_another_picture_model(picture_model, tmp_path, latent_space):
     """The swap: another picture model's weights, the same temporal layers; written into recipes, replayed, and covered
     by hashes."""
