@@ -50,6 +50,7 @@ def test_recipe_round_trip(tiny_recipe, tmp_path):
     assert load_recipe(write_recipe(tiny_recipe, tmp_path / "r.yaml")) == tiny_recipe
 
 
+@pytest.mark.slow
 def test_shipped_recipes_load_and_build():
     from pathlib import Path
 

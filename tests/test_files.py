@@ -283,6 +283,7 @@ def trained(tmp_path, tiny_recipe):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", ["model_index.json", "config.json", "photo.jpg"])
 def test_no_export_takes_the_place_of_a_users_model_or_folder(tmp_path, trained, index):
     theirs = tmp_path / "theirs"

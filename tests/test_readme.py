@@ -57,6 +57,7 @@ def test_the_commands_run_from_top_to_bottom(tmp_path, monkeypatch):
         assert (ROOT / recipe).is_file()
 
 
+@pytest.mark.slow
 def test_the_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = re.search(r"```python\n(.+?)```", README, re.S).group(1).replace("seed=1)", "seed=1, num_inference_steps=2)")

@@ -14,6 +14,7 @@ ENTRIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize(
     ("chosen", "told"),
@@ -30,6 +31,7 @@ def test_entry_points(entry, chosen, told):
     assert done.stdout.splitlines()[-1] == told, done.stderr
 
 
+@pytest.mark.slow
 def test_it_is_too_late_once_torch_is_there():
     code = "import torch, os; from muybridge.waiting import wait_passively; wait_passively(); " + SHOW
     clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}

@@ -39,6 +39,7 @@ def test_the_bundled_model_is_of_the_committed_recipe():
             assert config[key] == value, key
 
 
+@pytest.mark.slow
 def test_a_fresh_process_opens_it():
     """Nothing but the front door is imported first, as in the README's example."""
     code = "from muybridge import load_pipeline; print(load_pipeline('world-vdm').settings().num_frames)"
@@ -85,6 +86,7 @@ def drawn(prompt="fox, fluent style"):
     return made.samples[:, :, 0].clamp(-1, 1), made.frames[0]
 
 
+@pytest.mark.slow
 def test_emoji_animate_keeps_its_picture_and_moves_as_it_is_told():
     """The card's bars on one picture that the model has never seen."""
     from muybridge.evaluation.motion import mean_frame_difference
@@ -99,6 +101,7 @@ def test_emoji_animate_keeps_its_picture_and_moves_as_it_is_told():
     assert motion[0] < motion[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words", "scale", "margin"),
     [
@@ -140,6 +143,7 @@ def test_the_bundled_control_nets_draw_what_they_are_shown(name, words, scale, m
     assert len(found) >= 3 and with_it > without + margin, found
 
 
+@pytest.mark.slow
 def test_emoji_restyle_follows_the_depth_it_is_given():
     from muybridge.models.vision.structure import estimator_named
     from muybridge.systems.gen1.pipeline import depth_video

@@ -3,7 +3,7 @@ autoencoder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, get_args
@@ -160,13 +160,17 @@ class LatentDiffusion(System):
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
         """E_t,eps w(lam) | target - prediction |^2 on latents (2112.10752 eq. 2)."""
         x, draws = batch.video, Draws(batch)
-        times, eps = draws.times(), draws.normal(x.shape[1:]).to(x)
+        times, eps = draws.times(), self.noise(batch, draws, x.shape[1:]).to(x)
         dropped = (draws.shares() < self.config.null_probability).to(x.device)
         index = (times * len(self.table.table)).long()  # [B] of 0 .. T - 1
         lam = self.table.table[index]
         z = diffuse(x, eps, lam)
         prediction = self.predict(model, z, index.to(x.device), _tokens(batch, dropped), batch)
         return self.weighed(prediction, x, eps, lam)
+
+    def noise(self, batch: TrainingBatch, draws: Draws, shape: Sequence[int]) -> Tensor:
+        """What is added to a batch's latents, [B, *shape]."""
+        return draws.normal(shape)
 
     def weighed(self, prediction: Tensor, x: Tensor, eps: Tensor, lam: Tensor) -> Losses:
         """The losses of a prediction."""

@@ -141,7 +141,7 @@ class VideoPipeline(ReadsWords, PipelineHooks, DiffusionPipeline):
             part, other = (None if c is None else c.rows(rows) for c in (condition, null))
             given = known if known is None or known.value.shape[0] == 1 else _rows(known, rows)
             denoise = self.denoiser(part, other, settings, scale)
-            noise = Noise(seeds[rows], self.device)
+            noise = Noise(seeds[rows], self.device, correlation=settings.noise_correlation)
             parts.append(self._sample(denoise, noise, settings, given, measurements, on_step))
         return self.finished(torch.cat(parts), output)
 

@@ -57,6 +57,12 @@ class SamplingConfig(Settings):
     resample_steps: int = setting(
         1, "passes of each ancestral step with its noise put back between them (RePaint)", low=1, high=100
     )
+    noise_correlation: float = setting(
+        0.0,
+        "how much of its noise a frame shares with the others: as much as the model was trained with",
+        low=0,
+        high=1,
+    )
     threshold: str = setting("static", "how the estimate is clipped (pixels); none for latents", choices=THRESHOLDS)
 
     def __post_init__(self) -> None:

@@ -123,6 +123,7 @@ def test_each_of_many_places_is_tried_before_sampling(model, tmp_path):
     assert not (tmp_path / "out" / "0000.npy").exists()
 
 
+@pytest.mark.slow
 def test_extend_interpolate_and_replay_them(model, tmp_path):
     first = tmp_path / "a.npy"
     assert run("generate", PROMPT, "-o", first, "--model", model, "--upscale", 3).exit_code == 0

@@ -200,6 +200,7 @@ def test_footage_of_every_kind_passes_or_is_refused(tmp_path, picture_model, con
     )
 
 
+@pytest.mark.slow
 def test_tune_then_edit_several_times(tmp_path, picture_model, clip):
     folder = tmp_path / "tuned"
     tune = ("tune", clip[0], "--caption", "a red circle", "--folder", folder, "--model", picture_model)

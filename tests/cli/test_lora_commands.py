@@ -80,6 +80,7 @@ def run(*arguments):
     return " ".join(done.output.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_merges_records_and_replays_it(home, tmp_path, command, monkeypatch):
     monkeypatch.setenv("MUYBRIDGE_CACHE", str(tmp_path / "cache"))
@@ -146,6 +147,7 @@ def tuned(home, folder, *more):
     return run(*arguments)
 
 
+@pytest.mark.slow
 def test_tune_merges_it_first_and_the_tuned_model_says_so(home, tmp_path, monkeypatch):
     monkeypatch.setenv("MUYBRIDGE_CACHE", str(tmp_path / "cache"))
     lora = str(shutil.copy(home / "lora.safetensors", tmp_path / "mine.safetensors"))

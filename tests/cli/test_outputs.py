@@ -226,6 +226,7 @@ def test_what_changes_nothing_is_told(files):
     assert "changes nothing" not in ok(*told, "--guidance-scale", 2)
 
 
+@pytest.mark.slow
 def test_an_edit_with_noise_of_its_seed(files):
     ok("tune", "v.npy", "--caption", "a fox", "--folder", "t", "--model", "pm", "--train-steps", 1, "--steps", 4)
     edit, made = ("edit", "t/model", "a dog", "--steps", 4, "-o"), {}

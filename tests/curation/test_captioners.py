@@ -118,6 +118,7 @@ def test_merging(folders):
         ScoreSettings(merger="join")
 
 
+@pytest.mark.slow
 def test_captions_of_a_run_have_shares_and_are_drawn(folders, footage, tmp_path):
     from dataclasses import replace
 

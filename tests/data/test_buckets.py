@@ -69,6 +69,7 @@ def test_batches_hold_one_shape_and_an_epoch_everything(clips):
     assert set(split) == set(seen[:2])
 
 
+@pytest.mark.slow
 def test_a_model_trains_and_resumes_on_buckets(clips, tiny_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr("muybridge.data.packs.VALIDATION_SHARE", 0.5)
     data = {"source": "folder", "path": str(clips), "fps": 0.0, "buckets": BUCKETS, "store": str(tmp_path / "store")}

@@ -222,6 +222,7 @@ def test_a_shard_that_unpacks_to_a_disk_full_is_refused(tmp_path):
     assert captions == {"a.gif": "a"} and "unpacks to more than 100 times" in lines["bomb.tar.gz"]
 
 
+@pytest.mark.slow
 def test_curation_loses_no_run_to_one_caption(tmp_path, clips):
     from muybridge.curation.pipeline import Curation
     from muybridge.curation.settings import CurationSettings, SelectSettings, SurveySettings

@@ -51,7 +51,7 @@ def test_gaps_are_told(tmp_path):
     "in_order",
     [
         ["f01b", "F1", "f9", "f10", "f²"],
-        ["t0.0", "t0.5", "t0.75", "t1.0", "t1.125", "t10.5"],  # as programs print numbers with a point
+        ["t0.0", "t0.25", "t0.5", "t1.0", "t1.125", "t1.5", "t10.5"],  # as programs print numbers with a point
         ["shot1.8", "shot1.9", "shot1.10", "shot1.11", "shot2.1"],  # which these are not
         ["z_-10", "z_-2", "z_0", "z_3", "z_11"],
         ["z_-1", "z_-2", "z_-10"],  # all of them have it: it parts words

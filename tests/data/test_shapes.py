@@ -155,6 +155,7 @@ def test_out_of_memory_is_called_that(tmp_path, monkeypatch):
         read_video(path)
 
 
+@pytest.mark.slow
 def test_memory_follows_what_is_asked(tmp_path):
     """400 frames of 1280x720, 1.1 GB as pixels, are read at 4 frames a second in a tenth of that."""
     path = encode(tmp_path / "x.mp4", [np.full((720, 1280, 3), i % 200, np.uint8) for i in range(400)], rate=25,

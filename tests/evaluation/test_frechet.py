@@ -16,6 +16,7 @@ def test_closed_form():
     assert frechet_distance(x, 2 * (x - x.mean(0)) + x.mean(0)) == pytest.approx(1 + 4 + 9 + 16, rel=0.1)
 
 
+@pytest.mark.slow
 def test_motion_distance_sees_shuffled_and_frozen_frames():
     from muybridge.data.world import WorldConfig, WorldSource
     from muybridge.models.vision.picture_features import PictureFeatures

@@ -35,6 +35,7 @@ def drawn(colour, shape, direction, index=0):
     return WorldSource(config).clip(index).frames
 
 
+@pytest.mark.slow
 def test_every_colour_shape_and_direction():
     triples = [
         *itertools.product(COLOURS, SHAPES[:1], DIRECTIONS[:1]),

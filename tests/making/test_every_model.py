@@ -22,6 +22,7 @@ MADE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", MADE)
 def test_every_model_with(command, tmp_path):
     from PIL import Image

@@ -188,8 +188,7 @@ EVERYTHING_ELSE = [
 ]  # fmt: skip
 
 READING = [
-    ("colour: full range read as limited", "if spread not in (LIMITED, FULL):", "if True:", "test_colours"),
-    ("colour: yuvj read as limited", '("yuvj", "gray", "ya")', '("nothing",)', "test_colours test_forty_files"),
+    ("colour: full range read as limited", "spread = FULL if int(raw.color_range) == FULL else LIMITED", "spread = LIMITED", "test_colours"),
     ("colour: HD by 1080 lines", "HD_LINES, HD_COLUMNS = 720, 1280", "HD_LINES, HD_COLUMNS = 1080, 1920", "test_colours"),
     ("colour: small footage as BT.709", "else BT601\n    if code not in", "else BT709\n    if code not in", "test_colours"),
     ("colour: tagged matrix ignored", "return MATRICES[code]", "return BT601", "test_colours"),

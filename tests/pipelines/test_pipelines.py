@@ -51,6 +51,7 @@ def pipeline():
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral", "dpmpp_2m", "dpmpp_2m_sde", "distilled"])
 def test_same_seed_same_video_for_batch_sizes_1_3_and_8(pipeline, sampler):
     samples = [pipeline(PROMPTS, seed=5, batch_size=b, sampler=sampler).samples for b in (1, 3, 8)]
@@ -61,6 +62,7 @@ def test_same_seed_same_video_for_batch_sizes_1_3_and_8(pipeline, sampler):
     assert not torch.allclose(pipeline(PROMPTS[2], seed=8, sampler=sampler).samples, third, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_strong_reconstruction_guidance_amplifies_what_batches_add_in_another_order():
     """The docstring's figure, on the bundled model: rounding grown a thousand times, not videos that see each other."""
     world, clip = load_pipeline("world-vdm"), 2 * torch.rand(1, 3, 12, 32, 32) - 1
@@ -195,6 +197,7 @@ def test_an_extension_goes_on_from_the_last_frames(pipeline):
     assert not np.array_equal(extend_video(pipeline, others, PROMPTS[0], 3, seed=2, **steps)[6:], longer[6:])
 
 
+@pytest.mark.slow
 def test_extension_and_interpolation_keep_what_is_given(pipeline):
     frames = pipeline("a red circle moving left", seed=1).frames[0]
     longer = extend_video(pipeline, frames, "a red circle moving left", 7, seed=2)

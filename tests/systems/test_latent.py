@@ -10,7 +10,9 @@ from diffusers import StableDiffusionPipeline
 
 from muybridge.diffusion.conditioning import Known
 from muybridge.errors import UserError
+from muybridge.learning.contract import TrainingBatch
 from muybridge.models.text.encoder import TextEncoder
+from muybridge.nn.text_conditioning import TextCondition
 from muybridge.opening.sampling import load_pipeline
 from muybridge.parts.image_ldm import ImageLDM
 from muybridge.pipelines.inflated import InflatedPipeline
@@ -118,12 +120,13 @@ def trained_beside_a_frozen_image(recipe, run, part):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["clip", "prediction", "interpolation"])
 def test_a_video_model_trains_behind_a_frozen_picture_model(tmp_path, picture_model, task):
     recipe = recipe_of("video", "video_ldm", {"image": str(picture_model)}, task=task, strides=(1,))
     model = trained_beside_a_frozen_image(recipe, tmp_path / "run", "temporal.")
     saved = {p.relative_to(model).as_posix() for p in model.rglob("*.safetensors")}
-    assert saved == {"temporal/diffusion_pytorch_model.safetensors"}
+    assert saved == {"temporal/diffusion_pytorch_model.safetensors", "vocabulary.safetensors"}
     if task == "clip":
         pipeline = load_pipeline(str(model))
         assert isinstance(pipeline, InflatedPipeline)
@@ -154,6 +157,68 @@ def test_context_frames(picture_model):
     mask = seen["known_mask"]
     assert torch.equal(seen["known"], video * mask)  # clean latents at known frames, zero elsewhere
     assert all((mask[i, 0, :n] == 1).all() and (mask[i, 0, n:] == 0).all() for i, n in enumerate(counts))
+
+
+def latents(step=0):
+    """A batch of latents, [3, 4, 6, 8, 8], with captions."""
+    text = TextEncoder(TEXT)([PROMPT] * 3)
+    text = TextCondition(*(t[:, None] for t in (text.pooled, text.tokens, text.mask)))
+    null = TextEncoder(TEXT)([""], allow_empty=True)
+    video = torch.randn(3, 4, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    return TrainingBatch(video, text, 0, range(3), 3, 1, step, null)
+
+
+def test_a_step_of_pictures_is_the_picture_models(picture_model):
+    """Every frame alone: what the temporal layers hold counts for nothing, and gets no gradient."""
+    settings = {"image": str(picture_model), "temporal": {"train_image": True}}
+    system = VideoLDM(settings, {"pictures": 0.5}, TEXT)
+    model = randomise(system.build(), 0.05)
+    alone = [step for step in range(40) if system._of_pictures(latents(step))]
+    assert 10 < len(alone) < 30 and system.find_unused_parameters
+    for p in model.parameters():
+        p.requires_grad_(True)
+    batch = latents(alone[0])
+    system.losses(model, batch).weighted.mean().backward()
+    assert all(p.grad is None for p in model.temporal.parameters())
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in model.image.parameters())
+    before = system.losses(model, batch).error
+    for p in model.temporal.parameters():
+        p.data.normal_()
+    assert torch.equal(system.losses(model, batch).error, before)
+    together = latents(next(step for step in range(40) if step not in alone))
+    system.losses(model, together).weighted.mean().backward()
+    assert any(p.grad is not None for p in model.temporal.parameters())
+    with pytest.raises(UserError, match="train_image"):
+        VideoLDM({"image": str(picture_model)}, {"pictures": 0.5}, TEXT)
+
+
+def test_frames_share_noise_in_training_and_in_sampling(picture_model, tmp_path):
+    system = VideoLDM({"image": str(picture_model)}, {"noise_correlation": 0.75}, TEXT)
+    seen = {}
+
+    def predict(model, z, index, tokens, batch):
+        seen["z"] = z
+        return torch.zeros_like(z)
+
+    system.predict = predict
+    batch = replace(latents(), video=torch.zeros(3, 4, 6, 8, 8))
+    system.losses(None, batch)
+    rows = seen["z"].transpose(1, 2).flatten(2)  # noise alone, [3, 6, 256]
+    for row in rows:
+        found = torch.corrcoef(row)[~torch.eye(6, dtype=torch.bool)]
+        assert abs(float(found.mean()) - 0.75) < 0.08
+    system = VideoLDM({"image": str(picture_model)}, {"noise_correlation": 0.75}, TEXT)
+    system.save(system.build(), tmp_path / "model", {**SAMPLING, "num_frames": 8})
+    pipeline = load_pipeline(str(tmp_path / "model"))
+    assert pipeline.settings().noise_correlation == 0.75
+    starts = []
+    pipeline.run = lambda denoise, z, *rest: starts.append(z) or z
+    pipeline(PROMPT, seed=3)
+    pipeline(PROMPT, seed=3, noise_correlation=0.0)
+    shared, own = (torch.corrcoef(z[0].transpose(0, 1).flatten(1))[0, 1] for z in starts)
+    assert shared > 0.5 > 0.3 > own
+    with pytest.raises(UserError, match="leave it out"):
+        system.own_settings({"noise_correlation": 0.5})
 
 
 def test_interpolation_windows(picture_model):
@@ -248,6 +313,7 @@ def test_long_videos_keep_what_is_known(picture_model):
         predict_latents(pipeline, PROMPT, 12, context=5)
 
 
+@pytest.mark.slow
 def test_interpolation_joins_on_the_given_frames(picture_model):
     pipeline = context_model(picture_model, "interpolation")
     keys = torch.randn(1, 4, 8, 8, 8)
@@ -296,6 +362,7 @@ def test_a_whole_diffusers_folder(picture_model, tmp_path):
         export_diffusers("world-vdm", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_temporal_layers_behind_another_picture_model(picture_model, tmp_path, latent_space):
     """The swap: another picture model's weights, the same temporal layers; written into recipes, replayed, and covered
     by hashes."""

@@ -88,6 +88,7 @@ def recipe_for(picture_model, scorer):
     return replace(recipe_of("alive", "stable_video", model), text=None, sampling=SAMPLING)
 
 
+@pytest.mark.slow
 def test_trains_and_brings_a_picture_to_life(tmp_path, picture_model, scorer):
     trainer = Trainer(recipe_for(picture_model, scorer), tmp_path / "run")
     model = trainer.run()

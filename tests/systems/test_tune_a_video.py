@@ -132,6 +132,7 @@ def test_tuning_changes_the_queries_alone_and_the_folder_brings_them_back(tuned)
     assert torch.equal(*made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("iterations, floor", [(1, 10), (10, 60)])
 def test_inversion_and_sampling_are_a_round_trip(tuned, iterations, floor):
     pipeline = load_pipeline(str(tuned[0]))

@@ -263,6 +263,7 @@ def test_tune_and_edit_with_a_relative_folder_work_from_another_one(sd15, tmp_pa
 # --- Stable Video ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_a_stable_video_folder_gives_diffusers_latents(svd, guidance, monkeypatch):
     theirs = StableVideoDiffusionPipeline.from_pretrained(svd, local_files_only=True)

@@ -48,6 +48,7 @@ def control_net(pipeline, scale=1.0, frames=3, same=False):
 # --- Text2Video-Zero ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 3])
 def test_the_first_frame_is_the_image_pipelines_picture(pipeline, picture_model, frames):
     picture = load_pipeline(str(picture_model))(PROMPT, seed=2, **SIZE, num_frames=1).samples
@@ -66,6 +67,7 @@ class TheirNoise(Noise):
         return self.start if purpose == "start" else self.others[step - 1][None, :, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exact", [True, False])
 def test_diffusers_deprecated_pipeline_gives_the_same_frames(pipeline, picture_model, exact, monkeypatch):
     """Equal where it is right; its re-noising multiplies one factor too early, which is listed here."""
@@ -118,6 +120,7 @@ def test_diffusers_deprecated_pipeline_gives_the_same_frames(pipeline, picture_m
     assert (difference < 2e-4) if exact else (1e-5 < difference < 0.2)
 
 
+@pytest.mark.slow
 def test_any_chunk_gives_the_same_frames_and_any_number_of_steps_works(pipeline):
     whole = text_to_video_zero(pipeline, PROMPT, 5, num_frames=6, **SIZE).samples
     for chunk in (1, 2, 5):

@@ -60,6 +60,7 @@ class Slope(torch.autograd.Function):
         return torch.as_tensor(ctx.value), None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_gradient_that_is_not_finite_reaches_no_weight_and_the_same_command_goes_on(value, tiny_recipe, tmp_path):
     recipe = with_training(tiny_recipe, checkpoint_every=1, steps=4)
@@ -136,6 +137,7 @@ def test_no_step_is_taken_or_exported_beyond_what_is_asked_for(tiny_recipe, tmp_
 
 
 # without state.json a checkpoint is not finished: see test_trainer
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "name"),
     [("cut", FILES[0]), ("one byte", FILES[0]), ("empty", FILES[1]), ("gone", FILES[2]), ("cut", "state.json")],
@@ -196,6 +198,7 @@ def test_the_model_at_the_end_is_written_whole(tiny_recipe, tmp_path):
     assert not [p for p in (tmp_path / "run").iterdir() if "unfinished" in p.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vdm_joint", "stable_video"])
 def test_any_number_of_workers_gives_the_same_bits(name, tiny_models, tmp_path):
     """Clips, latents of a first run, batches of accumulated steps, and a resume in the middle."""
@@ -251,6 +254,7 @@ def test_the_encoder_stays_where_it_is(tiny_models, tmp_path, device):
     assert torch.allclose(made.mean.float(), here.mean.float(), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_what_trains_and_knows_the_network_below(tmp_path, tiny_models):
     recipe = recipe_of("video_ldm_clip", tiny_models, steps=3, checkpoint_every=2, keep_checkpoints=2)
     run = tmp_path / "run"

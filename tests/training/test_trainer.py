@@ -162,6 +162,7 @@ def test_another_recipe_in_the_same_folder_is_refused(tiny_recipe, tmp_path):
     ).run()  # longer, other bookkeeping: goes on
 
 
+@pytest.mark.slow
 def test_a_run_can_start_from_a_saved_model(tiny_recipe, tmp_path):
     model = Trainer(with_training(tiny_recipe, steps=2), tmp_path / "first").run()
     second = Trainer(with_training(tiny_recipe, start_from=str(model)), tmp_path / "second")
@@ -175,6 +176,7 @@ def test_a_run_can_start_from_a_saved_model(tiny_recipe, tmp_path):
         Trainer(with_training(wider, start_from=str(model)), tmp_path / "third").prepare()
 
 
+@pytest.mark.slow
 def test_a_cut_checkpoint_is_passed_over(tiny_recipe, tmp_path):
     folder = tmp_path / "run"
     Trainer(with_training(tiny_recipe, steps=4), folder).run()
@@ -185,6 +187,7 @@ def test_a_cut_checkpoint_is_passed_over(tiny_recipe, tmp_path):
     assert CheckpointFolder(folder / "checkpoints").steps() == [2, 4]
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_checkpoint(tiny_recipe, tmp_path, monkeypatch):
     from muybridge.training import checkpoint
 
@@ -253,6 +256,7 @@ def test_health_speaks_in_words():
     assert "hardly move" in health.check_motion(still, 5.0)[0]
 
 
+@pytest.mark.slow
 def test_plan_counts_and_measures(tiny_recipe, tmp_path):
     found = plan_run(tiny_recipe, tmp_path)
     trainer = Trainer(tiny_recipe, tmp_path / "again")

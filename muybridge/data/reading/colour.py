@@ -109,9 +109,8 @@ def tags_of(raw: Any) -> dict[str, Any]:
     """A frame's matrix and range, as PyAV's `reformat` takes them; pixels come out in full range."""
     if raw.format.is_rgb or raw.format.has_palette:
         return {}
-    spread = int(raw.color_range)
-    if spread not in (LIMITED, FULL):
-        spread = FULL if raw.format.name.startswith(("yuvj", "gray", "ya")) else LIMITED
+    # of formats that have a full range by themselves (yuvj420p, gray) swscale asks nothing
+    spread = FULL if int(raw.color_range) == FULL else LIMITED
     return {"src_colorspace": matrix_of(raw), "src_color_range": spread, "dst_color_range": FULL}
 
 

@@ -7,7 +7,7 @@ is frozen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.configuration import setting
+from muybridge.diffusion.noise import correlated, generator_for
 from muybridge.errors import UserError
 from muybridge.learning.contract import Losses, TrainingBatch
 from muybridge.learning.draws import Draws
@@ -47,6 +48,14 @@ class VideoLDMConfig(LatentDiffusionConfig):
         fewest=1,
     )
 
+    pictures: float = setting(
+        0.0, "share of steps whose frames are pictures of their own, which the temporal layers pass by; with "
+        "model.temporal.train_image they keep what the picture model knows", low=0, below=1,
+    )  # fmt: skip
+    noise_correlation: float = setting(
+        0.0, "how much of its noise a frame shares with the others of its clip (2305.10474)", low=0, below=1
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if abs(sum(self.context_frames) - 1) > 1e-6:
@@ -73,10 +82,17 @@ class VideoLDM(BehindPictureModel):
         self.temporal = {"type": "video_ldm", **self.told.temporal}
         if self.config.task != "clip":
             self.temporal["context_channels"] = self.space.channels
+        if self.config.pictures and not self.temporal.get("train_image"):
+            raise UserError(
+                "diffusion.pictures: steps of pictures train the picture's layers; set model.temporal.train_image, or "
+                "leave pictures out"
+            )
+        self.find_unused_parameters = self.config.pictures > 0
         if self.config.task == "interpolation":
             self.temporal["scalars"] = [*self.temporal.get("scalars", []), "regime"]
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
+        """Of a step of clips, or of one of pictures."""
         if self.config.task == "interpolation":
             batch = self._windows(batch)
         return super().losses(model, batch)
@@ -86,8 +102,30 @@ class VideoLDM(BehindPictureModel):
         mask = self._mask(batch)
         if mask is not None:
             conditions |= {"known": batch.video * mask, "known_mask": mask}
-        out: Tensor = model(z, index, tokens, conditions=conditions).sample
+        alone = {"images_only": True} if self._of_pictures(batch) else {}
+        out: Tensor = model(z, index, tokens, conditions=conditions, **alone).sample
         return out
+
+    def _of_pictures(self, batch: TrainingBatch) -> bool:
+        """Whether a step is one of pictures: the same in every process."""
+        share = self.config.pictures
+        return share > 0 and float(torch.rand((), generator=generator_for(batch.seed, "pictures", batch.step))) < share
+
+    def noise(self, batch: TrainingBatch, draws: Draws, shape: Sequence[int]) -> Tensor:
+        own, rho = super().noise(batch, draws, shape), self.config.noise_correlation
+        if not rho or self._of_pictures(batch):
+            return own
+        return correlated(own, super().noise(batch, draws, (shape[0], 1, *shape[2:])), rho)
+
+    def own_settings(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
+        """Sampling starts from noise that is correlated as it was in training."""
+        rho = self.config.noise_correlation
+        if sampling.get("noise_correlation", rho) != rho:
+            raise UserError(
+                f"sampling.noise_correlation {sampling['noise_correlation']} is not diffusion.noise_correlation {rho}: "
+                "leave it out"
+            )
+        return super().own_settings({**sampling, "noise_correlation": rho} if rho else sampling)
 
     def _mask(self, batch: TrainingBatch) -> Tensor | None:
         """[B, 1, F, 1, 1], 1 at known frames: clean latents go in, whatever the noise of the rest."""
