@@ -361,7 +361,11 @@ class Given(torch.nn.Module):
         super().__init__()
         self.one = torch.nn.Parameter(torch.ones(1))
         self.device = torch.device("cpu")
-        self.config = FrozenDict({"prediction_type": "sample", "out_channels": 3, "base_channels": 1})
+        self.config = FrozenDict({
+            "prediction_type": "sample", "out_channels": 3, "base_channels": 1, "sample_size": 16, "patch_size": 1,
+            "channel_multipliers": [1], "joint_resolutions": [], "spatial_attention": True, "norm": "frame",
+            "sloped_shift": False,
+        })  # fmt: skip
 
     def forward(self, z, lam, condition=None, **told):
         return condition[:, :3]

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
@@ -13,15 +14,15 @@ from torch import Tensor, nn
 
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
-from muybridge.files import whole_folder
-from muybridge.library.index import index_of, settings_of, write_index, write_settings
+from muybridge.files import read_mapping, whole_folder
+from muybridge.library.index import CONFIG, index_of, settings_of, write_index, write_settings
 from muybridge.nn.frames import to_uint8
 from muybridge.pipelines.base import VideoPipeline, split_options
 from muybridge.pipelines.running import VideoOutput, seeds_of, without_gradients
 from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 from muybridge.systems.imagen_video.cascade import BASE, StageConfig, check_cascade
 from muybridge.systems.imagen_video.stage import CascadeStagePipeline
-from muybridge.systems.imagen_video.tiles import receptive_radius
+from muybridge.systems.imagen_video.tiles import multiple
 
 #: Settings that are every stage's own.
 OF_STAGES = tuple(known.name for known in fields(SamplingConfig) if known.name != "fps")
@@ -110,8 +111,7 @@ class CascadePipeline(VideoPipeline):
 
         Args:
             keep: told each stage's (name, frames uint8 [B, F, H, W, 3], fps).
-            tile: pixels a side of the tiles of stages that are fully convolutional and larger than that; 0 takes the
-                least tile that is worth it where a stage is larger than twice it.
+            tile: of the last stage; see CascadeStagePipeline.raise_video.
             options: as of VideoPipeline.
 
         Raises:
@@ -130,8 +130,8 @@ class CascadePipeline(VideoPipeline):
             if video is None:
                 made = pipeline(prompts if prompts != [None] else None, own, **options)
             else:
-                tiles = tile_for(pipeline, tile)
-                made = pipeline.raise_video(video, prompts, own, tiles, **options)
+                last = index == len(self.names) - 1
+                made = pipeline.raise_video(video, prompts, own, tile if last else 0, **options)
             video = made.samples.clamp(-1, 1).cpu()
             del pipeline  # before the next is opened
             if keep:
@@ -139,24 +139,36 @@ class CascadePipeline(VideoPipeline):
         assert video is not None
         return VideoOutput(frames=to_uint8(video), samples=video)
 
+    @property
+    def multiple(self) -> int:
+        """Of sides that every stage can work with."""
+        found = [multiple(SimpleNamespace(**read_mapping(self.folder / n / "network" / CONFIG))) for n in self.names]
+        return max(found)
+
+    @property
+    def stage_factors(self) -> list[tuple[str, int]]:
+        """(kind, factor) of every stage."""
+        return [(stage.kind, stage.factor) for stage in self.stages]
+
+    def steps_of_stages(self, chosen: Sequence[int]) -> int:
+        """Sampling steps of these stages."""
+        return sum(self.stages[i].steps for i in chosen)
+
+    def raised_by(
+        self, chosen: Sequence[int], video: Tensor, prompt: str | None, seed: int, tile: int = 0, on_step: Any = None
+    ) -> Tensor:
+        """A video [1, 3, F, H, W] raised by these stages in turn, in [-1, 1]."""
+        for index in chosen:
+            tiles = tile if index == chosen[-1] else 0
+            video = self.opened(index).raised_by([0], video, prompt, seed + index * SEED_STRIDE, tiles, on_step)
+        return video
+
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
         return (3, *self.stages[-1].made)
 
     @property
     def prediction_type(self) -> str:
         return "v_prediction"
-
-
-def tile_for(pipeline: CascadeStagePipeline, tile: int) -> int:
-    """The tile that a stage is run with: the one asked for where it can, else none."""
-    config = pipeline.network.config
-    can = config.norm == "channel" and not config.spatial_attention
-    if not can:
-        return 0
-    if tile:
-        return tile if tile < max(pipeline.stage.height, pipeline.stage.width) else 0
-    least = 4 * receptive_radius(config)
-    return least if max(pipeline.stage.height, pipeline.stage.width) > 2 * least else 0
 
 
 def _stage_of(folder: Path) -> StageConfig:

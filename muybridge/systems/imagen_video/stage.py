@@ -20,7 +20,7 @@ from muybridge.pipelines.running import VideoOutput, seeds_of, without_gradients
 from muybridge.pipelines.settings import SamplingConfig
 from muybridge.systems.imagen_video.cascade import BASE, StageConfig
 from muybridge.systems.imagen_video.pairs import raised
-from muybridge.systems.imagen_video.tiles import check_tiles, in_tiles
+from muybridge.systems.imagen_video.tiles import check_tiles, in_tiles, is_convolutional, multiple, receptive_radius
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,9 @@ class CascadeStagePipeline(TextToVideoPipeline):
             video: [B, 3, F, H, W] in [-1, 1], of any size and length; values beyond are clipped.
             prompts: one a video, or None for all.
             seed: as of a call.
-            tile: pixels a side that the network sees at a time, of networks that allow it: the same result in memory
-                that does not grow with the picture; 0 is the whole picture.
+            tile: pixels a side that the network sees at a time, of fully convolutional networks: the same result in
+                memory that does not grow with the picture; 0 is the whole picture, or where that is large tiles of
+                `tile_for`.
             options: as of a call.
 
         Raises:
@@ -114,6 +115,7 @@ class CascadeStagePipeline(TextToVideoPipeline):
         overrides, options = split_options(self._with_schedule(options))
         given = raised(video.clamp(-1, 1), self.stage).to(self.device)
         frames, height, width = given.shape[2:]
+        tile = tile or tile_for(self, height, width)
         rate = {"fps": overrides.get("fps") or self.stage.fps}
         settings = self.settings(**{**overrides, "num_frames": frames, "height": height, "width": width, **rate})
         seeds = seeds_of(seed, len(given))
@@ -126,6 +128,28 @@ class CascadeStagePipeline(TextToVideoPipeline):
         if text is None:
             options["guidance"] = 1.0
         return self.draw(condition, condition.null(), seeds, settings, **options)
+
+    @property
+    def multiple(self) -> int:
+        return multiple(self.network.config)
+
+    @property
+    def stage_factors(self) -> list[tuple[str, int]]:
+        """(kind, factor) of what `upscale` can run: this stage."""
+        return [(self.stage.kind, self.stage.factor)]
+
+    def steps_of_stages(self, chosen: Sequence[int]) -> int:
+        """Sampling steps of these stages."""
+        return len(chosen) * self.settings().num_inference_steps
+
+    def raised_by(
+        self, chosen: Sequence[int], video: Tensor, prompt: str | None, seed: int, tile: int = 0, on_step: Any = None
+    ) -> Tensor:
+        """A video [1, 3, F, H, W] raised by this stage, in [-1, 1]."""
+        for _ in chosen:
+            made = self.raise_video(video, [prompt], seed, tile, on_step=on_step)
+            video = made.samples.clamp(-1, 1).cpu()
+        return video
 
     def _with_schedule(self, options: dict[str, Any]) -> dict[str, Any]:
         """The stage's guidance schedule among a call's options, unless they say another guidance."""
@@ -165,3 +189,13 @@ class CascadeStagePipeline(TextToVideoPipeline):
 
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
         return (3, settings.num_frames, settings.height, settings.width)
+
+
+def tile_for(pipeline: CascadeStagePipeline, height: int, width: int) -> int:
+    """A tile for a stage that makes a picture of this size, where it can be run in tiles and is large enough for it;
+    else 0."""
+    config = pipeline.network.config
+    if not is_convolutional(config):
+        return 0
+    tile = 4 * receptive_radius(config)
+    return tile if max(height, width) > 2 * tile else 0

@@ -32,6 +32,13 @@ def multiple(config: Any) -> int:
     return int(config.patch_size * 2 ** (len(config.channel_multipliers) - 1))
 
 
+def is_convolutional(config: Any) -> bool:
+    """Whether the network sees no more of a picture than its convolutions reach."""
+    sizes = [int(config.sample_size // config.patch_size // 2**i) for i in range(len(config.channel_multipliers))]
+    attends = config.spatial_attention or bool(set(config.joint_resolutions) & set(sizes))
+    return config.norm == "channel" and not attends and not config.sloped_shift
+
+
 def check_tiles(network: Any, tile: int) -> None:
     """Refuse tiles for a network that looks at the whole picture, or tiles that leave nothing between their rims.
 
@@ -41,11 +48,7 @@ def check_tiles(network: Any, tile: int) -> None:
     if not tile:
         return
     config = network.config
-    looks = [
-        int(config.sample_size // config.patch_size // 2**level) for level in range(len(config.channel_multipliers))
-    ]
-    attends = config.spatial_attention or set(config.joint_resolutions) & set(looks)
-    if config.norm != "channel" or attends or config.sloped_shift:
+    if not is_convolutional(config):
         raise UserError(
             "tile: this network looks at the whole picture (attention, or statistics over it); only a fully "
             "convolutional one (norm: channel, spatial_attention: false) can be run in tiles"
