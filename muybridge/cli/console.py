@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -110,12 +111,15 @@ def steps_bar(label: str, total: int) -> Iterator[Callable[[Any], None]]:
         yield lambda _: shown.advance(task)
 
 
-def bytes_text(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+def bytes_text(count: float, bound: bool = False) -> str:
+    """A number of bytes in words; as an upper bound it is rounded up, to a hundredth."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            break
         count /= 1000
-    return f"{count:.1f} TB"
+    if bound:
+        return f"{math.ceil(100 * count) / 100:.2f} {unit}"
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
 
 
 def time_text(seconds: float) -> str:

@@ -85,7 +85,9 @@ def plan(recipe: Path, **values: Any) -> None:
     table.add_row("parameters", f"{found.parameters:,}")
     table.add_row("of them trained", f"{found.trainable:,}")
     table.add_row("weights, gradients, AdamW, EMA", bytes_text(found.state_bytes))
-    table.add_row("peak memory (measured)", f"{bytes_text(found.peak_bytes)} of {bytes_text(found.available_bytes)}")
+    table.add_row(
+        "peak memory (measured)", f"{bytes_text(found.peak_bytes, bound=True)} of {bytes_text(found.available_bytes)}"
+    )
     table.add_row("time a step (measured)", time_text(found.seconds_per_step))
     table.add_row("time of all steps", time_text(found.seconds))
     table.add_row("disk for checkpoints", bytes_text(found.disk_bytes))

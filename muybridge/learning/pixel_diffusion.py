@@ -69,8 +69,8 @@ class PixelDiffusion(System):
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
         self.model_config = dict(model)
-        if self.model_config.get("type") not in NETWORKS:
-            kind = self.model_config.get("type")
+        kind = self.model_config.get("type")
+        if not isinstance(kind, str) or kind not in NETWORKS:
             raise UserError(f"model.type: unknown {kind!r}; {nearest(str(kind), NETWORKS)}")
         check_arguments(self.model_config)
         _fit_to_pixels(self.model_config)
