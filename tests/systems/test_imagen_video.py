@@ -15,6 +15,7 @@ from muybridge.nn.factorised import ChannelNorm
 from muybridge.opening.sampling import load_pipeline
 from muybridge.systems.imagen_video.cascade import (
     DISTILLED_STEPS,
+    LAPTOP,
     PUBLISHED,
     PUBLISHED_PARAMETERS,
     StageConfig,
@@ -67,9 +68,13 @@ def test_the_published_cascade():
     assert network_calls(PUBLISHED, [DISTILLED_STEPS] * 7, guided=False) == 56
 
 
-def test_the_same_roles_at_a_tenth_of_the_size():
-    small = [replace(s, height=s.height // 4 * 1, width=s.width // 4) for s in PUBLISHED]
-    check_cascade([replace(s, height=6 * s.height // 6, width=s.width) for s in small])
+def test_the_laptops_cascade_has_the_same_roles():
+    check_cascade(LAPTOP)
+    assert [(s.kind, s.guidance_schedule) for s in LAPTOP] == [(s.kind, s.guidance_schedule) for s in PUBLISHED]
+    assert LAPTOP[-1].made == (32, 192, 320)
+
+
+def test_stages_that_do_not_meet_are_refused():
     with pytest.raises(UserError, match="is given"):
         check_cascade([PUBLISHED[0], PUBLISHED[2]])
     with pytest.raises(UserError, match="base comes first"):

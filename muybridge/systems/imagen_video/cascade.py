@@ -141,5 +141,15 @@ PUBLISHED: tuple[StageConfig, ...] = (
 )
 #: Millions of parameters of each, as published.
 PUBLISHED_PARAMETERS = (5600, 1700, 1400, 1200, 780, 630, 340)
+#: The same roles in the same order for a laptop: 4 frames of 40x24 at 1 a second to 32 frames of 320x192 at 8.
+LAPTOP: tuple[StageConfig, ...] = (
+    _stage(BASE, (4, 24, 40), 1, 1, True),
+    _stage(TEMPORAL, (8, 24, 40), 2, 2, True),
+    _stage(SPATIAL, (8, 48, 80), 2, 2, True),
+    _stage(SPATIAL, (8, 96, 160), 2, 2, False),
+    _stage(TEMPORAL, (16, 96, 160), 4, 2, False),
+    _stage(TEMPORAL, (32, 96, 160), 8, 2, False),
+    _stage(SPATIAL, (32, 192, 320), 8, 2, False),
+)
 #: Steps of each after distillation (section 2.7).
 DISTILLED_STEPS = 8
