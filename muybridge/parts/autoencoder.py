@@ -60,9 +60,9 @@ class Autoencoder(System):
     """The system: pictures in, pictures out.
 
     Args:
-        model: arguments of diffusers' AutoencoderKL; or {"temporal_decoder_of": a bundled part or a folder}, which
-            gives that autoencoder's decoder temporal layers, trains the decoder on videos and leaves the encoder as it
-            is.
+        model: arguments of diffusers' AutoencoderKL, whose block types follow from `block_out_channels` unless given;
+            or {"temporal_decoder_of": a bundled part or a folder}, which gives that autoencoder's decoder temporal
+            layers, trains the decoder on videos and leaves the encoder as it is.
         objective: fields of AutoencoderObjective.
     """
 
@@ -77,6 +77,8 @@ class Autoencoder(System):
         self.picture = str(self.model_config.pop("temporal_decoder_of", ""))
         if self.picture and self.model_config:
             raise UserError(f"model: unknown key {next(iter(self.model_config))!r} beside temporal_decoder_of")
+        if not self.picture:
+            _check_levels(self.model_config)
         self.objective = from_mapping(AutoencoderObjective, objective, "objective")
         if self.objective.motion and not self.picture:
             raise UserError("objective: motion is for a decoder with time (model.temporal_decoder_of)")
@@ -131,3 +133,21 @@ class Autoencoder(System):
             return
         model.vae.register_to_config(scaling_factor=float(model.latent_power.float().rsqrt()))
         model.vae.save_pretrained(str(folder))
+
+
+def _check_levels(model: dict[str, Any]) -> None:
+    """One block of each kind a level, and pictures in and out; diffusers checks neither.
+
+    Raises:
+        UserError: another number of blocks or channels.
+    """
+    widths = model.get("block_out_channels", [64])
+    if not isinstance(widths, list | tuple) or not widths:
+        raise UserError(f"model.block_out_channels: expected the widths of the levels, got {widths!r}")
+    for name, block in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
+        given = model.setdefault(name, [block] * len(widths))
+        if not isinstance(given, list | tuple) or len(given) != len(widths):
+            raise UserError(f"model.{name}: expected one block for each of the {len(widths)} levels, got {given!r}")
+    for name in ("in_channels", "out_channels"):
+        if model.setdefault(name, 3) != 3:
+            raise UserError(f"model.{name}: pictures have 3 channels, got {model[name]!r}")
