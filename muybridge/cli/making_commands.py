@@ -14,6 +14,7 @@ from muybridge.making.continued import Extend, Interpolate, UpsampleFps
 from muybridge.making.controlled import Control
 from muybridge.making.edited import Instruct, Restyle
 from muybridge.making.from_words import Animate, Edit, Zero
+from muybridge.making.upscaled import Upscale
 
 
 def register(app: typer.Typer) -> None:
@@ -49,6 +50,10 @@ def register(app: typer.Typer) -> None:
         lambda folder, named: str(folder),
     )  # fmt: skip
     add_command(
+        app, Upscale, [video], "large.mp4",
+        "muybridge upscale dog.mp4 --model runs/my-cascade --space 2 --time 2 -o large.mp4", cascade_of,
+    )  # fmt: skip
+    add_command(
         app, Restyle, [video], "restyled.mp4",
         'muybridge restyle dog.mp4 --content "robot, fluent style" --structure-level 1 -o robot.mp4',
     )  # fmt: skip
@@ -77,4 +82,15 @@ def given(video: Path, named: str) -> str:
     """
     if not named:
         raise UserError("--model: give an InstructPix2Pix folder; none is bundled")
+    return named
+
+
+def cascade_of(video: Path, named: str) -> str:
+    """The model that was named; no cascade is bundled.
+
+    Raises:
+        UserError: none was named.
+    """
+    if not named:
+        raise UserError("--model: give a cascade's folder or one of its stages (`muybridge models cascade`)")
     return named

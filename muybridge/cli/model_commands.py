@@ -75,3 +75,18 @@ def export_(
     from muybridge.library.export import export_diffusers
 
     typer.echo(f"{export_diffusers(model, output)}")
+
+
+@app.command("cascade")
+@command
+def cascade(
+    stages: Annotated[list[Path], typer.Argument(help="Folders of trained stages, the base first.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
+) -> None:
+    """Put the trained stages of a cascade (Imagen Video) together in one folder, which `generate` and `upscale` take.
+
+    [bold]muybridge models cascade runs/base/model runs/faster/model runs/larger/model -o my-cascade[/bold]
+    """
+    from muybridge.systems.imagen_video.pipeline import save_cascade
+
+    typer.echo(f"{save_cascade([stage.expanduser() for stage in stages], output.expanduser())}")

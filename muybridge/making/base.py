@@ -175,7 +175,7 @@ class Making(Settings):
 
     def total_steps(self, run: Run) -> int:
         """Sampling steps that a run reports, for a progress bar."""
-        steps: int = run.pipeline.settings(**run.settings).num_inference_steps
+        steps: int = run.pipeline.steps_of(run.pipeline.settings(**run.settings))
         return steps
 
     def make(self, run: Run) -> Made:

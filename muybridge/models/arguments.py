@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from muybridge.configuration import Setting
 from muybridge.diffusion.prediction import PredictionType
+from muybridge.nn.factorised import NORMS
 
 #: Ranges of the arguments that are numbers or names; networks call the same thing by the same name.
 ARGUMENTS: dict[str, Setting] = {
@@ -24,6 +25,8 @@ ARGUMENTS: dict[str, Setting] = {
     "mix": Setting(low=-100, high=100),
     "groups": Setting(low=1, high=4096),
     "group_norm": Setting(choices=("per_frame", "pooled")),
+    "norm": Setting(choices=NORMS),
+    "temporal": Setting(choices=("attention", "convolution")),
     "patch_size": Setting(low=1, high=64),
     "max_frames": Setting(low=1, high=100_000),
     "mlp_ratio": Setting(above=0, high=64),

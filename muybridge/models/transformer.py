@@ -136,6 +136,8 @@ class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
                 channels, or something differs between the frames of one patch.
         """
         sample, text, condition = inputs.sample, inputs.text, inputs.condition
+        if inputs.condition_log_snr is not None:
+            raise UserError("condition_log_snr: this transformer is told none")
         patch = tuple(self.config.patch_size)
         grid = self._grid(sample, patch)
         check_condition(condition, self.config.condition_channels, "transformer")

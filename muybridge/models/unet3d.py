@@ -12,70 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from muybridge.errors import UserError
+from muybridge.models.unet3d_stages import Stage, Stages
 from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding
-from muybridge.nn.factorised import ResBlock, SpatialAttention, TemporalAttention, per_frame_norm, zero_init
+from muybridge.nn.factorised import make_norm, zero_init
 from muybridge.nn.network_inputs import NetworkInputs, VideoNetwork, check_condition, check_text, level_for_embedding
 from muybridge.nn.position import independent_frames
-from muybridge.nn.spacetime_attention import SpacetimeAttention
 from muybridge.nn.text_conditioning import TextCondition, TextPooling, Words
-
-
-class Stage(nn.Module):
-    """One residual block, then attention: over space and over time, or over both and the words at once, or none."""
-
-    def __init__(
-        self,
-        block: ResBlock,
-        spatial: SpatialAttention | None = None,
-        temporal: TemporalAttention | None = None,
-        joint: SpacetimeAttention | None = None,
-    ):
-        super().__init__()
-        self.block, self.spatial, self.temporal, self.joint = block, spatial, temporal, joint
-
-    def forward(self, h: Tensor, embedding: Tensor, batch: int, mask: Tensor | None, words: Words | None) -> Tensor:
-        h = self.block(h, embedding)
-        if self.joint is not None:
-            h = self.joint(h, batch, mask, words)
-        if self.spatial is not None:
-            h = self.spatial(h)
-        if self.temporal is not None:
-            h = self.temporal(h, batch, mask)
-        return h
-
-
-class _Stages:
-    """Makes the stages of a U-Net from its config: which widths, what resolution, what attention."""
-
-    def __init__(self, config: Any):
-        self.config = config
-        self.widths = [config.base_channels * m for m in config.channel_multipliers]
-
-    def block(self, channels: int, out: int, resample: str | None = None) -> ResBlock:
-        c = self.config
-        return ResBlock(
-            channels, out, c.embedding_dim, c.norm_groups, c.dropout, resample, c.embedding_mode, c.sloped_shift
-        )
-
-    def at(self, level: int, channels: int) -> Stage:
-        """A stage of a level, with attention where the config has it."""
-        if self._size(level) in tuple(self.config.attention_resolutions):
-            return self.attending(level, channels)
-        return Stage(self.block(channels, self.widths[level]))
-
-    def attending(self, level: int, channels: int) -> Stage:
-        c, out = self.config, self.widths[level]
-        if self._size(level) in tuple(c.joint_resolutions):
-            joint = SpacetimeAttention(out, c.attention_head_dim, c.norm_groups, c.text_token_dim)
-            return Stage(self.block(channels, out), joint=joint)
-        return Stage(
-            self.block(channels, out),
-            SpatialAttention(out, c.attention_head_dim, c.norm_groups),
-            TemporalAttention(out, c.attention_head_dim, c.norm_groups, c.position, c.max_frames),
-        )
-
-    def _size(self, level: int) -> int:
-        return int(self.config.sample_size // self.config.patch_size // 2**level)
 
 
 class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
@@ -85,12 +27,17 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         sample_size: height and width it is built for, in pixels (or latent pixels); any size divisible by
             `patch_size * 2^(levels - 1)` runs.
         in_channels, out_channels: data channels.
-        condition_channels: further input channels (masks, known frames), zero-initialised at the input convolution. The
-            network takes them; no system here trains or samples them yet.
+        condition_channels: further input channels (a low-resolution video, masks), zero-initialised at the input
+            convolution.
+        condition_level: the network is told how noisy the condition was made (`condition_log_snr`); what it is told
+            counts for nothing at the start.
         base_channels, channel_multipliers, blocks_per_level: the U-Net's shape.
         attention_resolutions: sizes (not factors) at which attention follows each residual block.
         joint_resolutions: those of the attention resolutions at which one attention over frames, positions and words
             takes the place of the two over space and over time. Not in the paper, which factorises to save memory.
+        spatial_attention: over the picture at the attention resolutions.
+        temporal: what mixes frames: "attention" at the attention resolutions, or "convolution" after every residual
+            block (2210.02303: attention in the base of a cascade, convolution in its super-resolution networks).
         attention_head_dim: width of a head; must divide the channels of every attention level.
         embedding_dim, embedding_layers: the MLP on the noise level and the caption.
         patch_size: pixels of p x p folded into channels before the first level (1 = the paper's network).
@@ -102,6 +49,8 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         sloped_shift: let the embedding's shift grow linearly across the picture (`ResBlock`). With `frame_embedding`
             small networks learn directions of motion many times sooner.
         embedding_mode: "scale_shift" or "add".
+        norm: "frame" (groups of channels over one frame), or "channel" (a position's channels alone): then, without
+            attention, the network gives on a crop what it gives on the whole.
         norm_groups: of the group normalisations.
         dropout: share of channels dropped in residual blocks while training.
         text_pooled_dim, text_token_dim: widths of the text embeddings, 0 where not used.
@@ -122,11 +71,14 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         in_channels: int = 3,
         out_channels: int = 3,
         condition_channels: int = 0,
+        condition_level: bool = False,
         base_channels: int = 128,
         channel_multipliers: Sequence[int] = (1, 2, 4, 8),
         blocks_per_level: int = 2,
         attention_resolutions: Sequence[int] = (8, 16, 32),
         joint_resolutions: Sequence[int] = (),
+        spatial_attention: bool = True,
+        temporal: str = "attention",
         attention_head_dim: int = 64,
         embedding_dim: int = 1024,
         embedding_layers: int = 4,
@@ -136,6 +88,7 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         frame_embedding: bool = False,
         sloped_shift: bool = False,
         embedding_mode: str = "scale_shift",
+        norm: str = "frame",
         norm_groups: int = 32,
         dropout: float = 0.0,
         text_pooled_dim: int = 0,
@@ -150,15 +103,19 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         self.text = (
             TextPooling(text_pooled_dim, text_token_dim, embedding_dim) if text_pooled_dim or text_token_dim else None
         )
+        self.condition_embedding: nn.ModuleList | None = None
+        if condition_level:
+            last = zero_init(nn.Linear(embedding_dim, embedding_dim))
+            self.condition_embedding = nn.ModuleList([NoiseLevelEmbedding(base_channels, embedding_dim), last])
         self.conv_in = nn.Conv2d((in_channels + condition_channels) * area, base_channels, 3, padding=1)
         if condition_channels:
             nn.init.zeros_(self.conv_in.weight[:, in_channels * area :])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        self._build_levels(_Stages(self.config))
-        self.norm_out = per_frame_norm(base_channels * channel_multipliers[0], norm_groups)
+        self._build_levels(Stages(self.config))
+        self.norm_out = make_norm(norm, base_channels * channel_multipliers[0], norm_groups)
         self.conv_out = zero_init(nn.Conv2d(base_channels * channel_multipliers[0], out_channels * area, 3, padding=1))
 
-    def _build_levels(self, stages: _Stages) -> None:
+    def _build_levels(self, stages: Stages) -> None:
         """The way down, whose outputs are kept as skips, the middle, and the way up, which takes them from the last."""
         blocks, levels = self.config.blocks_per_level, len(stages.widths)
         channels, skips = self.config.base_channels, [self.config.base_channels]
@@ -204,7 +161,7 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)  # [32, 128, 64, 64]
         lam = level_for_embedding(inputs.log_snr, sample)
         embedding = silu(
-            self._embed(lam, text, inputs.frame_to_caption, frames, temporal_mask)
+            self._embed(lam, text, inputs.frame_to_caption, frames, temporal_mask, inputs.condition_log_snr)
         )  # [B, F or 1, E] [2, 1, 1024]
         words = None
         if text is not None and self.config.text_token_dim and self.config.joint_resolutions:
@@ -240,9 +197,16 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         return module(*args)
 
     def _embed(
-        self, lam: Tensor, text: TextCondition | None, frame_to_caption: Tensor | None, frames: int, mask: Tensor | None
+        self,
+        lam: Tensor,
+        text: TextCondition | None,
+        frame_to_caption: Tensor | None,
+        frames: int,
+        mask: Tensor | None,
+        condition_lam: Tensor | None,
     ) -> Tensor:
-        """Noise level [B, F or 1], caption and frame index as one vector, [B, F or 1, embedding_dim]."""
+        """Noise level [B, F or 1], caption, frame index and the condition's noise as one vector, [B, F or 1,
+        embedding_dim]."""
         condition = None
         if text is not None and self.text is not None:
             condition = self.text(text)
@@ -253,6 +217,13 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         if self.frame_index is not None:
             index = self.frame_index(frames, independent_frames(frames, mask).to(lam.device), condition)
             condition = index if condition is None else condition + index
+        if (self.condition_embedding is None) != (condition_lam is None):
+            told = "takes none" if self.condition_embedding is None else "must be told one"
+            raise UserError(f"condition_log_snr: this U-Net {told} (condition_level)")
+        if self.condition_embedding is not None and condition_lam is not None:
+            embed, last = self.condition_embedding
+            level = last(silu(embed(condition_lam.to(lam).reshape(-1, 1))))  # [B, 1, E]
+            condition = level if condition is None else condition + level
         return self.noise_embedding(lam, condition)
 
     def _check(self, sample: Tensor, condition: Tensor | None) -> None:

@@ -23,6 +23,8 @@ class NetworkInputs:
             followed by independent images).
         frame_to_caption: int64 [F], which of the K captions each frame has.
         condition: [B, condition_channels, F, H, W].
+        condition_log_snr: [B], how noisy the condition was made (noise conditioning augmentation); of networks that are
+            told.
         class_labels: int64 [B], `num_classes` being the null class, of networks that have classes.
     """
 
@@ -33,6 +35,7 @@ class NetworkInputs:
     frame_to_caption: Tensor | None = None
     condition: Tensor | None = None
     class_labels: Tensor | None = None
+    condition_log_snr: Tensor | None = None
 
 
 class VideoNetwork:
@@ -47,6 +50,7 @@ class VideoNetwork:
         frame_to_caption: Tensor | None = None,
         condition: Tensor | None = None,
         class_labels: Tensor | None = None,
+        condition_log_snr: Tensor | None = None,
     ) -> Tensor:
         """Predict: z [B, C, F, H, W] -> [B, out_channels, F, H, W] in the space of `prediction_type`.
 
@@ -55,8 +59,11 @@ class VideoNetwork:
         Raises:
             UserError: data or a condition that do not fit the network.
         """
-        told = NetworkInputs(sample, log_snr, text, temporal_mask, frame_to_caption, condition, class_labels)
-        return self.predict(told)
+        return self.predict(
+            NetworkInputs(
+                sample, log_snr, text, temporal_mask, frame_to_caption, condition, class_labels, condition_log_snr
+            )
+        )
 
     def predict(self, inputs: NetworkInputs) -> Tensor:
         """The network itself."""

@@ -55,6 +55,10 @@ class PipelineHooks:
         """Sides of its videos, in pixels, are multiples of this."""
         return 8
 
+    def steps_of(self, settings: SamplingConfig) -> int:
+        """Sampling steps of one video, as progress counts them."""
+        return settings.num_inference_steps
+
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
         """[C, F, H, W] of what is sampled."""
         raise NotImplementedError
