@@ -12,7 +12,7 @@ from muybridge.errors import UserError
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.plugins.animatediff import MotionModules, read_motion_file
 from muybridge.models.weights.stable_video import inflated_from, load_stable_video_unet
-from muybridge.nn.temporal import AlphaBlender, spatial_sites
+from muybridge.nn.temporal import AlphaBlender, Call, spatial_sites
 from tests.conftest import randomise
 
 WIDTHS = dict(sample_size=8, block_out_channels=(16, 32), norm_num_groups=8, layers_per_block=1)
@@ -199,6 +199,45 @@ def test_frames_talk_and_samples_do_not():
     changed[0, :, 4] += 1
     moved = (video(**{**given, "sample": changed}, conditions=known).sample - whole).abs().amax((1, 3, 4))
     assert (moved[0] > 1e-5).all() and (moved[1] == 0).all()
+
+
+SPACETIME = {"type": "video_ldm", "spacetime_levels": 2}
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("kind", ["SD 2.1", "SDXL"])
+def test_attention_over_everything_begins_as_nothing_and_sits_at_the_coarsest_levels(kind):
+    net, given = picture_net(kind), inputs(kind)
+    video = InflatedUNet.from_image_model(net, SPACETIME).eval()
+    assert torch.allclose(video(**given).sample, frame_by_frame(net, given), atol=1e-10)
+    levels, plugin = len(net.config.block_out_channels), video.temporal
+    assert plugin.spacetime and not InflatedUNet.from_image_model(net, {"type": "video_ldm"}).temporal.spacetime
+    deep = {f"down_blocks_{i}" for i in (levels - 2, levels - 1)} | {"up_blocks_0", "up_blocks_1", "mid_block"}
+    assert {key.partition("_attentions")[0] for key in plugin.spacetime} <= deep
+    here = {k.partition("_attentions")[0] for k in plugin.attentions}
+    assert {key.partition("_attentions")[0] for key in plugin.spacetime} == here & deep
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("float64")
+def test_attention_over_everything_follows_a_thing_to_another_place():
+    """A block's output at one place depends on another frame's other places, which attention over time alone does not
+    see; pictures that are no squares keep their rows."""
+    video = randomise(InflatedUNet.from_image_model(picture_net(), SPACETIME)).eval()
+    key = next(iter(video.temporal.spacetime))
+    channels = video.temporal.spacetime[key].qkv.in_features
+    call = Call(3, prepared={"mask": None, "size": (8, 16)})
+    tokens = torch.randn(1, 3, 8, channels)  # 2 x 4 places of 8 x 16
+    base = video.temporal._over_everything(key, tokens, call)
+    changed = tokens.clone()
+    changed[0, 2, 7] += 1
+    moved = (video.temporal._over_everything(key, changed, call) - base).abs().amax((0, 3)) > 1e-9
+    assert moved.all() and base.shape == tokens.shape
+    layer = video.temporal.spacetime[key]
+    x = tokens.flatten(0, 1).transpose(1, 2).reshape(3, channels, 2, 4)
+    by_hand = (layer(x, 1) - x).flatten(2).transpose(1, 2)
+    assert torch.allclose(by_hand, base[0])
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from muybridge.models.plugins.gen1 import Gen1Layers
 from muybridge.models.plugins.tune_a_video import TuneAVideoLayers
 from muybridge.nn.factorised import zero_init
 from muybridge.nn.frames import frames_to_batch
+from muybridge.nn.spacetime_attention import SpacetimeAttention
 from muybridge.nn.temporal import (
     AlphaBlender,
     Call,
@@ -100,6 +101,8 @@ class VideoLDMLayers(TemporalPlugin):
         attention: False leaves the temporal attention out: convolutions alone see 2 frames to each side a block, enough
             for the five frames of interpolation, at a quarter of the parameters.
         window: frames attend only to frames nearer than this; 0 for all.
+        spacetime_levels: of so many of the coarsest levels, at whose transformer blocks one attention over all frames
+            and positions joins the temporal one, which loses a thing that moves to another place. Not in the paper.
         eps: of the temporal group normalisation.
         outer_eps: the same, and of the picture network's, for residual blocks beside down-going attention and of the
             way up (as diffusers builds Stable Video Diffusion); 0 makes no difference between them.
@@ -118,6 +121,7 @@ class VideoLDMLayers(TemporalPlugin):
         context_channels: int = 0,
         attention: bool = True,
         window: int = 0,
+        spacetime_levels: int = 0,
         eps: float = 1e-5,
         outer_eps: float = 0.0,
     ):
@@ -139,6 +143,15 @@ class VideoLDMLayers(TemporalPlugin):
         self.convolutions = nn.ModuleDict({s.key: convolution(s) for s in convolved})
         self.attentions = nn.ModuleDict(
             {s.key: TemporalTransformerBlock(s.channels, s.heads, width, zero) for s in attended}
+        )
+        deep = len(image["block_out_channels"]) - spacetime_levels
+        groups = int(image["norm_num_groups"])
+        self.spacetime = nn.ModuleDict(
+            {
+                s.key: SpacetimeAttention(s.channels, s.channels // s.heads, groups)
+                for s in attended
+                if _level_of(s, len(image["block_out_channels"])) >= deep
+            }
         )
         self.mixes = nn.ModuleDict({s.key: AlphaBlender(mix) for s in sites})
         self.scalars = ScalarConditions(scalars, time, scalar_channels) if scalars else None
@@ -170,12 +183,21 @@ class VideoLDMLayers(TemporalPlugin):
                 known = z.new_zeros(len(z), channels, *z.shape[2:])
                 mask = z.new_zeros(len(z), 1, call.frames, 1, 1)
             call.prepared["context"] = self.context.features(known.to(z), mask)
+        call.prepared["size"] = (z.shape[-2], z.shape[-1])
         call.prepared["mask"] = window_mask(call.frames, self.window, z.device)
 
     def embed(self, embedding: Tensor, call: Call) -> Tensor:
         if self.scalars_everywhere and "scalars" in call.prepared:
             return embedding + call.prepared["scalars"]
         return embedding
+
+    def _over_everything(self, key: str, rows: Tensor, call: Call) -> Tensor:
+        """What attention over all frames and positions adds to a block's tokens, [B, F, N, C]."""
+        height, width = call.prepared["size"]
+        halved = round(math.sqrt(height * width / rows.shape[2]))
+        x = rows.flatten(0, 1).transpose(1, 2).unflatten(2, (-(-height // halved), -1))  # [B F, C, h, w]
+        added: Tensor = self.spacetime[key](x, len(rows), call.prepared["mask"]) - x
+        return added.flatten(2).transpose(1, 2).unflatten(0, rows.shape[:2])
 
     def follow(self, key: str, x: Tensor, call: Call, time: Tensor | None, text: Tensor | None) -> Tensor:
         if key not in self.mixes:
@@ -194,8 +216,19 @@ class VideoLDMLayers(TemporalPlugin):
             # the first frame's text speaks for the clip
             first = None if text is None else text.unflatten(0, (-1, call.frames))[:, 0]
             new = self.attentions[key](rows, first, call.prepared["mask"])
+            if key in self.spacetime:
+                new = new + self._over_everything(key, rows, call)
         mixed: Tensor = self.mixes[key](rows, new)
         return mixed.flatten(0, 1)
+
+
+def _level_of(site: Site, levels: int) -> int:
+    """How often the picture is halved at a site of a U-Net, from 0."""
+    where, _, number = site.path.partition("_blocks.")
+    if where not in ("down", "up"):
+        return levels - 1
+    block = int(number.partition(".")[0])
+    return block if where == "down" else levels - 1 - block
 
 
 def _outer_resnets(sites: Sequence[Site]) -> list[Site]:
