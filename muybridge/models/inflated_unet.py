@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from muybridge.errors import UserError, nearest
 from muybridge.models.arguments import check_arguments
 from muybridge.models.plugins.video_ldm import PLUGINS
+from muybridge.nn.embeddings import guidance_wave
 from muybridge.nn.frame_attention import SharedText, set_frame_attention
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.nn.passes import PassesCalls
@@ -128,6 +129,7 @@ class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
         added_cond_kwargs: dict[str, Tensor] | None = None,
         down_block_additional_residuals: tuple[Tensor, ...] | None = None,
         mid_block_additional_residual: Tensor | None = None,
+        guidance: Tensor | None = None,
         return_dict: bool = True,
     ) -> InflatedOutput | tuple[Tensor]:
         """Predict from noisy frames.
@@ -140,6 +142,7 @@ class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
             images_only: every frame stands alone; the output is the picture U-Net's.
             added_cond_kwargs: of the picture U-Net (SDXL), [B, ...].
             down_block_additional_residuals, mid_block_additional_residual: a ControlNet's, [B F, ...].
+            guidance: the scale [B] that a distilled network is told (the picture U-Net's `time_cond_proj_dim`).
         """
         batch, frames = sample.shape[0], sample.shape[2]
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
@@ -152,6 +155,9 @@ class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
             output = self.image(
                 frames_to_batch(sample),
                 timestep.repeat_interleave(frames, 0),
+                timestep_cond=None
+                if guidance is None
+                else guidance_wave(guidance).to(sample).repeat_interleave(frames, 0),
                 encoder_hidden_states=text,
                 added_cond_kwargs=added or None,
                 down_block_additional_residuals=down_block_additional_residuals,

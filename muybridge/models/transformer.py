@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from muybridge.errors import UserError
-from muybridge.nn.embeddings import NoiseLevelEmbedding, sinusoid
+from muybridge.nn.embeddings import GuidanceEmbedding, NoiseLevelEmbedding, sinusoid
 from muybridge.nn.network_inputs import (
     NetworkInputs,
     VideoNetwork,
     check_condition,
     check_text,
+    check_told,
     level_for_embedding,
     one_per_patch,
 )
@@ -70,6 +71,7 @@ class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
         text_pooled_dim, text_token_dim: widths of text embeddings, 0 where not used. Pooled text is added to the noise
             level's embedding; token embeddings are read by cross-attention. A dropped caption, or none, reads one null
             word.
+        guidance_embedding: the network is told a guidance scale, as one that was distilled from a guided one is.
         prediction_type: "epsilon", "sample" or "v_prediction".
     """
 
@@ -94,6 +96,7 @@ class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
         num_classes: int = 0,
         text_pooled_dim: int = 0,
         text_token_dim: int = 0,
+        guidance_embedding: bool = False,
         prediction_type: str = "v_prediction",
     ):
         super().__init__()
@@ -105,6 +108,7 @@ class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
         self.noise_embedding = NoiseLevelEmbedding(256, width, layers=2, layout="cos_sin")
         self.classes = nn.Embedding(num_classes + 1, width) if num_classes else None
         self.text = TextPooling(text_pooled_dim, 0, width) if text_pooled_dim else None
+        self.guidance = GuidanceEmbedding(width) if guidance_embedding else None
         self.null_words = nn.Parameter(torch.randn(1, 1, text_token_dim) * 0.02) if text_token_dim else None
         self.blocks = nn.ModuleList(
             TransformerBlock(width, heads, mlp_ratio, qk_norm, attention == "factorised", text_token_dim)
@@ -121,7 +125,7 @@ class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
 
     def _initialise(self) -> None:
         zeros = ("modulation", "modulation_out", "patch_out", "condition_in")
-        branches = ("time_attention.proj", "cross.proj")
+        branches = ("time_attention.proj", "cross.proj", "guidance.proj")
         init_transformer(self, lambda name: name.endswith(branches) or name.rpartition(".")[2] in zeros)
         for layer in (self.noise_embedding.first, *self.noise_embedding.rest):
             nn.init.normal_(layer.weight, std=0.02)
@@ -136,8 +140,8 @@ class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
                 channels, or something differs between the frames of one patch.
         """
         sample, text, condition = inputs.sample, inputs.text, inputs.condition
-        if inputs.condition_log_snr is not None:
-            raise UserError("condition_log_snr: this transformer is told none")
+        check_told(inputs.condition_log_snr, False, "condition_log_snr", "unet3d's condition_level")
+        check_told(inputs.guidance, self.guidance is not None, "guidance", "guidance_embedding")
         patch = tuple(self.config.patch_size)
         grid = self._grid(sample, patch)
         check_condition(condition, self.config.condition_channels, "transformer")
@@ -161,6 +165,8 @@ class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
         if captions is not None:
             captions = one_per_patch(captions, patch[0], 0, "captions")
         vector = self._vector(lam, text, captions, inputs.class_labels, grid[1] * grid[2])  # [2, 1 or 2048, 384]
+        if self.guidance is not None and inputs.guidance is not None:
+            vector = vector + self.guidance(inputs.guidance)[:, None]
         words = self._words(text, captions, len(x), grid[1] * grid[2])
         x = self._through_blocks(x, vector, grid[0], angles, mask, words)
         shift, scale = self.modulation_out(silu(vector)).chunk(2, -1)

@@ -13,9 +13,16 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from muybridge.errors import UserError
 from muybridge.models.unet3d_stages import Stage, Stages
-from muybridge.nn.embeddings import FrameEmbedding, NoiseLevelEmbedding
+from muybridge.nn.embeddings import FrameEmbedding, GuidanceEmbedding, NoiseLevelEmbedding
 from muybridge.nn.factorised import make_norm, zero_init
-from muybridge.nn.network_inputs import NetworkInputs, VideoNetwork, check_condition, check_text, level_for_embedding
+from muybridge.nn.network_inputs import (
+    NetworkInputs,
+    VideoNetwork,
+    check_condition,
+    check_text,
+    check_told,
+    level_for_embedding,
+)  # fmt: skip
 from muybridge.nn.position import independent_frames
 from muybridge.nn.text_conditioning import TextCondition, TextPooling, Words
 
@@ -54,6 +61,7 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         norm_groups: of the group normalisations.
         dropout: share of channels dropped in residual blocks while training.
         text_pooled_dim, text_token_dim: widths of the text embeddings, 0 where not used.
+        guidance_embedding: the network is told a guidance scale, as one that was distilled from a guided one is.
         prediction_type: "epsilon", "sample" or "v_prediction"; stored so that a checkpoint says what it predicts.
 
     Differs from the paper: the exact residual block is not printed there and follows the same authors' image U-Net;
@@ -93,6 +101,7 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         dropout: float = 0.0,
         text_pooled_dim: int = 0,
         text_token_dim: int = 0,
+        guidance_embedding: bool = False,
         prediction_type: str = "v_prediction",
     ):
         super().__init__()
@@ -107,6 +116,7 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         if condition_level:
             last = zero_init(nn.Linear(embedding_dim, embedding_dim))
             self.condition_embedding = nn.ModuleList([NoiseLevelEmbedding(base_channels, embedding_dim), last])
+        self.guidance = GuidanceEmbedding(embedding_dim) if guidance_embedding else None
         self.conv_in = nn.Conv2d((in_channels + condition_channels) * area, base_channels, 3, padding=1)
         if condition_channels:
             nn.init.zeros_(self.conv_in.weight[:, in_channels * area :])
@@ -160,9 +170,11 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         h = h.contiguous(memory_format=torch.channels_last)
         h = self.conv_in(pixel_unshuffle(h, patch) if patch > 1 else h)  # [32, 128, 64, 64]
         lam = level_for_embedding(inputs.log_snr, sample)
-        embedding = silu(
-            self._embed(lam, text, inputs.frame_to_caption, frames, temporal_mask, inputs.condition_log_snr)
-        )  # [B, F or 1, E] [2, 1, 1024]
+        told = self._embed(lam, text, inputs.frame_to_caption, frames, temporal_mask, inputs.condition_log_snr)
+        check_told(inputs.guidance, self.guidance is not None, "guidance", "guidance_embedding")
+        if self.guidance is not None and inputs.guidance is not None:
+            told = told + self.guidance(inputs.guidance)[:, None]
+        embedding = silu(told)  # [B, F or 1, E] [2, 1, 1024]
         words = None
         if text is not None and self.config.text_token_dim and self.config.joint_resolutions:
             words = Words.of(text, inputs.frame_to_caption)
@@ -217,9 +229,7 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         if self.frame_index is not None:
             index = self.frame_index(frames, independent_frames(frames, mask).to(lam.device), condition)
             condition = index if condition is None else condition + index
-        if (self.condition_embedding is None) != (condition_lam is None):
-            told = "takes none" if self.condition_embedding is None else "must be told one"
-            raise UserError(f"condition_log_snr: this U-Net {told} (condition_level)")
+        check_told(condition_lam, self.condition_embedding is not None, "condition_log_snr", "condition_level")
         if self.condition_embedding is not None and condition_lam is not None:
             embed, last = self.condition_embedding
             level = last(silu(embed(condition_lam.to(lam).reshape(-1, 1))))  # [B, 1, E]

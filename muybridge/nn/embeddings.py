@@ -68,6 +68,34 @@ class NoiseLevelEmbedding(nn.Module):
         return h
 
 
+#: Channels of a guidance scale's sinusoid, and what the scale is multiplied by before it: as diffusers' pipelines of
+#: distilled models have it.
+GUIDANCE_CHANNELS, GUIDANCE_UNIT = 256, 1000.0
+
+
+def guidance_wave(scale: Tensor) -> Tensor:
+    """A guidance scale g [B] as a sinusoid [B, 256]. Source: 2210.03142 appendix, of w = g - 1 there."""
+    return sinusoid(GUIDANCE_UNIT * (scale.float() - 1), GUIDANCE_CHANNELS)
+
+
+class GuidanceEmbedding(nn.Module):
+    """What a network that was distilled from a guided one is told of the scale; zero at the start.
+
+    Args:
+        width: of the embedding that it is added to.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.proj = nn.Linear(GUIDANCE_CHANNELS, width, bias=False)
+        nn.init.zeros_(self.proj.weight)
+
+    def forward(self, scale: Tensor) -> Tensor:
+        """scale g [B] -> [B, width]."""
+        out: Tensor = self.proj(guidance_wave(scale).to(self.proj.weight.dtype))
+        return out
+
+
 class FrameEmbedding(nn.Module):
     """A frame's index, and how each caption takes it: e_f (1 + W c + b) for index embeddings e_f and captions c.
 

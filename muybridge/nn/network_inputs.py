@@ -25,6 +25,8 @@ class NetworkInputs:
         condition: [B, condition_channels, F, H, W].
         condition_log_snr: [B], how noisy the condition was made (noise conditioning augmentation); of networks that are
             told.
+        guidance: [B], the scale of the guided network that this one was distilled from; of networks that are told
+            (`guidance_embedding`).
         class_labels: int64 [B], `num_classes` being the null class, of networks that have classes.
     """
 
@@ -36,6 +38,7 @@ class NetworkInputs:
     condition: Tensor | None = None
     class_labels: Tensor | None = None
     condition_log_snr: Tensor | None = None
+    guidance: Tensor | None = None
 
 
 class VideoNetwork:
@@ -51,6 +54,7 @@ class VideoNetwork:
         condition: Tensor | None = None,
         class_labels: Tensor | None = None,
         condition_log_snr: Tensor | None = None,
+        guidance: Tensor | None = None,
     ) -> Tensor:
         """Predict: z [B, C, F, H, W] -> [B, out_channels, F, H, W] in the space of `prediction_type`.
 
@@ -61,7 +65,15 @@ class VideoNetwork:
         """
         return self.predict(
             NetworkInputs(
-                sample, log_snr, text, temporal_mask, frame_to_caption, condition, class_labels, condition_log_snr
+                sample,
+                log_snr,
+                text,
+                temporal_mask,
+                frame_to_caption,
+                condition,
+                class_labels,
+                condition_log_snr,
+                guidance,
             )
         )
 
@@ -79,6 +91,16 @@ def check_condition(condition: Tensor | None, channels: int, network: str) -> No
     given = 0 if condition is None else condition.shape[1]
     if given != channels:
         raise UserError(f"this {network} takes {channels} condition channels, got {given}")
+
+
+def check_told(given: Tensor | None, told: bool, name: str, setting: str) -> None:
+    """Refuse what a network is not told, and the lack of what it must be told.
+
+    Raises:
+        UserError: says which, and the setting of the network that decides.
+    """
+    if (given is not None) != told:
+        raise UserError(f"{name}: this network {'must be told one' if told else 'takes none'} ({setting})")
 
 
 def check_text(text: TextCondition | None, pooled: int, tokens: int) -> None:

@@ -17,7 +17,7 @@ from muybridge.diffusion.guidance import Scale, classifier_free, guidance_interv
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.samplers import sampler_named
-from muybridge.diffusion.schedule import alpha_of, sigma_of
+from muybridge.diffusion.schedule import alpha_of, per_sample, sigma_of
 from muybridge.errors import UserError
 from muybridge.models.weights.opening import cast
 from muybridge.nn.frames import to_uint8
@@ -176,12 +176,33 @@ class VideoPipeline(ReadsWords, PipelineHooks, DiffusionPipeline):
 
         return denoise
 
+    def told_scale(self, condition: Any, scale: Scale) -> Denoise:
+        """The denoiser of a network that is told the guidance scale.
+
+        Raises:
+            UserError: a scale for each frame: the network is told one a video.
+        """
+        if isinstance(scale, Tensor) and scale.ndim:
+            raise UserError("guidance: a distilled network is told one scale a video, not one a frame")
+        dtype = next(self.network.parameters()).dtype
+        condition = None if condition is None else condition.to(self.device)
+
+        def denoise(z: Tensor, lam: Tensor) -> Tensor:
+            lam = per_sample(lam, z)
+            here = torch.as_tensor(scale(lam) if callable(scale) else scale, device=z.device).float().expand(len(z))
+            output = self.predict(z.to(dtype), lam, condition, guidance=here).to(z.dtype)  # type: ignore[call-arg]
+            return to_x(output, z, lam, self.prediction_type)
+
+        return denoise
+
     def denoiser(self, condition: Any, null: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
         """The guided denoiser of a condition, not yet thresholded."""
-        if condition is None:
+        if condition is None and not self.takes_guidance:
             return self.closed(null)
         if not settings.guided_throughout:
             scale = guidance_interval(scale, *self._guided_levels(settings))
+        if self.takes_guidance:
+            return self.told_scale(condition, scale)
         both = self.closed(type(condition).stack([condition, null])) if self.joins_branches else None
         branches = self.closed(condition), self.closed(null)
         return classifier_free(*branches, scale, settings.guidance_rescale, self.prediction_type, both)

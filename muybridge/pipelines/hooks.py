@@ -30,12 +30,19 @@ class PipelineHooks:
     draws_from_words = True
 
     @property
+    def takes_guidance(self) -> bool:
+        """Whether the network is told the guidance scale, as one distilled from a guided network: one call a step."""
+        network: Any = getattr(self, "network", None)
+        config = getattr(getattr(network, "image", network), "config", None) or {}
+        return bool(config.get("guidance_embedding") or config.get("time_cond_proj_dim"))
+
+    @property
     def prediction_type(self) -> str:
         """What the network predicts: "epsilon", "sample" or "v_prediction"."""
         raise NotImplementedError
 
     def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
-        """The network's own output at log-SNR lam [B]."""
+        """The network's own output at log-SNR lam [B]; one that takes guidance also takes `guidance`, the scale [B]."""
         raise NotImplementedError
 
     def null(self, condition: Any, negative_prompt: str = "") -> Any:

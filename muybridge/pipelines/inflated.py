@@ -136,9 +136,10 @@ class InflatedPipeline(LatentPipeline):
             )
         return VideoCondition(super().condition(prompts, settings), told)
 
-    def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
+    def predict(self, z: Tensor, lam: Tensor, condition: Any, guidance: Tensor | None = None) -> Tensor:
         tensors = {k: v.to(z) if v.is_floating_point() else v for k, v in condition.tensors.items()}
-        out: Tensor = self.network(z, self.index_of(lam, z), condition.text.tokens.to(z), conditions=tensors).sample
+        told = {"conditions": tensors, "guidance": guidance}
+        out: Tensor = self.network(z, self.index_of(lam, z), condition.text.tokens.to(z), **told).sample
         return out
 
     def null(self, condition: Any, negative_prompt: str = "") -> Any:

@@ -22,6 +22,7 @@ from muybridge.library.parts import table_settings
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.vision.control import Residuals
 from muybridge.models.weights.opening import open_network
+from muybridge.nn.embeddings import guidance_wave
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.base import VideoPipeline
@@ -34,18 +35,22 @@ def predict_frames(
     index: Tensor,
     tokens: Tensor,
     control: Callable[[Tensor, Tensor, Tensor], Residuals | None] | None = None,
+    guidance: Tensor | None = None,
 ) -> Tensor:
     """A picture network on each frame: z [B, C, F, h, w], table index [B], tokens [B, L, D] -> like z.
 
     Args:
         control: what ControlNets add, from the folded z, index and tokens (models.vision.control).
+        guidance: the scale [B] that a distilled network is told (its `time_cond_proj_dim`).
     """
     batch, frames = z.shape[0], z.shape[2]
     folded, index, tokens = frames_to_batch(z), index.repeat_interleave(frames), tokens.repeat_interleave(frames, 0)
     added = control(folded, index, tokens) if control is not None else None
-    more = {}
+    more: dict[str, Any] = {}
+    if guidance is not None:
+        more["timestep_cond"] = guidance_wave(guidance).to(z).repeat_interleave(frames, 0)
     if added is not None:
-        more = {"down_block_additional_residuals": added[0], "mid_block_additional_residual": added[1]}
+        more |= {"down_block_additional_residuals": added[0], "mid_block_additional_residual": added[1]}
     out = network(folded, index, encoder_hidden_states=tokens, **more).sample
     return batch_to_frames(out, batch)
 
@@ -136,8 +141,8 @@ class LatentPipeline(LatentSpacePipeline):
         assert text is not None
         return text
 
-    def predict(self, z: Tensor, lam: Tensor, condition: TextCondition) -> Tensor:
-        return predict_frames(self.network, z, self.index_of(lam, z), condition.tokens.to(z))
+    def predict(self, z: Tensor, lam: Tensor, condition: TextCondition, guidance: Tensor | None = None) -> Tensor:
+        return predict_frames(self.network, z, self.index_of(lam, z), condition.tokens.to(z), guidance=guidance)
 
     def null(self, condition: Any, negative_prompt: str = "") -> Any:
         return self.words([negative_prompt] * len(condition.pooled))

@@ -65,8 +65,10 @@ class TextToVideoPipeline(VideoPipeline):
     def prediction_type(self) -> str:
         return str(self.network.config.prediction_type)
 
-    def predict(self, z: Tensor, lam: Tensor, condition: TextCondition | None) -> Tensor:
-        output: Tensor = self.network(z, lam.float(), text=condition)
+    def predict(
+        self, z: Tensor, lam: Tensor, condition: TextCondition | None, guidance: Tensor | None = None
+    ) -> Tensor:
+        output: Tensor = self.network(z, lam.float(), text=condition, guidance=guidance)
         return output
 
     def null(self, condition: TextCondition | None, negative_prompt: str = "") -> TextCondition | None:

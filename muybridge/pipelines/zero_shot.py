@@ -88,7 +88,7 @@ class ZeroShotPipeline(LatentPipeline):
     def null(self, condition: Any, negative_prompt: str = "") -> Any:
         return replace(condition, text=super().null(condition.text, negative_prompt))
 
-    def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
+    def predict(self, z: Tensor, lam: Tensor, condition: Any, guidance: Tensor | None = None) -> Tensor:
         view, tokens, index = condition.view, condition.text.tokens.to(z), self.index_of(lam, z)
         frames = z.shape[2]
         if view.beside is not None:
@@ -99,7 +99,7 @@ class ZeroShotPipeline(LatentPipeline):
             return residuals_of(view.controls, folded, at, words, view.frames)
 
         with self._applied(view, frames):
-            return predict_frames(self.network, z, index, tokens, residuals)
+            return predict_frames(self.network, z, index, tokens, residuals, guidance)
 
     @contextmanager
     def _applied(self, view: View, frames: int) -> Iterator[None]:

@@ -177,10 +177,10 @@ class CascadeStagePipeline(TextToVideoPipeline):
 
         return at
 
-    def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
+    def predict(self, z: Tensor, lam: Tensor, condition: Any, guidance: Tensor | None = None) -> Tensor:
         if not isinstance(condition, GivenVideo):
-            return super().predict(z, lam, condition)
-        told = {"text": condition.text, "condition_log_snr": condition.level.float()}
+            return super().predict(z, lam, condition, guidance)
+        told = {"text": condition.text, "condition_log_snr": condition.level.float(), "guidance": guidance}
         given = condition.condition.to(z)
         if condition.tile:
             return in_tiles(self.network, z, lam.float(), given, condition.tile, told)
