@@ -19,6 +19,7 @@ from muybridge.data.reading.decoding import FilmFrame, FilmReader
 from muybridge.data.reading.formats import FootageError, told
 from muybridge.data.reading.reader import Frame, Reader
 from muybridge.data.reading.sound import Sound, SoundTrack
+from muybridge.data.reading.streams import decodable
 from muybridge.data.video_io import SAME_BYTES, TAGS, as_yuv, read_recipe, tag
 
 #: What is copied: these codecs, with pixels of these formats.
@@ -73,7 +74,7 @@ def encode_clip(source: Path, target: Path, start: float, end: float, crf: int =
 def _with_sound(source: Path, start: float, end: float, write: Any) -> str:
     """Write a clip with its sound; where the sound cannot be had, without it."""
     with open_footage(source) as reader:
-        audio = isinstance(reader, FilmReader) and bool(reader.container.streams.audio)
+        audio = isinstance(reader, FilmReader) and bool(decodable(reader.container, "audio"))
     if not audio:
         write(None)
         return ""

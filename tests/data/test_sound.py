@@ -5,7 +5,7 @@ import pytest
 
 from muybridge.data.reading.sound import Sound, has_sound
 from muybridge.data.video_io import read_video, write_video
-from muybridge.errors import Notice
+from muybridge.errors import Notice, UserError
 from tests.data.making_files import encode, heard, pitch, steps
 
 
@@ -92,3 +92,15 @@ def test_has_sound(talk, tmp_path):
     assert has_sound(talk) and not has_sound(encode(tmp_path / "still.mp4", steps(3)))
     (tmp_path / "x.npy").write_bytes(b"no media")
     assert not has_sound(tmp_path / "x.npy") and not has_sound(tmp_path / "none.mp4")
+
+
+def test_streams_of_a_codec_that_is_not_known(talk, tmp_path):
+    """Found by fuzz: such a stream has no decoder."""
+    data = talk.read_bytes()
+    (tmp_path / "mute.mp4").write_bytes(data.replace(b"mp4a", b"zzz9"))
+    assert has_sound(talk) and not has_sound(tmp_path / "mute.mp4")
+    assert len(read_video(tmp_path / "mute.mp4").frames) == 20
+    (tmp_path / "blind.mp4").write_bytes(data.replace(b"avc1", b"zzz9"))
+    assert not has_sound(tmp_path / "blind.mp4")
+    with pytest.raises(UserError, match="codec that is not known"):
+        read_video(tmp_path / "blind.mp4")

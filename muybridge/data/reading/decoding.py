@@ -17,6 +17,7 @@ from muybridge.data.reading.interlaced import progressive
 from muybridge.data.reading.orientation import DEGREES, LYING, UPRIGHT, of_frame, upright
 from muybridge.data.reading.reader import About, Reader
 from muybridge.data.reading.rhythm import Rhythm, rhythm_of
+from muybridge.data.reading.streams import decodable
 
 #: Frames at the beginning that are decoded to learn what a file is.
 HEAD = 24
@@ -93,7 +94,10 @@ class FilmReader(Reader):
         try:
             if not self.container.streams.video:
                 raise FootageError("no video stream", "has no video stream")
-            self.stream: Any = self.container.streams.video[0]
+            streams = decodable(self.container, "video")
+            if not streams:
+                raise FootageError("unknown codec", "its video is of a codec that is not known; encode it anew")
+            self.stream: Any = streams[0]
             check_pixels(self.stream.codec_context.width, self.stream.codec_context.height)
         except FootageError:
             self.container.close()
@@ -217,7 +221,7 @@ class FilmReader(Reader):
             width, height = height, width
         return About(
             width, height, DEGREES[first.way], self._rhythm(times), str(self.stream.codec_context.codec.canonical_name),
-            str(first.raw.format.name), bool(self.container.streams.audio), tuple(changes),
+            str(first.raw.format.name), bool(decodable(self.container, "audio")), tuple(changes),
             not changes and first.way == UPRIGHT,
         )  # fmt: skip
 
@@ -249,7 +253,7 @@ class FilmReader(Reader):
         unit, base, times = float(self.stream.time_base), self.base, []
         with av.open(str(self.path)) as container:
             try:
-                for packet in container.demux(container.streams.video[0]):
+                for packet in container.demux(container.streams[self.stream.index]):
                     if packet.size and packet.pts is not None and not packet.is_discard:
                         times.append(packet.pts * unit - base)
             except av.FFmpegError:  # the file breaks off here: what came before is what there is

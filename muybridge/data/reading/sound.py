@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from muybridge.data.reading.formats import told
+from muybridge.data.reading.streams import decodable
 
 #: Sampling rates that AAC has; others are resampled to the last.
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -38,7 +39,7 @@ def has_sound(path: Path) -> bool:
 
     try:
         with av.open(str(path)) as container:
-            return bool(container.streams.audio)
+            return bool(decodable(container, "audio") and decodable(container, "video"))
     except (av.FFmpegError, OSError):
         return False
 
@@ -56,7 +57,7 @@ class SoundTrack:
 
         self.writer, self.sound, self.problem = writer, sound, ""
         with av.open(str(sound.path)) as container:
-            context = container.streams.audio[0].codec_context
+            context = decodable(container, "audio")[0].codec_context
             self.rate = context.sample_rate if context.sample_rate in RATES else RATES[-1]
             self.layout = "mono" if context.layout.nb_channels == 1 else "stereo"
         self.stream: Any = writer.add_stream("aac", rate=self.rate, layout=self.layout)
@@ -116,8 +117,7 @@ class SoundTrack:
 
         resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
         with av.open(str(self.sound.path)) as container:
-            video: Any = container.streams.video[0]
-            audio = container.streams.audio[0]
+            video, audio = (decodable(container, kind)[0] for kind in ("video", "audio"))
             audio.codec_context.thread_count = 1
             base = float(video.start_time or 0) * float(video.time_base)
             if self.sound.start > 1:
