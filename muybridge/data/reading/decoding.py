@@ -17,7 +17,7 @@ from muybridge.data.reading.interlaced import progressive
 from muybridge.data.reading.orientation import DEGREES, LYING, UPRIGHT, of_frame, upright
 from muybridge.data.reading.reader import About, Reader
 from muybridge.data.reading.rhythm import Rhythm, rhythm_of
-from muybridge.data.reading.streams import decodable
+from muybridge.data.reading.streams import decodable, open_container
 
 #: Frames at the beginning that are decoded to learn what a file is.
 HEAD = 24
@@ -88,7 +88,7 @@ class FilmReader(Reader):
         av.logging.set_level(None)  # any other level calls back into Python from ffmpeg's threads, which deadlocks
         bound: Any = {"max_pixels": str(MOST_PIXELS)}
         try:
-            self.container: Any = _opened(path, bound)
+            self.container: Any = open_container(path, bound)
         except Exception as error:  # PyAV raises many kinds for damaged files
             raise FootageError("unreadable", f"cannot be opened: {told(error)}") from error
         try:
@@ -289,16 +289,3 @@ def _timed(frames: Iterator[tuple[Any, bool]], base: float, gap: float) -> Itera
         yield last, raw, made
     for i, (early, done) in enumerate(waiting):
         yield i * gap, early, done
-
-
-def _opened(path: Path, bound: Any) -> Any:
-    """PyAV's container; no frame is allocated beyond the bound to learn what is in it, where the format tells its
-    streams beforehand (others: FFmpeg's own bound, twice as large)."""
-    import av
-
-    try:
-        return av.open(str(path), stream_options=[bound] * 16)
-    except av.FFmpegError:
-        raise
-    except ValueError:  # PyAV's own: streams that are not known yet take no options
-        return av.open(str(path))
