@@ -19,7 +19,7 @@ ARGUMENTS: dict[str, Setting] = {
     **dict.fromkeys(("attention_resolutions", "joint_resolutions"), Setting(low=1, high=8192)),
     "channel_multipliers": Setting(low=1, high=1024, fewest=1),
     "sample_size": Setting(low=1, high=8192),
-    **dict.fromkeys(("scalar_channels", "context_channels", "window"), Setting(low=0, high=65536)),
+    **dict.fromkeys(("scalar_channels", "context_channels", "window", "temporal_every"), Setting(low=0, high=65536)),
     **dict.fromkeys(("eps", "outer_eps"), Setting(low=0, high=1)),
     "mix": Setting(low=-100, high=100),
     "groups": Setting(low=1, high=4096),
