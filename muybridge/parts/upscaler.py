@@ -80,6 +80,7 @@ class UpscalerTraining(System):
     section = "objective"
     config_class = UpscalerObjective
     network_class = VideoUpscaler
+    names_are_told = False
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any] | None, text: TextConfig | None):
         self.model_config, self.text = dict(model), text
