@@ -2,14 +2,18 @@
 
 depth: error on composites, against their mean depth. interpolator: error of middle frames, against the mean of both
 neighbours and optical flow. prior: likeness to the pictures' embeddings, of its answers and of the bare words'. edges,
-depth ControlNets: does the drawn picture have the structure it was shown, beside the same words without it.
+depth ControlNets: does the drawn picture have the structure it was shown, beside the same words without it. upscaler:
+ST-LPIPS and error to the art at four times the size, frame differences as a share of the art's, and seconds, beside
+bicubic interpolation and repeated pixels; `--folder` measures one that is not bundled.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +24,16 @@ from muybridge.data.emoji import EmojiConfig, EmojiSource
 from muybridge.data.registry import make_source
 from muybridge.files import ZOO
 from muybridge.library.catalogue import find_part, sampling_of
+from muybridge.models.latent.perceptual import perceptual_distance
+from muybridge.models.latent.space import LatentSpace
+from muybridge.models.text.encoder import TextConfig, TextEncoder
 from muybridge.models.text.prior import ContentPrior
 from muybridge.models.text.scorers import SmallScorer, open_scorer
 from muybridge.models.vision.control import Control, open_control_net
 from muybridge.models.vision.frame_interpolation import along_flow, interpolator_named, linear
 from muybridge.models.vision.structure import control_pictures, estimator_named
-from muybridge.nn.frames import from_uint8, to_uint8
+from muybridge.models.vision.upscaler import SCALE, bicubic, box_averaged, open_upscaler, upscaled_chunks
+from muybridge.nn.frames import enlarge, from_uint8, to_uint8
 from muybridge.opening.sampling import load_zero_shot
 from muybridge.parts.content_prior import likeness
 from muybridge.pipelines.zero_shot import View
@@ -111,10 +119,41 @@ def _likeness(structure: str, given: np.ndarray, made: np.ndarray) -> float:
     return 2 * hit[0] * hit[1] / max(1e-9, sum(hit))
 
 
+@torch.no_grad()
+def upscaler(count: int, folder: Path) -> dict[str, Any]:
+    """Of bare box averages, and of those that went through the autoencoder that the recipe names."""
+    recipe = load_recipe(RECIPE.with_name("emoji-upscaler.yaml"))
+    source = make_source(recipe.data, "validation")
+    chosen = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
+    network, space = open_upscaler(folder), LatentSpace.open(find_part(recipe.model["autoencoder"]))
+    distance, encoder = perceptual_distance(), TextEncoder(recipe.text or TextConfig())
+    rows: dict[str, list[list[float]]] = {}
+    for clip in (source.clip(int(i)) for i in chosen):
+        high = from_uint8(clip.frames)
+        low = box_averaged(high)
+        text, wanted = encoder([clip.caption]).pooled, high.transpose(0, 1)
+        for kind, given in (("art", low), ("autoencoded", space.decode(space.encode(low[None])[0])[0])):
+            shown, began = to_uint8(given[None])[0], time.perf_counter()
+            by_network = np.concatenate(list(upscaled_chunks(network, shown, text)))
+            seconds = time.perf_counter() - began
+            smooth = to_uint8(bicubic(from_uint8(shown).transpose(0, 1)).transpose(0, 1)[None])[0]
+            for name, made in (("network", by_network), ("bicubic", smooth), ("repeated", enlarge(shown, SCALE))):
+                answer = from_uint8(made).transpose(0, 1)
+                look = torch.cat([distance(a, b) for a, b in zip(answer.split(2), wanted.split(2), strict=True)])
+                error, moves = (answer - wanted).abs().mean(), answer.diff(dim=0).abs().mean()
+                flicker = float(moves / wanted.diff(dim=0).abs().mean().clamp(min=1e-4))
+                rows.setdefault(f"{name}, {kind}", []).append([float(look.mean()), float(error) / 2, flicker, seconds])
+    names = ("ST-LPIPS", "error, of 1", "frame differences, of the art's")
+    found = {kind: dict(zip(names, np.mean(row, 0).tolist(), strict=False)) for kind, row in rows.items()}
+    timed = float(np.mean([r[3] for r in rows["network, art"]]))
+    return {"clips": len(chosen), "seconds for a clip": timed, **found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="all by default")
     parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--folder", type=Path, help="of an upscaler that is not bundled; its figures are only printed")
     arguments = parser.parse_args()
     count, wanted = arguments.count, arguments.names
     measures: dict[str, Callable[[], Any]] = {
@@ -124,6 +163,11 @@ def main() -> None:
         "emoji-edges": lambda: control("edges", count),
         "emoji-depth": lambda: control("depth", count),
     }
+    if arguments.folder:
+        print(json.dumps(upscaler(count, arguments.folder), indent=1))
+        return
+    if (ZOO / "emoji-upscaler").is_dir():
+        measures["emoji-upscaler"] = lambda: upscaler(count, ZOO / "emoji-upscaler")
     if unknown := set(wanted) - set(measures):
         parser.error(f"unknown {', '.join(sorted(unknown))}; known: {', '.join(measures)}")
     measured = {name: measure() for name, measure in measures.items() if name in (wanted or measures)}

@@ -18,10 +18,13 @@ import typer
 from muybridge.cli.console import command, steps_bar
 from muybridge.cli.given import CONTEXT, check_read, given_options
 from muybridge.cli.outputs import check_length, check_outputs
-from muybridge.configuration import Settings, check_request, setting, setting_of
+from muybridge.cli.writing import told_of, write_made
+from muybridge.configuration import Settings, setting, setting_of
 from muybridge.errors import Notice, UserError
 from muybridge.files import next_free
-from muybridge.making.base import Heard, Making, Run
+from muybridge.making.base import Making, Run
+from muybridge.making.record import UPSCALE_METHODS
+from muybridge.making.upscaling import Upscaling
 from muybridge.nn.devices import AUTO, PRECISIONS
 from muybridge.pipelines.settings import SamplingConfig
 
@@ -44,18 +47,29 @@ class Common(OnDevice):
         choices=tuple(PRECISIONS),
     )  # fmt: skip
     lora: tuple[str, ...] = setting((), "a LoRA: FILE or a bundled one, with :SCALE or without; may be repeated")
-    upscale: int = setting(1, "enlarge the written frames by a whole factor, without smoothing", low=1, high=64)
+    upscale: int = setting(1, "enlarge the written frames by a whole factor", low=1, high=64)
+    upscale_method: str = setting(
+        "",
+        "model: the network that was made for this model, 4 times; repeat: pixels are repeated, any factor. By default "
+        "model where the factor is 4 and such a network is bundled, else repeat",
+        choices=("", *UPSCALE_METHODS),
+    )
+    upscaler: str = setting("", "the network that enlarges, in place of the model's: a bundled one or a folder")
 
-    def check(self, paths: Sequence[Path], reads: Iterable[Path]) -> None:
-        """Refuse what cannot be written or applied, before anything heavy is loaded.
+    def check(self, paths: Sequence[Path], reads: Iterable[Path], model: str) -> Upscaling:
+        """Refuse what cannot be written or applied, before anything heavy is loaded; returns what enlarges.
 
         Args:
-            reads: the files and folders that are read beside the LoRAs.
+            reads: the files and folders that are read beside the LoRAs and the upscaler.
+            model: what makes the videos.
 
         Raises:
-            UserError: `check_outputs`, or a LoRA that is not there.
+            UserError: `check_outputs`, a LoRA or an upscaler that is not there, options that do not fit each other.
         """
-        check_outputs(paths, [*reads, *(lora_file(text)[0] for text in self.lora)])
+        upscaling = Upscaling.chosen(self.upscale, self.upscale_method, self.upscaler, model)
+        read = [*reads, *(lora_file(text)[0] for text in self.lora)]
+        check_outputs(paths, [*read, *([upscaling.folder] if upscaling.network else [])])
+        return upscaling
 
     def loaded(self, making: Making, model: str, picture: str = "") -> Any:
         """The opened pipeline, its LoRAs merged."""
@@ -240,7 +254,7 @@ def _make(
     chosen = making.check(model, settings)
     if source is not None and not source.is_file():
         raise UserError(f"no {making.source_kind} at {source}")
-    common.check([output], [*([source] if source else []), *making.files(model)])
+    upscaling = common.check([output], [*([source] if source else []), *making.files(model)], model)
     check_length([output], lambda: making.length(chosen, lambda most: _frames_in(source, most)))
     tell(making.notices(chosen, common.seed))
     pipeline = common.loaded(making, model)
@@ -253,9 +267,8 @@ def _make(
     with steps_bar("sampling", making.total_steps(run)) as advance:
         run.on_step = advance
         made = making.make(run)
-    write_made(made, output, common.upscale)
-    count, height, width = made.frames.shape[:3]
-    typer.echo(f"{output}: {count} frames of {width}x{height} at {made.fps:g} fps")
+    count, height, width = write_made(made, output, upscaling, common.device, pipeline)
+    typer.echo(f"{output}: {count} frames of {width}x{height} at {made.fps:g} fps{told_of(upscaling)}")
 
 
 def _frames_in(source: Path | None, most: int) -> int:
@@ -269,26 +282,3 @@ def tell(notices: Iterable[str]) -> None:
     """Each notice as a line of its own."""
     for line in notices:
         warnings.warn(line, Notice, stacklevel=2)
-
-
-def write_made(made: Any, path: Path, upscale: int) -> None:
-    """Write a video with its record."""
-    from muybridge.data.video_io import write_video
-    from muybridge.nn.frames import enlarge
-
-    height, width = made.frames.shape[1:3]
-    check_request(width * upscale, height * upscale, f"--upscale {upscale}")
-    record = {**made.record, "upscale": upscale}
-    write_video(enlarge(made.frames, upscale), path, made.fps, record, _sound_of(made.heard))
-
-
-def _sound_of(heard: Heard | None) -> Any:
-    """What is heard with a video; None, with a line that says why, where its source's sound cannot be kept."""
-    from muybridge.data.reading.sound import Sound, has_sound
-
-    if heard is None or not Path(heard.path).is_file() or not has_sound(Path(heard.path)):
-        return None
-    if heard.silent:
-        warnings.warn(f"{heard.path}: its sound is left out: {heard.silent}", Notice, stacklevel=2)
-        return None
-    return Sound(Path(heard.path), heard.start, heard.seconds)

@@ -19,13 +19,14 @@ from muybridge.cli.made import (
     tell,
     values_of,
     with_signature,
-    write_made,
 )
 from muybridge.cli.outputs import ENDINGS, check_length
+from muybridge.cli.writing import told_of, write_made
 from muybridge.errors import UserError
 from muybridge.files import next_free
 from muybridge.making.base import Run
 from muybridge.making.from_words import Generate
+from muybridge.making.upscaling import Upscaling, words_of
 from muybridge.texts import lines_of, read_text
 
 #: Decibels by which a replayed video may be less like the file than the frames that were encoded in it, where frames
@@ -92,23 +93,25 @@ def generate(
     jobs = _jobs(prompt, prompts, output, output_dir, format, common.seed)
     makings = [Generate(prompt=text, negative_prompt=values["negative_prompt"]) for _, text, _ in jobs]
     chosen, paths = makings[0].check(model, settings), [path for path, _, _ in jobs]
-    common.check(paths, _read(makings[0], model, picture_model, prompts))
+    upscaling = common.check(paths, _read(makings[0], model, picture_model, prompts), model)
     check_length(paths, lambda: chosen.num_frames)
     tell(makings[0].notices(chosen, common.seed))
     pipeline = common.loaded(makings[0], model, picture_model)
     run = Run(pipeline, model, common.seed, settings)
-    pending = [i for i in range(len(jobs)) if prompts is None or not _is_made(jobs[i], makings[i], run, common)]
+    pending = [i for i in range(len(jobs)) if prompts is None or not _is_made(jobs[i], makings[i], run, upscaling)]
     batches = [pending[i : i + batch_size] for i in range(0, len(pending), batch_size)]
     with steps_bar("sampling", makings[0].total_steps(run) * len(batches)) as advance:
         run.on_step = advance
         for batch in batches:
             made = Generate.make_batch([makings[i] for i in batch], run, [jobs[i][2] for i in batch])
             for i, video in zip(batch, made, strict=True):
-                write_made(video, jobs[i][0], common.upscale)
+                write_made(video, jobs[i][0], upscaling, common.device, pipeline)
+    told = told_of(upscaling)
     if prompts is None:
-        typer.echo(f"{output}")
+        typer.echo(f"{output}{told}")
     else:
-        typer.echo(f"{len(pending)} videos written to {output_dir}, {len(jobs) - len(pending)} were already there")
+        there = len(jobs) - len(pending)
+        typer.echo(f"{len(pending)} videos written to {output_dir}{told}, {there} were already there")
 
 
 def _jobs(
@@ -141,7 +144,7 @@ def _some_words(prompt: str, where: str) -> str:
     return check_prompt(prompt, where)
 
 
-def _is_made(job: tuple[Path, str, int], making: Generate, run: Run, common: Common) -> bool:
+def _is_made(job: tuple[Path, str, int], making: Generate, run: Run, upscaling: Upscaling) -> bool:
     """Whether the file is there already, made with this very record.
 
     Raises:
@@ -159,7 +162,7 @@ def _is_made(job: tuple[Path, str, int], making: Generate, run: Run, common: Com
     if not found:
         raise UserError(f"{path}: is there already, without a record of muybridge; give another --output-dir")
     wanted = record_of(making, replace(run, seed=seed), run.pipeline.settings(**run.settings))
-    other = differences(found, {**wanted, "upscale": common.upscale})
+    other = differences(found, upscaling.recorded(wanted))
     if other:
         raise UserError(
             f"{path}: is there already, made otherwise: {'; '.join(other[:4])}; nothing was changed. Give another "
@@ -183,7 +186,6 @@ def replay(
     from muybridge.files import cache_folder
     from muybridge.making.record import check_record, frames_hash
     from muybridge.making.replay import replay as make_again
-    from muybridge.nn.frames import enlarge
 
     stored, record = read_video(file).frames, read_recipe(file)
     check_record(record, str(file))
@@ -198,21 +200,26 @@ def replay(
     finally:
         for bar in bars:
             bar.__exit__(None, None, None)
-    shown = enlarge(made.frames, record.get("upscale", 1))
+    upscaling = Upscaling.of(record)
+    shown = upscaling.enlarged(made.frames, words_of(made.record), device).whole()
     count, height, width = shown.shape[:3]
     likeness = psnr(stored[:count, :height, :width], shown) if len(stored) == count else 0.0
-    if frames_hash(made.frames) == record["frames_sha256"]:
-        typer.echo(
-            f"the same: every frame equals the recorded one before encoding; the file itself is at {likeness:.1f} dB"
-        )
+    same = frames_hash(made.frames) == record["frames_sha256"]
+    the_same = f"the same: every frame equals the recorded one before encoding; the file itself is at {likeness:.1f} dB"
+    if same and not upscaling.network:
+        typer.echo(the_same)
         return
     # what encoding alone costs these frames: the bar that rounding is measured against
     encoded = as_written(shown, file.suffix, made.fps)
     cost = psnr(encoded[:count, :height, :width], shown)
+    alike = len(stored) == count and likeness >= min(cost, 60.0) - TOLERATED_DB
+    if same and alike:
+        typer.echo(the_same)
+        return
     typer.echo(
         f"not bit for bit the same (another machine, version or number of threads?): {likeness:.1f} dB against the "
         f"file, where encoding alone costs down to {cost:.1f} dB"
     )
-    if len(stored) != count or likeness < min(cost, 60.0) - TOLERATED_DB:
+    if not alike:
         typer.echo("these are other frames")
         raise typer.Exit(1)

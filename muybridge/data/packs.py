@@ -26,6 +26,8 @@ from muybridge.files import read_mapping, whole_folder
 
 VERSION = 1
 VALIDATION_SHARE = 0.05
+#: Bytes of clips that are kept, and never more than 64 clips: 128 loops of 16 frames of 64 x 64 would fit.
+KEPT_BYTES = 2**25
 #: What a store is, in messages and in its record.
 STORE = "a store of clips"
 
@@ -170,7 +172,8 @@ class PackedSource:
         self.background = np.asarray(background, dtype=np.float32)
         #: (frames, height, width) of each clip, where they may differ
         self.shapes = [] if num_frames else [self.entries[i].shape[:3] for i, _ in self.clips]
-        self._frames = lru_cache(maxsize=64)(self._read)
+        largest = max(prod(e.shape) for e in self.entries)
+        self._frames = lru_cache(maxsize=min(64, max(4, KEPT_BYTES // largest)))(self._read)
 
     def __len__(self) -> int:
         return len(self.clips)

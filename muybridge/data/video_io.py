@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -34,8 +35,22 @@ TAGS = {BT709: 1, BT601: 6}
 TOO_LITTLE = "not enough memory for its frames: take fewer (--max-frames), or make the video smaller first"
 
 
+class Frames(Protocol):
+    """Frames that are computed while they are read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
 def write_video(
-    frames: np.ndarray,
+    frames: np.ndarray | Frames,
     path: str | Path,
     fps: float = 8.0,
     recipe: dict[str, Any] | None = None,
@@ -46,7 +61,7 @@ def write_video(
     The file appears whole under its name or not at all. An mp4 is BT.709, limited range, and says so.
 
     Args:
-        frames: uint8 [F, H, W, 3].
+        frames: uint8 [F, H, W, 3]; of an mp4 and a npy, one after another is held in memory.
         fps: frames a second.
         recipe: stored in the file's metadata (for npy, in NAME.npy.json beside it).
         sound: heard with it, if the ending holds sound; else a `Notice` says that it is left out.
@@ -55,8 +70,8 @@ def write_video(
         UserError: frames of another type or shape or too large, an unknown ending, or a path that cannot be written.
     """
     path = Path(path)
-    frames = np.asarray(frames)
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
+    frames = frames if hasattr(frames, "dtype") else np.asarray(frames)
+    if frames.dtype != np.uint8 or len(frames.shape) != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise UserError(f"a video is uint8 [F, H, W, 3]; got {frames.dtype} {frames.shape}")
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
@@ -71,8 +86,7 @@ def write_video(
         if kind == "mp4":
             _write_mp4(frames, unfinished, fps, text, sound)
         elif kind == "npy":
-            with open(unfinished, "wb") as file:
-                np.save(file, frames, allow_pickle=False)
+            _write_npy(frames, unfinished)
         else:
             _write_pillow(frames, unfinished, fps, text, kind)
     if kind == "npy":
@@ -87,7 +101,16 @@ def as_written(frames: np.ndarray, ending: str, fps: float) -> np.ndarray:
         return read_video(write_video(frames, Path(folder) / f"x{ending}", fps)).frames
 
 
-def _write_mp4(frames: np.ndarray, path: Path, fps: float, text: str, sound: Sound | None) -> None:
+def _write_npy(frames: np.ndarray | Frames, path: Path) -> None:
+    """What numpy.save writes, frame by frame."""
+    with open(path, "wb") as file:
+        about = {"descr": "|u1", "fortran_order": False, "shape": tuple(frames.shape)}
+        np.lib.format.write_array_header_1_0(file, about)
+        for frame in frames:
+            file.write(np.ascontiguousarray(frame).tobytes())
+
+
+def _write_mp4(frames: np.ndarray | Frames, path: Path, fps: float, text: str, sound: Sound | None) -> None:
     import av
 
     height, width = frames.shape[1:3]
@@ -147,7 +170,7 @@ def tag(made: Any, code: int = BT709) -> None:
     made.color_range = LIMITED
 
 
-def _write_pillow(frames: np.ndarray, path: Path, fps: float, text: str, kind: str) -> None:
+def _write_pillow(frames: np.ndarray | Frames, path: Path, fps: float, text: str, kind: str) -> None:
     pictures = [Image.fromarray(f) for f in frames]
     # whole milliseconds (gif: centiseconds) whose sum stays in step with the clock
     unit = 10 if kind == "gif" else 1

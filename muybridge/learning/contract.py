@@ -75,6 +75,8 @@ class System:
             latents.
         images_per_video: stills of other clips appended to each clip.
         find_unused_parameters: some steps leave trained layers without gradients, and several processes must know it.
+        names_are_told: a prompt with none of the data's names is told when the model samples; their embeddings are then
+            kept in its folder.
         space: the latent space that clips are encoded into; None trains on pixels.
     """
 
@@ -87,6 +89,7 @@ class System:
     wants_pixels: bool = False
     images_per_video: int = 0
     find_unused_parameters: bool = False
+    names_are_told: bool = True
     space: Any = None
 
     def __init__(self, model: Mapping[str, Any], settings: Mapping[str, Any] | None, text: TextConfig | None):

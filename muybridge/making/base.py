@@ -53,6 +53,8 @@ class Run:
         cache: a folder for structure found in videos.
         on_step: told each step.
         source_sha256: of the frames that it must start from; "" takes any.
+        source_mean: enlarged sources are reduced to the mean of each square of pixels, not to its middle; None decides
+            by whether their pixels repeat, and says so here.
     """
 
     pipeline: Any
@@ -64,6 +66,7 @@ class Run:
     cache: Cache = None
     on_step: Callable[[Any], None] | None = None
     source_sha256: str = ""
+    source_mean: bool | None = None
 
     def checked(self, frames: Any) -> Any:
         """The frames that a run starts from, if they are the ones that it must start from.
@@ -205,6 +208,7 @@ class Making(Settings):
         record = record_of(self, run, settings) | {"frames_sha256": frames_hash(frames)}
         if source is not None:
             record |= {"source": run.source, "source_sha256": frames_hash(source)}
+            record |= {"source_mean": True} if run.source_mean else {}
         return Made(frames, settings.fps if fps is None else fps, record, heard)
 
 
@@ -222,6 +226,16 @@ def open_pipeline(making: Making, model: str, device: str, precision: str, pictu
 def heard_of(run: Run, frames: int, fps: float) -> Heard:
     """The sound of a run's source that belongs to its first frames."""
     return Heard(run.source.partition("#")[0], 0.0, frames / fps)
+
+
+def at_model_size(run: Run, frames: Any) -> Any:
+    """A source's frames with a whole enlargement (`--upscale`) undone; others as they are."""
+    from muybridge.pipelines.continuation import enlargement_of, pixels_repeat, reduced
+
+    factor = enlargement_of(run.pipeline, frames)
+    if factor > 1 and run.source_mean is None:
+        run.source_mean = not pixels_repeat(frames, factor)
+    return reduced(frames, factor, bool(run.source_mean))
 
 
 def read_source(run: Run, max_frames: int | None = None) -> Clip:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from muybridge.configuration import setting
 from muybridge.errors import UserError
-from muybridge.making.base import Heard, Made, Making, Run, heard_of, read_source
+from muybridge.making.base import Heard, Made, Making, Run, at_model_size, heard_of, read_source
 from muybridge.making.from_video import FromVideo, filled
 from muybridge.making.from_words import EVERY
 from muybridge.pipelines.methods import CONTINUATION_SAMPLER, METHODS
@@ -52,19 +52,14 @@ class Continuation(Making):
         return 1
 
     def total_steps(self, run: Run) -> int:
-        from muybridge.pipelines.continuation import at_model_size
-
         settings = run.pipeline.settings(**self._settings(run))
-        frames = at_model_size(run.pipeline, read_source(run).frames)
-        return settings.num_inference_steps * self.blocks(len(frames), settings.num_frames)
+        return settings.num_inference_steps * self.blocks(len(read_source(run).frames), settings.num_frames)
 
     def make(self, run: Run) -> Made:
-        from muybridge.pipelines.continuation import at_model_size
-
         if not run.pipeline.draws_from_words:
             raise UserError(f"{run.model} does not draw from words alone, so it cannot fill in frames")
         clip = read_source(run)
-        frames = run.checked(at_model_size(run.pipeline, clip.frames))
+        frames = run.checked(at_model_size(run, clip.frames))
         settings = run.pipeline.settings(**self._settings(run))
         shared = {"method": self.method, "weight": self.weight, "on_step": run.on_step, "seed": run.seed}
         out = self.filled(run, frames, {**shared, **self._settings(run)})

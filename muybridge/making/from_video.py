@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from muybridge.configuration import check_request, setting
 from muybridge.errors import Notice, UserError
-from muybridge.making.base import Made, Making, Run, heard_of, read_source
+from muybridge.making.base import Made, Making, Run, at_model_size, heard_of, read_source
 from muybridge.making.used import FOLDER, whole_path
 from muybridge.pipelines.settings import SamplingConfig
 
@@ -56,14 +56,12 @@ class FromVideo(Making):
 
     def fitted(self, run: Run, frames: Any) -> Any:
         """Frames at the size to work at: asked for, the video's own, or the shorter side as long as the model's."""
-        from muybridge.pipelines.continuation import at_model_size
-
         check_sides(run, frames)
         if self.own_size:
             return frames
         if self.height is not None and self.width is not None:
             return fitted_to(run, frames, self.height, self.width)
-        frames = at_model_size(run.pipeline, frames)
+        frames = at_model_size(run, frames)
         own = run.pipeline.settings()
         shorter, known = min(frames.shape[1:3]), min(own.height, own.width)
         if shorter == known:

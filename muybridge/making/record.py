@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Form of the records that are written; 1 is what came before "form" was there.
 FORM = 2
+#: How frames are enlarged: by a network, always so many times, or by repeated pixels.
+UPSCALE_METHODS = MODEL, REPEAT = ("model", "repeat")
+BY_NETWORK = 4
 #: Places whose contents are recorded by hash beside them.
 HASHED = ("model", "picture")
 
@@ -108,6 +111,7 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
         if not isinstance(record.get(name), kind):
             raise UserError(f"{where}: its record is damaged: {name} is {record.get(name)!r}")
     sometimes = {"source": str, "lora": list, "precision": str, "picture": str, "upscale": int, "files": dict}
+    sometimes |= {"upscale_method": str, "upscaler": str, "source_mean": bool}
     for name, kind in sometimes.items():
         if name in record and not isinstance(record[name], kind):
             raise UserError(f"{where}: its record is damaged: {name} is {record[name]!r}")
@@ -116,6 +120,10 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
             raise UserError(f"{where}: its record is damaged: files holds {about!r} of {name}")
     if not 1 <= record.get("upscale", 1) <= 64:
         raise UserError(f"{where}: its record is damaged: upscale is {record['upscale']}")
+    network, method = record.get("upscaler"), record.get("upscale_method")
+    whole = network in record.get("files", {}) and record.get("upscale") == BY_NETWORK if network else network is None
+    if not whole or method not in ((MODEL,) if network else (None, REPEAT)):
+        raise UserError(f"{where}: its record is damaged: upscale_method is {method!r}, and upscaler {network!r}")
 
 
 def todays(record: Mapping[str, Any]) -> dict[str, Any]:

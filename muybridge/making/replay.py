@@ -67,6 +67,7 @@ def replay(
         pipeline.merge_again(entry)
     run = Run(pipeline, name, record["seed"], record["given"], record.get("source", ""), read, cache)
     run.source_sha256 = record.get("source_sha256", "")
+    run.source_mean = record.get("source_mean", False)
     if watching is not None:
         run.on_step = watching(making.total_steps(run))
     return making.make(run)

@@ -8,6 +8,7 @@ TRAINS = {
     "content_prior": "content_prior:ContentPriorTraining",
     "depth": "depth:DepthTraining",
     "interpolator": "interpolator:InterpolatorTraining",
+    "upscaler": "upscaler:UpscalerTraining",
 }
 KNOWS = {
     "ControlNetModel": ("ControlNet", "control --control-net, with an image model of the same widths"),
@@ -19,4 +20,8 @@ KNOWS = {
     ),
     "DepthNet": ("muybridge depth estimator", "restyle and control, for structure `depth`"),
     "FrameInterpolation": ("muybridge frame interpolation network", "control --interpolator"),
+    "VideoUpscaler": (
+        "muybridge super-resolver of videos",
+        "--upscale 4 --upscaler, of every command that makes a video",
+    ),
 }

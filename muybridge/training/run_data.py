@@ -74,7 +74,7 @@ def run_data(
                 source.captions() + held_out.captions(), recipe.text, cache, tell, accelerator.device
             )
 
-    names = [] if limit else chosen(names_of(source))
+    names = chosen(names_of(source)) if system.names_are_told and not limit else []
     if recipe.text is not None and names:
         with first_with_bar("embedding names") as tell:
             known = CaptionEmbeddings(names, recipe.text, cache, tell, accelerator.device)

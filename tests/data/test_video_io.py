@@ -37,6 +37,32 @@ def test_round_trip_with_recipe(kind, frames, tmp_path):
     )
 
 
+class Computed:
+    """Frames that are made while they are read, and held one at a time."""
+
+    def __init__(self, frames):
+        self.frames, self.shape, self.dtype = frames, frames.shape, frames.dtype
+
+    def __len__(self):
+        return len(self.frames)
+
+    def __iter__(self):
+        return (frame.copy() for frame in self.frames)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_frames_that_are_computed_while_they_are_read_make_the_same_file(kind, frames, tmp_path):
+    frames = frames[:1] if kind == "png" else frames
+    for name, given in (("array", frames), ("computed", Computed(frames))):
+        write_video(given, tmp_path / f"{name}.{kind}", 8)
+    assert (tmp_path / f"array.{kind}").read_bytes() == (tmp_path / f"computed.{kind}").read_bytes()
+    if kind == "npy":
+        np.save(tmp_path / "numpy.npy", frames)
+        assert (tmp_path / "numpy.npy").read_bytes() == (tmp_path / "array.npy").read_bytes()
+    with pytest.raises(UserError, match="a video is uint8"):
+        write_video(Computed(frames[0]), tmp_path / f"flat.{kind}")
+
+
 def test_odd_sizes_are_padded_not_rescaled(frames, tmp_path):
     odd = frames[:, :47, :63]
     read = read_video(write_video(odd, tmp_path / "odd.mp4")).frames

@@ -41,7 +41,11 @@ SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[st
     "image_text": ("image_text", 1, True, {"hidden": 16, "width": 8}, {}, {}),
     "depth": ("depth", 2, False, {"channels": [8, 8, 8, 8, 8]}, {}, {}),
     "interpolator": ("interpolator", 3, False, {"width": 16}, {}, {}),
+    "upscaler": ("upscaler", 4, True, {"width": 16, "layers": 2, "temporal_every": 1, "autoencoder": "MODELS/vae",
+    "made_for": ["tiny"]}, {}, {"crop": 8, "frames": 3, "critic_start": 0, "critic_width": 4}),
 }  # fmt: skip
+#: Those whose clips are of 32 x 32 pixels, not of 16 x 16.
+ENLARGED = ("autoencoder", "upscaler")
 #: Those that have nothing to show while they train.
 BLIND = ("content_prior", "image_text")
 
@@ -62,7 +66,7 @@ def recipe_of(name: str, models: Path, **training: Any) -> Recipe:
         diffusion=diffusion,
         objective=objective,
         text=TEXT if words else None,
-        data={**WORLD, "num_frames": frames, **({"height": 32, "width": 32} if system == "autoencoder" else {})},
+        data={**WORLD, "num_frames": frames, **({"height": 32, "width": 32} if system in ENLARGED else {})},
         training=replace(TrainingConfig(), **{**settings, **training}),
         sampling={**SAMPLING, "num_frames": frames, "num_inference_steps": 2},
     )

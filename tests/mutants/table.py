@@ -187,6 +187,24 @@ EVERYTHING_ELSE = [
     ("seam ratio upside down", "differences[seams].mean() / max(inside.mean(), 1e-9)", "inside.mean() / max(differences[seams].mean(), 1e-9)", "test_judge"),
 ]  # fmt: skip
 
+UPSCALING = [
+    ("upscaler: frame before and behind exchanged", "torch.cat([before, x, behind], 1)", "torch.cat([behind, x, before], 1)", "models/test_upscaler"),
+    ("upscaler: the ends are not repeated", "torch.cat([video[:, :1], video[:, :-1]], 1)", "torch.cat([video[:, -1:], video[:, :-1]], 1)", "models/test_upscaler"),
+    ("upscaler: scale without one", "h = h * (1 + scale) + shift\n        x = x + self.conv2", "h = h * scale + shift\n        x = x + self.conv2", "models/test_upscaler"),
+    ("upscaler: one frame of context too few", "max(0, start - network.context)", "max(0, start - network.context + 1)", "models/test_upscaler"),
+    ("upscaler: no context behind a chunk", "frames[first : end + network.context]", "frames[first:end]", "models/test_upscaler"),
+    ("upscaler: left-out captions are told", "words = words if told is None else words * told", "words = words if told is None else words + 0 * told", "models/test_upscaler"),
+    ("upscaler: loss of flicker without the truth", "weights.motion * (made - high).diff(dim=2)", "weights.motion * made.diff(dim=2)", "parts/test_upscaler"),
+    ("upscaler: critic counts from the beginning", "if batch.step >= weights.critic_start:\n            total", "if batch.step >= 0:\n            total", "parts/test_upscaler"),
+    ("upscaler: crops between the input's pixels", "(SCALE * int(u * (n // SCALE - side + 1))", "(int(u * (n - SCALE * side + 1))", "parts/test_upscaler"),
+    ("upscaler: the emptiest candidate", "return max(found, key=lambda pair: pair[0])[1]", "return min(found, key=lambda pair: pair[0])[1]", "parts/test_upscaler"),
+    ("upscaler: noise of one loudness", "(self.objective.noise * loud).to(low)", "(self.objective.noise + 0 * loud).to(low)", "parts/test_upscaler"),
+    ("upscaling: words of the prompt unread", "chunks(network, self.frames, self._caption())", "chunks(network, self.frames, None)", "cli/test_upscale"),
+    ("upscaling: a network for every factor", "method != REPEAT and factor == BY_NETWORK", "method != REPEAT and factor > 1", "cli/test_upscale"),
+    ("upscaling: the middle of squares that do not repeat", "run.source_mean = not pixels_repeat(frames, factor)", "run.source_mean = False", "cli/test_upscale"),
+    ("upscaling: old records by the mean", "record.get(\"source_mean\", False)", "record.get(\"source_mean\", True)", "cli/test_upscale"),
+]  # fmt: skip
+
 READING = [
     ("colour: full range read as limited", "spread = FULL if int(raw.color_range) == FULL else LIMITED", "spread = LIMITED", "test_colours"),
     ("colour: HD by 1080 lines", "HD_LINES, HD_COLUMNS = 720, 1280", "HD_LINES, HD_COLUMNS = 1080, 1920", "test_colours"),
@@ -223,4 +241,4 @@ READING = [
     ("captions: a neighbour's text", "if not _numbered(member, key):", "if True:", "test_captions"),
 ]  # fmt: skip
 
-MUTANTS = [Mutant(*row) for row in [*DIFFUSION, *LAYERS_AND_NETWORKS, *READING, *EVERYTHING_ELSE]]
+MUTANTS = [Mutant(*row) for row in [*DIFFUSION, *LAYERS_AND_NETWORKS, *UPSCALING, *READING, *EVERYTHING_ELSE]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from random import Random
 
@@ -20,6 +21,8 @@ from muybridge.errors import UserError
 Array = np.ndarray
 #: Transparent texels around a picture, so that its rim is drawn smoothly.
 PAD = 2
+#: Bytes of pictures that are kept: 512 loops of 16 frames of 64 x 64 with alpha.
+KEPT_BYTES = 2**27
 #: Share of the people that are passed over when things are drawn: most names are people in three variants.
 PEOPLE_PASSED = 0.6
 
@@ -90,7 +93,8 @@ class Cutouts:
         if empty:
             raise UserError(f"data: no thing among the {empty[0]} has one of these names, styles and origins")
         self.concepts = sorted({c.noun.concept for found in self.all.values() for c in found})
-        self.picture = lru_cache(maxsize=512)(self._picture)
+        largest = max((prod(e.shape) for s in self._stores.values() for e in s.entries[:1]), default=1)
+        self.picture = lru_cache(maxsize=max(8, KEPT_BYTES // largest))(self._picture)
 
     def _open(self, kind: str, config: SpritesConfig) -> PackedSource:
         given = config.stills if kind == "stills" else config.animations
