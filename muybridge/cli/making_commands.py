@@ -4,6 +4,7 @@ restyle."""
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
@@ -42,7 +43,8 @@ def register(app: typer.Typer) -> None:
     instruction = argument("instruction", str, "What to change, as in 'make it snow'.")
     add_command(
         app, Instruct, [video, instruction], "instructed.mp4",
-        'muybridge instruct walk.mp4 "make it snow" --model ~/models/instruct-pix2pix', given,
+        'muybridge instruct walk.mp4 "make it snow" --model ~/models/instruct-pix2pix',
+        named_one("an InstructPix2Pix folder"),
     )  # fmt: skip
     tuned = argument("folder", Path, "The folder that `muybridge tune` wrote.")
     add_command(
@@ -51,7 +53,8 @@ def register(app: typer.Typer) -> None:
     )  # fmt: skip
     add_command(
         app, Upscale, [video], "large.mp4",
-        "muybridge upscale dog.mp4 --model runs/my-cascade --space 2 --time 2 -o large.mp4", cascade_of,
+        "muybridge upscale dog.mp4 --model runs/my-cascade --space 2 --time 2 -o large.mp4",
+        named_one("a cascade's folder or one of its stages (`muybridge models cascade`)"),
     )  # fmt: skip
     add_command(
         app, Restyle, [video], "restyled.mp4",
@@ -74,23 +77,12 @@ def maker_of(video: Path, named: str) -> str:
     return Extend.default_model
 
 
-def given(video: Path, named: str) -> str:
-    """The model that was named; none is bundled.
+def named_one(wanted: str) -> Callable[[Path, str], str]:
+    """The model that was named, of commands for which none is bundled; `wanted` says which they take."""
 
-    Raises:
-        UserError: none was named.
-    """
-    if not named:
-        raise UserError("--model: give an InstructPix2Pix folder; none is bundled")
-    return named
+    def of(video: Path, named: str) -> str:
+        if not named:
+            raise UserError(f"--model: give {wanted}; none is bundled")
+        return named
 
-
-def cascade_of(video: Path, named: str) -> str:
-    """The model that was named; no cascade is bundled.
-
-    Raises:
-        UserError: none was named.
-    """
-    if not named:
-        raise UserError("--model: give a cascade's folder or one of its stages (`muybridge models cascade`)")
-    return named
+    return of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -109,6 +110,24 @@ class PixelDiffusion(System):
     def told(self, batch: TrainingBatch) -> dict[str, Any]:
         """What the network is told of a batch beside its noise and captions: arguments of its call."""
         return {}
+
+    def own_settings(self) -> dict[str, Any]:
+        """What a pipeline is told of the schedule and the captions."""
+        return {
+            "schedule": self.config.schedule,
+            "schedule_options": dict(self.config.schedule_options),
+            "text_encoder": None if self.text is None else self.text.encoder,
+            "text_max_length": 0 if self.text is None else self.text.max_length,
+        }
+
+    def pipeline(self, model: nn.Module) -> Any:
+        """What samples from the network."""
+        raise NotImplementedError
+
+    def save(self, model: nn.Module, folder: Path, sampling: Mapping[str, Any]) -> None:
+        pipeline = self.pipeline(model)
+        pipeline.register_to_config(sampling=dict(sampling))
+        pipeline.save_pretrained(str(folder))
 
     @property
     def prediction_type(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,14 +91,7 @@ class ImagenVideo(PixelDiffusion):
         return noised(given, draws.normal(given[:, :3].shape[1:]).to(video), lam)
 
     def pipeline(self, model: nn.Module) -> CascadeStagePipeline:
-        settings: dict[str, Any] = {
-            "stage": asdict(self.stage),
-            "schedule": self.config.schedule,
-            "schedule_options": dict(self.config.schedule_options),
-            "text_encoder": None if self.text is None else self.text.encoder,
-            "text_max_length": 0 if self.text is None else self.text.max_length,
-        }
-        return CascadeStagePipeline(model, **settings)
+        return CascadeStagePipeline(model, stage=asdict(self.stage), **self.own_settings())
 
     def preview(self, model: nn.Module, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
         """The base draws the prompts; other stages raise held-out clips: given, made and true side by side."""
@@ -112,11 +104,6 @@ class ImagenVideo(PixelDiffusion):
         made = pipeline.raise_video(given, [None] * len(true), seed=0).samples
         shown = raised(given, self.stage)[:, :3]
         return to_uint8(torch.cat([shown, made.cpu(), true], 4))
-
-    def save(self, model: nn.Module, folder: Path, sampling: Mapping[str, Any]) -> None:
-        pipeline = self.pipeline(model)
-        pipeline.register_to_config(sampling=dict(sampling))
-        pipeline.save_pretrained(str(folder))
 
 
 def noised(given: Tensor, noise: Tensor, lam: Tensor) -> dict[str, Tensor]:

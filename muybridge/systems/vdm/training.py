@@ -7,7 +7,6 @@ The loss and the sampling do not depend on which network predicts, so the spacet
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,21 +22,10 @@ class VDM(PixelDiffusion):
     name = "vdm"
 
     def pipeline(self, model: nn.Module) -> TextToVideoPipeline:
-        settings: dict[str, Any] = {
-            "schedule": self.config.schedule,
-            "schedule_options": dict(self.config.schedule_options),
-            "text_encoder": None if self.text is None else self.text.encoder,
-            "text_max_length": 0 if self.text is None else self.text.max_length,
-        }
-        return TextToVideoPipeline(model, **settings)
+        return TextToVideoPipeline(model, **self.own_settings())
 
     def preview(self, model: nn.Module, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
         """The prompts, or one video without text, drawn with fixed seeds."""
         pipeline = self.pipeline(model)
         pipeline.register_to_config(sampling=dict(sampling))
         return pipeline(prompts or None, seed=0).frames
-
-    def save(self, model: nn.Module, folder: Path, sampling: Mapping[str, Any]) -> None:
-        pipeline = self.pipeline(model)
-        pipeline.register_to_config(sampling=dict(sampling))
-        pipeline.save_pretrained(str(folder))
