@@ -27,6 +27,9 @@ from muybridge.systems.imagen_video.pipeline import SEED_STRIDE, save_cascade
 from muybridge.systems.imagen_video.stage import CascadeStagePipeline
 from muybridge.systems.imagen_video.tiles import _spans, receptive_radius
 from muybridge.systems.imagen_video.training import ImagenVideo
+from muybridge.training.recipe import Recipe, TrainingConfig
+from muybridge.training.trainer import Trainer
+from tests.tiny_models import PROMPT, TEXT
 
 SPACE = {"kind": "spatial", "num_frames": 3, "height": 16, "width": 16, "factor": 2, "fps": 4.0, "steps": 2}
 TIME = {"kind": "temporal", "num_frames": 6, "height": 8, "width": 8, "factor": 2, "fps": 8.0, "steps": 2}
@@ -444,3 +447,28 @@ def test_a_cascade_stays_in_its_folder(cascade, names):
     path.write_text(json.dumps({"stages": names}))
     with pytest.raises(UserError, match=r"stage"):
         load_pipeline(str(cascade))
+
+
+@pytest.mark.parametrize("options", [{**BASE, "num_frames": 4, "height": 16, "width": 16}, {**SPACE, "num_frames": 4},
+                                     {**TIME, "num_frames": 4, "height": 16, "width": 16}],
+                         ids=["base", "spatial", "temporal"])  # fmt: skip
+def test_a_stage_trains_from_a_recipe_shows_something_and_opens(options, tmp_path):
+    world = {"source": "world", "height": 16, "width": 16, "num_frames": 4, "num_clips": 8, "backgrounds": ["dark"],
+             "pans": ["none"]}  # fmt: skip
+    recipe = Recipe(
+        name="stage", system="imagen_video", model={"type": "unet3d", **NET, "text_pooled_dim": 384}, data=world,
+        diffusion={"stage": options, "images_per_video": 1}, text=TEXT,
+        sampling={"num_frames": 4, "height": 16, "width": 16, "num_inference_steps": 2},
+        training=TrainingConfig(steps=2, batch_size=2, warmup_steps=0, validate_every=2, validation_clips=2,
+                                sample_every=2, sample_prompts=(PROMPT,), checkpoint_every=2),
+    )  # fmt: skip
+    model = Trainer(recipe, tmp_path / "run").run()
+    assert list((tmp_path / "run" / "samples").iterdir())
+    pipeline = load_pipeline(str(model))
+    assert isinstance(pipeline, CascadeStagePipeline) and pipeline.stage == StageConfig(**options)
+    if options["kind"] == "base":
+        assert pipeline([PROMPT], seed=0).frames.shape == (1, 4, 16, 16, 3)
+    else:
+        given = lowered(noise(1, 3, 4, 16, 16), pipeline.stage)
+        with_words, without = (pipeline.raise_video(given, [p], seed=0).samples for p in (PROMPT, None))
+        assert with_words.shape == (1, 3, 4, 16, 16) and not torch.equal(with_words, without)

@@ -99,7 +99,7 @@ class ImagenVideo(PixelDiffusion):
         pipeline.register_to_config(sampling=dict(sampling))
         if self.stage.kind == BASE:
             return pipeline(prompts or None, seed=0).frames
-        true = clips[: max(1, len(prompts))]
+        true = clips[: max(1, len(prompts)), :, : self.stage.num_frames]  # without the stills behind them
         given = lowered(true, self.stage)
         made = pipeline.raise_video(given, [None] * len(true), seed=0).samples
         shown = raised(given, self.stage)[:, :3]
