@@ -256,7 +256,7 @@ def test_edits_keep_the_sound_of_their_source(tmp_path, picture_model):
 
 
 def test_a_longer_video_says_that_it_is_silent(tmp_path):
-    from muybridge.cli.made import _sound_of
+    from muybridge.cli.writing import _sound_of
     from muybridge.making.base import Heard
     from tests.data.making_files import encode, steps
 
