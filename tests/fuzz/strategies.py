@@ -19,6 +19,8 @@ from tests.fuzz.case import Case
 from tests.tiny_models import SAMPLING
 
 PROMPT = "a red circle moving left"
+#: One step: a recipe that says nothing of its steps trains ten thousand, which ends, but not while anyone waits.
+TRAIN = ("train", "--steps", "1")
 NUMBERS: list[Any] = [float("nan"), float("inf"), float("-inf"), 0, -1, 1, 2, 3, 0.5, -0.5, 1e-300, 1e300, 10**6, 10**9,
                       -(10**9), 10**30, 2**63, 7]  # fmt: skip
 TEXTS: list[Any] = ["", " ", "x", "../../x", "/", ".", "a\0b", "[/red]", "[bold", "{}", "a" * 5000, "caf\udce9", "nan",
@@ -92,7 +94,7 @@ def changed(draw: Any, values: Any, most: int = 2) -> Any:
 def recipes(draw: Any) -> Case:
     """Recipes of every system with something wrong, shown, planned or trained."""
     recipe = draw(changed(_recipe(draw(st.sampled_from(sorted(SYSTEMS))))))
-    verb = draw(st.sampled_from([("data", "show"), ("plan",), ("train",), ("train",)]))
+    verb = draw(st.sampled_from([("data", "show"), ("plan",), TRAIN, TRAIN]))
     return Case((*verb, "r.yaml"), {"r.yaml": bytes_of(recipe)})
 
 
@@ -105,7 +107,7 @@ def yaml_bytes(draw: Any) -> Case:
         st.sampled_from([b"", b"[]", b"- 1", b"a: &a [*a]", b"!!python/object/apply:os.system ['touch x']", b"\xff\xfe",
                          b"name: n\nname: m", b"{" * 20_000, b"a: " + b"9" * 5000, b"? [a, b]\n: c", b"a: 2026-01-01"]),
     ))  # fmt: skip
-    return Case((*draw(st.sampled_from([("plan",), ("train",), ("data", "show")])), "r.yaml"), {"r.yaml": data})
+    return Case((*draw(st.sampled_from([("plan",), TRAIN, ("data", "show")])), "r.yaml"), {"r.yaml": data})
 
 
 @st.composite
