@@ -25,6 +25,8 @@ Array = np.ndarray
 SIDE, REACH = 64, 16.0
 #: Pixels of the smallest thing.
 SMALLEST = 20
+#: Votes for a thing's middle, as a share of those for the middle with most, below which there is no thing.
+LEAST = 0.2
 CHUNK = 64
 
 
@@ -32,7 +34,7 @@ class Finder(nn.Module):
     """[N, 6, 64, 64] (a frame, and how it differs from the clip's median) -> [N, 3, 64, 64]: the logit of a thing,
     and the offset (x, y) to that thing's middle."""
 
-    def __init__(self, width: int = 32):
+    def __init__(self, width: int = 24):
         super().__init__()
         self.entered = nn.Sequential(block(24, width), Residual(width))
         self.halved = nn.Sequential(block(width, 2 * width, 2), Residual(2 * width))
@@ -42,7 +44,8 @@ class Finder(nn.Module):
         self.up2 = nn.Conv2d(3 * width, 2 * width, 1)
         self.up1 = nn.Conv2d(2 * width, width, 1)
         self.out3, self.out2, self.out1 = block(3 * width, 3 * width), block(2 * width, 2 * width), block(width, width)
-        self.left = nn.Conv2d(width, 12, 1)
+        self.spread = nn.Conv2d(width, 40, 1)
+        self.refined = nn.Sequential(block(16, 16), nn.Conv2d(16, 3, 3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.entered(pixel_unshuffle(x, 2))
@@ -51,7 +54,8 @@ class Finder(nn.Module):
         d = interpolate(self.up3(self.lowest(c)), scale_factor=2.0)
         c = interpolate(self.up2(self.out3(c + d)), scale_factor=2.0)
         b = interpolate(self.up1(self.out2(b + c)), scale_factor=2.0)
-        return pixel_shuffle(self.left(self.out1(a + b)), 2)
+        fine = pixel_shuffle(self.spread(self.out1(a + b)), 2)
+        return self.refined(torch.cat([fine, x.to(fine.dtype)], 1))  # outlines are as fine as the picture itself
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def inputs_of(frames: Array, median: Array) -> Tensor:
     shown = frames.astype(np.float32) / 127.5 - 1
     still = median.astype(np.float32) / 127.5 - 1
     both = np.concatenate([shown, shown - np.broadcast_to(still, shown.shape)], -1)
-    return torch.from_numpy(both).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(both).permute(0, 3, 1, 2)  # channels last, as convolutions like it
 
 
 def median_of(frames: Array) -> Array:
@@ -87,14 +91,14 @@ def worn(frames: Array, rng: np.random.Generator) -> Array:
         if rng.random() < 0.5:
             frame = cv2.GaussianBlur(frame, (0, 0), float(rng.uniform(0.3, 0.9)))
         if rng.random() < 0.5:
-            coarse = rng.normal(0, rng.uniform(2, 9), (16, 16, 3)).astype(np.float32)
-            frame = frame + cv2.resize(coarse, frame.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-            frame = frame + rng.normal(0, rng.uniform(1, 5), frame.shape)
+            coarse = rng.standard_normal((16, 16, 3), np.float32) * np.float32(rng.uniform(2, 9))
+            fine = rng.standard_normal(frame.shape, np.float32) * np.float32(rng.uniform(1, 5))
+            frame = frame + cv2.resize(coarse, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR) + fine
         out.append(np.clip(frame, 0, 255).astype(np.uint8))
     return np.stack(out)
 
 
-def fit_finder(network: nn.Module, clips: Sequence[TrueClip], steps: int, seed: int, batch: int = 32) -> None:
+def fit_finder(network: nn.Module, clips: Sequence[TrueClip], steps: int, seed: int, batch: int = 24) -> None:
     """Fit on the outlined frames of true clips, mirrored and worn at random; a third see no median."""
     rng = np.random.default_rng(seed)
     medians = [median_of(c.frames) for c in clips]
@@ -120,7 +124,7 @@ def fit_finder(network: nn.Module, clips: Sequence[TrueClip], steps: int, seed: 
         wrong = smooth_l1_loss(found[:, 1:], wanted, reduction="none", beta=0.2).mean(1)
         return binary_cross_entropy_with_logits(found[:, 0], target) + 0.5 * (wrong * target).sum() / target.sum()
 
-    fit(network, loss_of, steps, tell="finder")
+    fit(network.to(memory_format=torch.channels_last), loss_of, steps, rate=3e-3, tell="finder")
 
 
 def look(network: nn.Module, frames: Array) -> Array:
@@ -157,11 +161,13 @@ def things_of(seen: Array, most: int = 4) -> list[Thing]:
     np.add.at(heap, (places[:, 1], places[:, 0]), 1)
     heap = cv2.GaussianBlur(heap, (0, 0), 2.0)
     peaks: list[tuple[float, float]] = []
+    largest = 0
     for _ in range(most):
         row, column = np.unravel_index(int(heap.argmax()), heap.shape)
-        area = float(np.hypot(votes[:, 0] - column + 8, votes[:, 1] - row + 8).__le__(6).sum())
-        if area < SMALLEST:
+        area = int((np.hypot(votes[:, 0] - column + 8, votes[:, 1] - row + 8) <= 6).sum())
+        if area < max(SMALLEST, LEAST * largest):
             break
+        largest = max(largest, area)
         peaks.append((float(column) - 8, float(row) - 8))
         cv2.circle(heap, (int(column), int(row)), 7, 0, -1)
     if not peaks:
