@@ -103,8 +103,8 @@ def _row(case: Case, row: dict[str, Any]) -> dict[str, Any]:
     return {
         "prompt": case.prompt, "right": row["right"], "concepts": case.concepts,
         "motion": told["things"][0]["motion"], "background": [told["background"], *told["background_colours"]],
-        "seen": {"ranks": list(seen.ranks), "thing": seen.best, "motion": seen.motion, "relation": seen.relation,
-                 "background": [seen.backdrop.name, *seen.backdrop.colours]},
+        "seen": {"ranks": list(seen.ranks), "thing": seen.best, "count": seen.count, "motion": seen.motion,
+                 "relation": seen.relation, "background": [seen.backdrop.name, *seen.backdrop.colours]},
     }  # fmt: skip
 
 

@@ -97,5 +97,8 @@ def kept(name: str, network: nn.Module, settings: dict[str, Any], make: Callable
     else:
         make()
         with whole_file(path) as unfinished:
-            save_file(network.state_dict(), unfinished, metadata={"settings": text})
+            # a network may have been fitted with channels last, which the format cannot keep
+            save_file(
+                {k: v.contiguous() for k, v in network.state_dict().items()}, unfinished, metadata={"settings": text}
+            )
     return network.eval().requires_grad_(False)

@@ -23,6 +23,8 @@ ANGLES, RINGS = 48, 10
 LAGS = (1, 4)
 MIRRORED = {"left": "right", "right": "left"}
 REVERSED = {"left": "right", "right": "left", "up": "down", "down": "up", "towards": "away", "away": "towards"}
+#: Share of a thing's energy that its turned picture may differ by without being seen.
+FLOOR = 0.02
 #: Correlation of a thing with itself turned, above which nobody sees that it turns.
 SAME_TURNED = 0.97
 
@@ -76,14 +78,18 @@ def track_of(frames: Array, seen: Array) -> Track:
     shares = np.where(seen[..., 0] > 0.3, seen[..., 0], 0).astype(np.float32)
     moments = np.stack([_moments(s) for s in shares])
     polar = np.stack([_polar(f, s, m) for f, s, m in zip(frames, shares, moments, strict=True)])
+    # what is the same all around says nothing of a turn; where nearly all is, every turn is as likely
+    floor = FLOOR * float((polar**2).sum((1, 2, 3)).mean()) + 1e-6
+    polar = polar - polar.mean(1, keepdims=True)
     spectra = np.fft.rfft(polar, axis=1)
-    norms = np.sqrt((polar**2).sum((1, 2, 3))) + 1e-6
+    norms = np.sqrt((polar**2).sum((1, 2, 3)))
     turns = np.zeros((len(frames), len(LAGS), ANGLES), np.float32)
     for i, lag in enumerate(LAGS):
         count = max(1, len(frames) - lag)
         first, later = np.arange(count), np.minimum(np.arange(count) + lag, len(frames) - 1)
         crossed = (spectra[first].conj() * spectra[later]).sum((2, 3))
-        turns[:count, i] = np.fft.irfft(crossed, ANGLES, axis=1) / (norms[first] * norms[later])[:, None]
+        matched, most = np.fft.irfft(crossed, ANGLES, axis=1), (norms[first] * norms[later])[:, None]
+        turns[:count, i] = (matched + floor) / (most + floor)
         turns[count:, i] = turns[count - 1, i]
     return Track(moments, turns)
 
@@ -103,13 +109,12 @@ def _moments(share: Array) -> Array:
 
 
 def _polar(frame: Array, share: Array, moments: Array) -> Array:
-    """The thing around its middle, float32 [ANGLES, RINGS, 4], without the mean of each ring."""
+    """The thing around its middle, float32 [ANGLES, RINGS, 4]."""
     height, width = share.shape
     picture = np.dstack([(frame.astype(np.float32) / 127.5 - 1) * share[..., None], share])
     middle = (float(moments[1] * 16 + (width - 1) / 2), float(moments[2] * 16 + (height - 1) / 2))
     radius = max(4.0, 2.2 * 16 * float((moments[4] ** 2 + moments[5] ** 2) / 2) ** 0.5)
     polar = cv2.warpPolar(picture, (RINGS, ANGLES), middle, radius, cv2.INTER_LINEAR | cv2.WARP_FILL_OUTLIERS)
-    polar = polar - polar.mean(0, keepdims=True)
     return polar * np.sqrt(np.arange(1, RINGS + 1, dtype=np.float32))[None, :, None]
 
 

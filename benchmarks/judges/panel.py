@@ -34,10 +34,10 @@ class PanelConfig:
     clips: int = 3600
     tracked: int = 1500
     finder_steps: int = 700
-    background_steps: int = 600
-    motion_steps: int = 900
-    relation_steps: int = 600
-    thing_steps: int = 1000
+    background_steps: int = 500
+    motion_steps: int = 800
+    relation_steps: int = 500
+    thing_steps: int = 800
     seed: int = 0
 
 
@@ -51,6 +51,7 @@ class Verdict:
         backdrop: what lies behind.
         relation: a name of relations.CLASSES, or "".
         best: the likeliest concept, or "".
+        count: things in the middle one of the frames, by their number.
     """
 
     ranks: tuple[int, ...]
@@ -58,6 +59,7 @@ class Verdict:
     backdrop: Backdrop
     relation: str
     best: str
+    count: int
 
 
 class Panel:
@@ -144,7 +146,8 @@ class Panel:
         motion = motion_of(self.motions, frames, seen) if len(frames) > 1 else ""
         best = self.groups[int(found.scores.argmax())] if len(found.scores) else ""
         ranks = tuple(found.rank(p) for p in places)
-        return Verdict(ranks, motion, backdrop_of(self.backgrounds, frames, seen), relation, best)
+        count = sorted(len(t) for t in found.things)[len(found.things) // 2] if found.things else 0
+        return Verdict(ranks, motion, backdrop_of(self.backgrounds, frames, seen), relation, best, count)
 
     def motions_as_seen(self, frames: Array, motion: str) -> set[str]:
         """The motions that are right for a true clip: of a round thing that spins, standing still too."""
@@ -170,7 +173,8 @@ def rights(verdict: Verdict, told: dict[str, Any], motions: set[str], moves: boo
             out["motion"] = verdict.motion in motions
         out["all"] = out["thing"] and background and out.get("motion", True)
         return out
-    out["both present"] = all(r < len(verdict.ranks) for r in verdict.ranks)
+    # one thing's likeliest and second likeliest concept are not two things
+    out["both present"] = verdict.count > 1 and all(r < len(verdict.ranks) for r in verdict.ranks)
     out["one present"] = any(r < len(verdict.ranks) for r in verdict.ranks)
     wanted = relation_class(told["relation"], told["side"])
     out["relation, of those"] = verdict.relation == wanted

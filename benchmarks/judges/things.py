@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 import cv2
@@ -42,7 +43,7 @@ def groups_of(cutouts: Cutouts) -> list[str]:
 class ThingNetwork(nn.Module):
     """[N, 4, 32, 32] (a crop's colours, 0 behind the thing, and its outline) -> logits [N, concepts]."""
 
-    def __init__(self, concepts: int, width: int = 40):
+    def __init__(self, concepts: int, width: int = 32):
         super().__init__()
         self.trunk = nn.Sequential(
             block(16, width), Residual(width), block(width, 2 * width, 2), Residual(2 * width),
@@ -106,17 +107,23 @@ def drawn(pixels: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     return worn(np.clip(frame, 0, 255)[None], rng)[0], outline
 
 
-def crops_drawn(cutouts: Cutouts, things: Sequence[Cutout], rng: np.random.Generator, chosen: Array) -> Array:
-    """Crops of chosen things, float32 [N, 4, CROP, CROP]."""
+def crops_drawn(
+    pixels: Callable[[int], Array], things: Sequence[Cutout], rng: np.random.Generator, chosen: Array
+) -> Array:
+    """Crops of chosen things, float32 [N, 4, CROP, CROP].
+
+    Args:
+        pixels: a thing's place -> its pixels, uint8 [K, h, w, 4].
+    """
     out = []
     for i in chosen:
         thing = things[i]
-        frames = cutouts.picture(thing).frames
-        pixels = frames[int(rng.integers(0, len(frames)))]
+        frames = pixels(int(i))
+        shown = frames[int(rng.integers(0, len(frames)))]
         if not thing.noun.coloured and rng.random() < RECOLOURED:
-            pixels = recolour(pixels[None], tuple(COLOURS)[int(rng.integers(0, len(COLOURS)))])[0]
+            shown = recolour(shown[None], tuple(COLOURS)[int(rng.integers(0, len(COLOURS)))])[0]
         for _ in range(10):
-            frame, mask = drawn(pixels, rng)
+            frame, mask = drawn(shown, rng)
             if mask.sum() >= 12:
                 break
         else:  # thin as a thread: its whole box
@@ -134,13 +141,15 @@ def fit_things(network: nn.Module, cutouts: Cutouts, steps: int, seed: int, batc
     for i, thing in enumerate(things):
         by_group[concept_group(thing.noun.concept)].append(i)
     waiting: list[int] = []
+    # all of them are some 250 MB, and the source's own store of pictures forgets most before they come again
+    pixels = cache(lambda i: cutouts.picture(things[i]).frames)
 
     def loss_of(step: int) -> Tensor:
         while len(waiting) < batch:
             waiting.extend(order.sample(range(len(groups)), len(groups)))
         labels, waiting[:batch] = waiting[:batch], []
         chosen = np.array([order.choice(by_group[groups[g]]) for g in labels])
-        crops = torch.from_numpy(crops_drawn(cutouts, things, rng, chosen))
+        crops = torch.from_numpy(crops_drawn(pixels, things, rng, chosen))
         return cross_entropy(network(crops).float(), torch.tensor(labels), label_smoothing=0.05)
 
     fit(network, loss_of, steps, rate=3e-3, tell="thing")

@@ -137,16 +137,17 @@ TOLD = {"background": "gradient", "background_colours": ["red", "blue"], "relati
 
 def test_what_is_right():
     backdrop = Backdrop("gradient", ("red", "blue"))
-    right = rights(Verdict((0,), "left", backdrop, "", "fox"), TOLD, {"left"}, True)
+    right = rights(Verdict((0,), "left", backdrop, "", "fox", 1), TOLD, {"left"}, True)
     assert all(right.values()) and set(right) == {"thing", "thing among five", "background", "motion", "all"}
-    worse = rights(Verdict((4,), "right", backdrop, "", "fox"), TOLD, {"left"}, True)
+    worse = rights(Verdict((4,), "right", backdrop, "", "fox", 1), TOLD, {"left"}, True)
     assert [worse[n] for n in ("thing", "thing among five", "motion", "all")] == [False, True, False, False]
-    assert "motion" not in rights(Verdict((0,), "", backdrop, "", "fox"), TOLD, {""}, False)
-    either = rights(Verdict((0,), "still", backdrop, "", "fox"), TOLD, {"spinning", "still"}, True)
+    assert "motion" not in rights(Verdict((0,), "", backdrop, "", "fox", 1), TOLD, {""}, False)
+    either = rights(Verdict((0,), "still", backdrop, "", "fox", 1), TOLD, {"spinning", "still"}, True)
     assert either["motion"]
-    two = rights(Verdict((1, 0), "", backdrop, "below", "fox"), TOLD, {""}, True)
+    two = rights(Verdict((1, 0), "", backdrop, "below", "fox", 2), TOLD, {""}, True)
     assert two["both present"] and not two["relation, of those"] and not two["both and relation"]
-    one = rights(Verdict((0, 2), "", backdrop, "above", "fox"), TOLD, {""}, True)
+    assert not rights(Verdict((1, 0), "", backdrop, "above", "fox", 1), TOLD, {""}, True)["both present"]
+    one = rights(Verdict((0, 2), "", backdrop, "above", "fox", 2), TOLD, {""}, True)
     assert one["one present"] and not one["both present"]
     assert not Backdrop("gradient", ("blue", "red")).is_right("gradient", ["red", "blue"])
     assert Backdrop("plain", ("red", "red")).is_right("plain", ["red"]) and Backdrop("sea", ("red", "red")).is_right(
