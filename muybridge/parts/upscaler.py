@@ -1,5 +1,5 @@
-"""A super-resolver of videos, trained on clips at four times a model's size: L1, perceptual distance, frame
-differences, and a patch critic.
+"""A super-resolver of videos, trained on clips at four times a model's size: L1, also of box averages,
+perceptual distance, frame differences, and a patch critic.
 
 Source: 1609.04802 (SRGAN's losses; here L1 and ST-LPIPS in place of squares and VGG). Its input is degraded as a latent
 model's output is: a part of the crops went through the model's autoencoder, and all have a little noise.
@@ -53,6 +53,12 @@ class UpscalerObjective(Settings):
     )
     noise: float = setting(0.02, "largest deviation of the noise that is added, on pixels in [-1, 1]", low=0, high=1)
     caption_dropout: float = setting(0.2, "share of crops whose caption is left out", low=0, high=1)
+    averages: float = setting(
+        4.0,
+        "of the mean absolute error of box averages at the input's size: the perceptual distance sees details and lets "
+        "colours drift",
+        low=0,
+    )
     perceptual: float = setting(1.0, "of the perceptual distance", low=0)
     motion: float = setting(1.0, "of the mean absolute error of frame differences, which is what flicker is", low=0)
     adversarial: float = setting(
@@ -124,6 +130,8 @@ class UpscalerTraining(System):
         made, maker, judge = model(low, high, text, told)
         error = (made - high).abs().flatten(1).mean(1)
         total = error + judge
+        if weights.averages:
+            total = total + weights.averages * box_averaged(made - high).abs().flatten(1).mean(1)
         if weights.perceptual:
             look = self.perceptual.to(made.device)(frames_to_batch(made), frames_to_batch(high))
             total = total + weights.perceptual * look.unflatten(0, (len(made), -1)).mean(1)

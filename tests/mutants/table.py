@@ -195,6 +195,7 @@ UPSCALING = [
     ("upscaler: no context behind a chunk", "frames[first : end + network.context]", "frames[first:end]", "models/test_upscaler"),
     ("upscaler: left-out captions are told", "words = words if told is None else words * told", "words = words if told is None else words + 0 * told", "models/test_upscaler"),
     ("upscaler: loss of flicker without the truth", "weights.motion * (made - high).diff(dim=2)", "weights.motion * made.diff(dim=2)", "parts/test_upscaler"),
+    ("upscaler: averages of absolute errors", "box_averaged(made - high).abs()", "(made - high).abs()", "parts/test_upscaler"),
     ("upscaler: critic counts from the beginning", "if batch.step >= weights.critic_start:\n            total", "if batch.step >= 0:\n            total", "parts/test_upscaler"),
     ("upscaler: crops between the input's pixels", "(SCALE * int(u * (n // SCALE - side + 1))", "(int(u * (n - SCALE * side + 1))", "parts/test_upscaler"),
     ("upscaler: the emptiest candidate", "return max(found, key=lambda pair: pair[0])[1]", "return min(found, key=lambda pair: pair[0])[1]", "parts/test_upscaler"),

@@ -58,8 +58,9 @@ def shown(system, batch):
 
 @pytest.mark.parametrize("step", [1, 2])
 def test_the_loss_is_its_formula(step):
-    """L1 + 2 ST-LPIPS + 3 L1 of frame differences + critic + 0.5 maker, the last from step `critic_start` on."""
-    system = system_of({"perceptual": 2.0, "motion": 3.0, "adversarial": 0.5})
+    """L1 + 5 L1 of averages + 2 ST-LPIPS + 3 L1 of frame differences + critic + 0.5 maker, the last from step
+    `critic_start` on."""
+    system = system_of({"averages": 5.0, "perceptual": 2.0, "motion": 3.0, "adversarial": 0.5})
     model, batch = randomise(system.build(), 0.05), batch_of(step=step)
     low = box_averaged(batch.video)
     made = model.network(low, batch.text.pooled[:, 0])
@@ -69,6 +70,8 @@ def test_the_loss_is_its_formula(step):
     still = wrong[:, :, 1:] - wrong[:, :, :-1]
     wanted = wrong.abs().mean((1, 2, 3, 4)) + 2 * look + 3 * still.abs().mean((1, 2, 3, 4)) + judge
     wanted = wanted + (0.5 * maker if step == 2 else 0)
+    squares = wrong.reshape(2, 3, 3, 8, 4, 8, 4).mean((4, 6))
+    wanted = wanted + 5 * squares.abs().mean((1, 2, 3, 4))
     found = system.losses(model, batch)
     torch.testing.assert_close(found.weighted, wanted, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.error, wrong.abs().mean((1, 2, 3, 4)).detach())
