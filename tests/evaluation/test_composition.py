@@ -234,7 +234,7 @@ def test_prompts_are_held_out_and_say_what_they_show(stores):
 @pytest.mark.slow
 def test_a_panel_fitted_on_a_tiny_store_knows_its_true_scenes(stores, tmp_path, monkeypatch):
     monkeypatch.setenv("MUYBRIDGE_CACHE", str(tmp_path))
-    config = PanelConfig(clips=160, tracked=100, finder_steps=60, background_steps=150, motion_steps=200,
+    config = PanelConfig(clips=300, tracked=250, finder_steps=200, background_steps=150, motion_steps=250,
                          relation_steps=100, thing_steps=40)  # fmt: skip
     panel = Panel(config, **stores)
     assert len(panel.groups) == 7 and concept_group("woman surfing") == concept_group("man surfing")

@@ -7,11 +7,13 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 #: Seconds after which a command that was to refuse, or to make something tiny, does not end.
@@ -53,7 +55,39 @@ class Outcome:
 
 
 def run(case: Case, models: dict[str, str]) -> Outcome:
-    """Run a case in a process of its own that begins as a copy of this one, with torch already imported."""
+    """Run a case in a process of its own, which has torch imported and has computed nothing yet.
+
+    It begins as a copy of a server's. A copy of this process would not do: after one backward pass torch's autograd
+    refuses to work in a copy, and which tests ran here before is chance.
+    """
+    server = _server(os.getpid())
+    print(json.dumps({"case": case.saved(), "models": models}), file=server.stdin, flush=True)
+    told = json.loads(server.stdout.readline())
+    return Outcome(**{**told, "made": frozenset(told["made"])})
+
+
+@cache
+def _server(pid: int) -> subprocess.Popen:
+    """This process's server: it reads a case a line and answers with its outcome; it ends with its input."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.fuzz.case"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+def serve() -> None:
+    import muybridge.pipelines.pixels  # noqa: F401  # torch and diffusers, once for all cases
+
+    for line in sys.stdin:
+        asked = json.loads(line)
+        outcome = asdict(_run(Case.loaded(asked["case"]), asked["models"]))
+        print(json.dumps({**outcome, "made": sorted(outcome["made"])}), flush=True)
+
+
+def _run(case: Case, models: dict[str, str]) -> Outcome:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "here"
         folder.mkdir()
@@ -113,6 +147,7 @@ def _child(arguments: list[str], folder: Path, told: Path, cache: Path) -> None:
     """Never returns."""
     code = 99
     try:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         handle = os.open(told, os.O_WRONLY | os.O_CREAT)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
@@ -136,3 +171,7 @@ def _child(arguments: list[str], folder: Path, told: Path, cache: Path) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+if __name__ == "__main__":
+    serve()
