@@ -17,6 +17,7 @@ import types
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from muybridge.errors import UserError, nearest
@@ -180,6 +181,29 @@ def check_document(values: Any, where: str) -> None:
         level = inner
     if level:
         raise UserError(f"{where}: nested more than {DEEPEST} deep")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        UserError: no such file, not YAML, or not keys and values.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no recipe at {path}") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested more than {DEEPEST} deep") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no text, or a number of thousands of digits
+        raise UserError(f"{path}: not a readable YAML recipe: {error}") from error
+    check_document(values, str(path))
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected keys and values, got {type(values).__name__} {_shown(values)}")
+    found: dict[str, Any] = values
+    return found
 
 
 def from_names(cls: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:

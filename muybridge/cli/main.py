@@ -7,6 +7,7 @@ import typer
 from muybridge.cli import (
     curate_commands,
     data_commands,
+    distill_command,
     making_commands,
     model_commands,
     sample_commands,
@@ -26,6 +27,7 @@ sample_commands.register(app)
 making_commands.register(app)
 tune_command.register(app)
 train_commands.register(app)
+distill_command.register(app)
 app.add_typer(model_commands.app, name="models")
 app.add_typer(data_commands.app, name="data")
 app.add_typer(curate_commands.app, name="curate")

@@ -213,3 +213,10 @@ def level_grid(schedule: Schedule, num_steps: int) -> Tensor:
     if isinstance(schedule, DiscreteSchedule):
         return schedule.inference_levels(num_steps)
     return schedule(time_grid(num_steps))
+
+
+def sampling_grid(schedule: Schedule, num_steps: int) -> Tensor:
+    """`level_grid` ended at +inf: the last step lands on x̂."""
+    lams = level_grid(schedule, num_steps)
+    lams[-1] = torch.inf
+    return lams

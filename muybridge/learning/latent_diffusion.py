@@ -3,7 +3,7 @@ autoencoder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, get_args
@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.configuration import Settings, from_mapping, from_names, setting
-from muybridge.diffusion.losses import WEIGHTINGS, mse_per_sample, weight_on
-from muybridge.diffusion.prediction import PredictionType, target_of
-from muybridge.diffusion.process import diffuse
+from muybridge.diffusion.losses import WEIGHTINGS
+from muybridge.diffusion.prediction import PredictionType
 from muybridge.diffusion.tables import BETA_SCHEDULES, DiscreteSchedule
 from muybridge.errors import UserError
-from muybridge.learning.contract import Losses, System, TrainingBatch
-from muybridge.learning.draws import Draws
+from muybridge.learning.contract import TrainingBatch
+from muybridge.learning.diffusion import DiffusionSystem, Predict
 from muybridge.library.catalogue import find_part
 from muybridge.library.parts import scheduler_of
 from muybridge.models.latent.space import LatentSpace
@@ -117,7 +116,7 @@ def table_behind(image: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     return own
 
 
-class LatentDiffusion(System):
+class LatentDiffusion(DiffusionSystem):
     """Base of the latent systems: subclasses build the network and say what of it trains.
 
     Args:
@@ -129,6 +128,7 @@ class LatentDiffusion(System):
 
     section = "diffusion"
     config_class = LatentDiffusionConfig
+    text: TextConfig
 
     def __init__(
         self,
@@ -157,29 +157,34 @@ class LatentDiffusion(System):
     def weighting(self) -> str:
         return PLAIN[self.prediction_type] if self.config.weighting == "plain" else self.config.weighting
 
-    def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
-        """E_t,eps w(lam) | target - prediction |^2 on latents (2112.10752 eq. 2)."""
-        x, draws = batch.video, Draws(batch)
-        times, eps = draws.times(), self.noise(batch, draws, x.shape[1:]).to(x)
-        dropped = (draws.shares() < self.config.null_probability).to(x.device)
-        index = (times * len(self.table.table)).long()  # [B] of 0 .. T - 1
-        lam = self.table.table[index]
-        z = diffuse(x, eps, lam)
-        prediction = self.predict(model, z, index.to(x.device), _tokens(batch, dropped), batch)
-        return self.weighed(prediction, x, eps, lam)
+    def level(self, times: Tensor, x: Tensor) -> Tensor:
+        return self.table.table[(times * len(self.table.table)).long()]
 
-    def noise(self, batch: TrainingBatch, draws: Draws, shape: Sequence[int]) -> Tensor:
-        """What is added to a batch's latents, [B, *shape]."""
-        return draws.normal(shape)
+    def grid(self, steps: int) -> Tensor:
+        return self.table.inference_levels(steps)
 
-    def weighed(self, prediction: Tensor, x: Tensor, eps: Tensor, lam: Tensor) -> Losses:
-        """The losses of a prediction."""
-        error = mse_per_sample(prediction, target_of(x, eps, lam, self.prediction_type))
-        weight = weight_on(self.prediction_type, lam, self.weighting).to(error)
-        return Losses(error * weight, error.detach(), lam.to(x.device, torch.float32))
+    def network_told(
+        self, model: nn.Module, batch: TrainingBatch, dropped: Tensor, guidance: Tensor | None = None
+    ) -> Predict:
+        tokens = _tokens(batch, dropped)
+        told = {} if guidance is None else {"guidance": guidance}
 
-    def predict(self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch) -> Tensor:
-        """The network's output for noisy latents z [B, C, F, h, w]."""
+        def predict(z: Tensor, lam: Tensor) -> Tensor:
+            index = self.table.index_of(lam).to(z.device, torch.float32)
+            return self.predict(model, z, index, tokens, batch, **told)
+
+        return predict
+
+    def predict(
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+    ) -> Tensor:
+        """The network's output for noisy latents z [B, C, F, h, w].
+
+        Args:
+            index: of the noise table, [B].
+            tokens: captions [B, L, D].
+            told: "guidance", the scale [B], of systems whose networks may be told one (`distils`).
+        """
         raise NotImplementedError
 
     def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> Any:
@@ -191,6 +196,10 @@ class LatentDiffusion(System):
         """The prompts with fixed seeds, or one video of the empty caption when there are none."""
         frames: np.ndarray = self.pipeline(model, sampling)(prompts or "", seed=0).frames
         return frames
+
+    def told_settings(self) -> dict[str, Any]:
+        text = {"text_encoder": self.text.encoder, "text_max_length": self.text.max_length}
+        return {**text, "scheduler": self.scheduler}
 
     def own_settings(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
         """What a model folder says beside Stable Diffusion's own files."""

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.configuration import Settings, from_mapping, setting
-from muybridge.diffusion.losses import WEIGHTINGS, mse_per_sample, weight_on
-from muybridge.diffusion.prediction import target_of
-from muybridge.diffusion.process import diffuse
+from muybridge.diffusion.losses import WEIGHTINGS
 from muybridge.diffusion.schedule import SCHEDULES, Schedule, schedule_from_name
+from muybridge.diffusion.tables import sampling_grid
 from muybridge.errors import UserError, nearest
-from muybridge.learning.contract import Losses, System, TrainingBatch
+from muybridge.learning.contract import TrainingBatch
+from muybridge.learning.diffusion import DiffusionSystem, Predict
 from muybridge.learning.draws import Draws
 from muybridge.models import NETWORKS, build_network, network_class
 from muybridge.models.arguments import check_arguments
@@ -56,7 +56,7 @@ class PixelDiffusionConfig(Settings):
         return schedule_from_name(self.schedule, self.schedule_options)
 
 
-class PixelDiffusion(System):
+class PixelDiffusion(DiffusionSystem):
     """What trains in pixels: network and settings from a recipe.
 
     Args:
@@ -88,24 +88,28 @@ class PixelDiffusion(System):
     def build(self) -> nn.Module:
         return build_network(self.model_config)
 
-    def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
-        """E_t,eps w(lam) | target - prediction |^2, mean over C, F + M, H, W (2204.03458 eq. 2)."""
-        x, draws = batch.video, Draws(batch)
-        times, eps = draws.times(self.config.stratified), draws.normal(x.shape[1:]).to(x)
-        dropped = (draws.shares(1 + batch.num_images) < self.config.null_probability).to(x.device)
-        lam = self.schedule(times).to(x)
-        z = diffuse(x, eps, lam)
-        extra = self.told(batch)
+    def times(self, draws: Draws) -> Tensor:
+        return draws.times(self.config.stratified)
+
+    def level(self, times: Tensor, x: Tensor) -> Tensor:
+        return self.schedule(times).to(x)
+
+    def grid(self, steps: int) -> Tensor:
+        return sampling_grid(self.schedule, steps)
+
+    def dropped(self, batch: TrainingBatch, draws: Draws) -> Tensor:
+        return draws.shares(1 + batch.num_images) < self.config.null_probability
+
+    def network_told(
+        self, model: nn.Module, batch: TrainingBatch, dropped: Tensor, guidance: Tensor | None = None
+    ) -> Predict:
+        told = self.told(batch) | ({} if guidance is None else {"guidance": guidance})
         if batch.num_images:
-            frames = x.shape[2] - batch.num_images
-            extra["temporal_mask"] = joint_mask(frames, batch.num_images, x.device)
-            extra["frame_to_caption"] = torch.tensor(
-                [0] * frames + list(range(1, batch.num_images + 1)), device=x.device
-            )
-        kind = self.prediction_type
-        prediction = model(z, lam, text=_with_dropped(batch, dropped), **extra)
-        error = mse_per_sample(prediction, target_of(x, eps, lam, kind))
-        return Losses(error * weight_on(kind, lam, self.config.weighting), error.detach(), lam)
+            frames, device = batch.video.shape[2] - batch.num_images, batch.video.device
+            told["temporal_mask"] = joint_mask(frames, batch.num_images, device)
+            told["frame_to_caption"] = torch.tensor([0] * frames + list(range(1, batch.num_images + 1)), device=device)
+        told["text"] = _with_dropped(batch, dropped)
+        return lambda z, lam: model(z, lam.float(), **told)
 
     def told(self, batch: TrainingBatch) -> dict[str, Any]:
         """What the network is told of a batch beside its noise and captions: arguments of its call."""
@@ -119,6 +123,9 @@ class PixelDiffusion(System):
             "text_encoder": None if self.text is None else self.text.encoder,
             "text_max_length": 0 if self.text is None else self.text.max_length,
         }
+
+    def told_settings(self) -> dict[str, Any]:
+        return self.own_settings()
 
     def pipeline(self, model: nn.Module) -> Any:
         """What samples from the network."""

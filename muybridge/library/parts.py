@@ -47,17 +47,37 @@ def load_network_weights(network: nn.Module, name: str) -> None:
     Raises:
         UserError: an unknown model, or weights that do not fit.
     """
-    from muybridge.models.weights.compact import read_weights
-
     own: Any = getattr(network, "start_from", None)
     if own is not None:
         own(find_part(name))
         return
-    folder = find_model(name)
-    check_weights(folder, index_of(folder))
-    part = next(p for p in ("network", "unet", "temporal") if (folder / p / WEIGHTS).is_file())
-    target = network.get_submodule("temporal") if part == "temporal" else network
+    weights = saved_weights(name)
+    # of a model behind a picture model the folder holds what trained; the rest is the picture model's
+    partly = any(key.startswith("temporal.") for key in weights)
     try:
-        target.load_state_dict(read_weights(folder / part / WEIGHTS))
+        found = network.load_state_dict(weights, strict=not partly)
+        left = [*found.unexpected_keys, *(key for key in found.missing_keys if not key.startswith("image."))]
+        if left:
+            raise RuntimeError(f"{left[0]} is in one of them alone")
     except RuntimeError as error:
         raise UserError(f"{name}: its weights do not fit this recipe's network: {str(error)[:500]}") from error
+
+
+def saved_weights(name: str) -> dict[str, torch.Tensor]:
+    """What a saved model's folder holds of its network, by the network's names: all of it, or behind a picture model
+    what trained (`temporal.`, and `image.` where that did).
+
+    Raises:
+        UserError: an unknown model, or one without a network of its own.
+    """
+    from muybridge.models.weights.compact import read_weights
+
+    folder = find_model(name)
+    check_weights(folder, index_of(folder))
+    for part in ("network", "unet"):
+        if (folder / part / WEIGHTS).is_file():
+            return read_weights(folder / part / WEIGHTS)
+    parts = [part for part in ("temporal", "image") if (folder / part / WEIGHTS).is_file()]
+    if "temporal" not in parts:
+        raise UserError(f"{name}: no weights of a network there ({WEIGHTS} in network, unet or temporal)")
+    return {f"{part}.{k}": v for part in parts for k, v in read_weights(folder / part / WEIGHTS).items()}

@@ -17,8 +17,9 @@ def build_system(
     diffusion: Mapping[str, Any],
     objective: Mapping[str, Any],
     text: TextConfig | None,
+    distillation: Mapping[str, Any] | None = None,
 ) -> System:
-    """A system from the sections of a recipe.
+    """A system from the sections of a recipe; with `distillation`, a student of one.
 
     Raises:
         UserError: an unknown system, or a section that it does not read.
@@ -29,4 +30,8 @@ def build_system(
         if other != cls.section and settings:
             raise UserError(f"{other}: the system {name} has no such settings; it reads `{cls.section}`")
     made: System = cls(model, sections[cls.section], text)
+    if distillation:
+        from muybridge.learning.distillation import Distillation
+
+        made = Distillation(made, distillation)
     return made

@@ -74,7 +74,9 @@ class ControlNetTraining(BehindPictureModel):
     def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
         return [(n, p) for n, p in model.named_parameters() if n.startswith("control.")]
 
-    def predict(self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch) -> Tensor:
+    def predict(
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+    ) -> Tensor:
         assert batch.first_frame is not None
         out: Tensor = model(z, index, tokens, self._pictures(batch.first_frame).to(z))
         return out

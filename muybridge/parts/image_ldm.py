@@ -46,6 +46,7 @@ class ImageLDM(LatentDiffusion):
     """
 
     name = "image_ldm"
+    distils = True
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
         values = dict(model)
@@ -58,8 +59,10 @@ class ImageLDM(LatentDiffusion):
         made: nn.Module = built(UNet2DConditionModel, self.model_config)
         return made
 
-    def predict(self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch) -> Tensor:
-        return predict_frames(model, z, index, tokens)
+    def predict(
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+    ) -> Tensor:
+        return predict_frames(model, z, index, tokens, **told)  # type: ignore[arg-type]
 
     def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> LatentPipeline:
         return LatentPipeline(model, self.space.vae, self.scheduler, **self.own_settings(sampling))

@@ -18,6 +18,7 @@ from muybridge.files import read_mapping
 from muybridge.library.catalogue import find_model, find_part
 from muybridge.library.index import CONFIG, settings_of
 from muybridge.library.parts import scheduler_of
+from muybridge.models.guided import are_guided, with_guidance
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.latent.video_autoencoder import load_decoder
@@ -93,15 +94,16 @@ class InflatedPipeline(LatentPipeline):
             settings["image"] = picture
         image = open_network(UNet2DConditionModel, find_part(f"{settings['image']}/unet"))
         merge_recorded(image, settings.get("lora", ()))
+        changed = read_weights(folder / "image" / WEIGHTS) if (folder / "image" / WEIGHTS).is_file() else {}
+        if are_guided(changed):
+            image = with_guidance(image)
         temporal = read_mapping(folder / "temporal" / CONFIG)
         network = InflatedUNet.from_image_model(image, temporal, copied=False)
         weights = {k: v.float() for k, v in read_weights(folder / "temporal" / WEIGHTS).items()}
         network.temporal.load_state_dict(weights, assign=True)
-        if (folder / "image" / WEIGHTS).is_file():
-            changed = read_weights(folder / "image" / WEIGHTS)
-            unknown = network.image.load_state_dict(changed, strict=False).unexpected_keys
-            if unknown:
-                raise UserError(f"{folder}: its picture weights do not fit {settings['image']}: {unknown[0]}")
+        unknown = network.image.load_state_dict(changed, strict=False).unexpected_keys
+        if unknown:
+            raise UserError(f"{folder}: its picture weights do not fit {settings['image']}: {unknown[0]}")
         vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
         pipeline = cls(network, vae, **settings)
         pipeline.swapped = picture

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.diffusion.schedule import schedule_from_name
-from muybridge.diffusion.tables import level_grid
+from muybridge.diffusion.tables import sampling_grid
 from muybridge.errors import UserError
 from muybridge.library.index import index_of
 from muybridge.models.weights.opening import open_network
@@ -79,9 +79,7 @@ class TextToVideoPipeline(VideoPipeline):
         return None if condition is None else condition.null()
 
     def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
-        lams = level_grid(schedule_from_name(self.config.schedule, self.config.schedule_options), steps)
-        lams[-1] = torch.inf  # the last step lands on x_hat
-        return lams
+        return sampling_grid(schedule_from_name(self.config.schedule, self.config.schedule_options), steps)
 
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
         return (self.network.config.out_channels, settings.num_frames, settings.height, settings.width)

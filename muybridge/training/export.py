@@ -70,4 +70,6 @@ def save_model(
 def origin_of(recipe: Recipe) -> str:
     """What a run's model is made from: the recipe's name, and a hash of all in it that a run may not change."""
     lasting = {key: lasting_part(key, value) for key, value in recipe.as_dict().items()}
+    if not recipe.distillation:  # as before there was such a section: folders of then are known by this
+        del lasting["distillation"]
     return f"{recipe.name} {hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:12]}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from muybridge.configuration import DEEPEST, Settings, check_document, from_mapping, from_names, setting, to_mapping
+from muybridge.configuration import Settings, from_mapping, from_names, read_yaml, setting, to_mapping
 from muybridge.data.registry import source_settings
 from muybridge.errors import UserError
 from muybridge.learning.contract import System
@@ -94,6 +94,9 @@ class Recipe(Settings):
     diffusion: dict[str, Any] = setting({}, "schedule, weighting and conditioning, for systems that diffuse")
     objective: dict[str, Any] = setting({}, "weights of the losses, for those that do not (autoencoders)")
     text: TextConfig | None = setting(None, "the caption encoder; null for none")
+    distillation: dict[str, Any] = setting(
+        {}, "of a phase of distillation: its teacher, and what a student learns; `muybridge distill` writes it"
+    )
     training: TrainingConfig = setting(TrainingConfig(), "how long and how fast")
     sampling: dict[str, Any] = setting({}, "the model's default sampling settings; sizes are the data's unless given")
 
@@ -108,7 +111,9 @@ class Recipe(Settings):
 
 def make_system(recipe: Recipe) -> System:
     """The system a recipe names, with its settings."""
-    return build_system(recipe.system, recipe.model, recipe.diffusion, recipe.objective, recipe.text)
+    return build_system(
+        recipe.system, recipe.model, recipe.diffusion, recipe.objective, recipe.text, recipe.distillation
+    )
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -118,18 +123,7 @@ def load_recipe(path: str | Path) -> Recipe:
         UserError: no such file, not YAML, a key or value that is not known (the nearest name is offered), or one out of
             range.
     """
-    import yaml
-
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no recipe at {path}") from None
-    except RecursionError:
-        raise UserError(f"{path}: nested more than {DEEPEST} deep") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no text, or a number of thousands of digits
-        raise UserError(f"{path}: not a readable YAML recipe: {error}") from error
-    check_document(values, str(path))
+    values = read_yaml(Path(path))
     recipe = from_mapping(Recipe, values, str(path))
     shape = clip_shape(source_settings(recipe.data))
     sampling_settings({}, from_names(SamplingConfig, recipe.sampling, "sampling"))
@@ -157,6 +151,6 @@ def lasting_part(key: str, value: Any) -> Any:
         }
     if key == "text" and isinstance(value, dict) and not value.get("lora"):  # recipes from before it was there
         value = {k: v for k, v in value.items() if k != "lora"}
-    if key == "sampling":
+    if key == "sampling" or (key == "distillation" and not value):  # recipes from before it was there
         value = None
     return json.loads(json.dumps(value, sort_keys=True))

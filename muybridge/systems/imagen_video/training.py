@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from muybridge.configuration import from_mapping, setting
 from muybridge.diffusion.process import augment_condition
 from muybridge.errors import UserError
-from muybridge.learning.contract import Losses, TrainingBatch
+from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.learning.pixel_diffusion import PixelDiffusion, PixelDiffusionConfig
 from muybridge.models.text.encoder import TextConfig
@@ -51,6 +51,7 @@ class ImagenVideo(PixelDiffusion):
     """
 
     name = "imagen_video"
+    distils = True
     config_class = ImagenVideoConfig
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
@@ -64,11 +65,7 @@ class ImagenVideo(PixelDiffusion):
             if self.model_config.setdefault(name, value) != value:
                 raise UserError(f"model.{name}: a {self.stage.kind} stage has {value}, got {self.model_config[name]}")
 
-    def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
-        """The v loss (or the weighting's) on the clips, or on crops of them."""
-        return super().losses(model, self._cropped(batch))
-
-    def _cropped(self, batch: TrainingBatch) -> TrainingBatch:
+    def prepared(self, batch: TrainingBatch) -> TrainingBatch:
         size = self.stage.crop
         if not size:
             return batch

@@ -60,6 +60,8 @@ class TuneAVideo(BehindPictureModel):
     def own_settings(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
         return super().own_settings(sampling) | ({"lora": self.merged} if self.merged else {})
 
-    def predict(self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch) -> Tensor:
+    def predict(
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+    ) -> Tensor:
         out: Tensor = model(z, index, tokens).sample
         return out

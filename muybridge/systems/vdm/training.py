@@ -20,6 +20,7 @@ class VDM(PixelDiffusion):
     """The system."""
 
     name = "vdm"
+    distils = True
 
     def pipeline(self, model: nn.Module) -> TextToVideoPipeline:
         return TextToVideoPipeline(model, **self.own_settings())

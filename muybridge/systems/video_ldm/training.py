@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from muybridge.configuration import setting
 from muybridge.diffusion.noise import correlated, generator_for
 from muybridge.errors import UserError
-from muybridge.learning.contract import Losses, TrainingBatch
+from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.learning.latent_diffusion import LatentDiffusionConfig, PictureModelSection
 from muybridge.learning.picture_models import BehindPictureModel
@@ -74,6 +74,7 @@ class VideoLDM(BehindPictureModel):
     over."""
 
     name = "video_ldm"
+    distils = True
     model_class = VideoLDMSection
     config_class = VideoLDMConfig
     config: VideoLDMConfig
@@ -91,19 +92,18 @@ class VideoLDM(BehindPictureModel):
         if self.config.task == "interpolation":
             self.temporal["scalars"] = [*self.temporal.get("scalars", []), "regime"]
 
-    def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
-        """Of a step of clips, or of one of pictures."""
-        if self.config.task == "interpolation":
-            batch = self._windows(batch)
-        return super().losses(model, batch)
+    def prepared(self, batch: TrainingBatch) -> TrainingBatch:
+        return self._windows(batch) if self.config.task == "interpolation" else batch
 
-    def predict(self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch) -> Tensor:
+    def predict(
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+    ) -> Tensor:
         conditions = {k: v for k, v in batch.scalars.items() if k in self.temporal.get("scalars", ())}
         mask = self._mask(batch)
         if mask is not None:
             conditions |= {"known": batch.video * mask, "known_mask": mask}
         alone = {"images_only": True} if self._of_pictures(batch) else {}
-        out: Tensor = model(z, index, tokens, conditions=conditions, **alone).sample
+        out: Tensor = model(z, index, tokens, conditions=conditions, **alone, **told).sample
         return out
 
     def _of_pictures(self, batch: TrainingBatch) -> bool:
