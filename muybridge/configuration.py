@@ -17,14 +17,11 @@ import types
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from muybridge.errors import UserError, nearest
 
 T = TypeVar("T")
-#: A file of settings is nested at most this deep, and its whole numbers fit into 64 bits.
-DEEPEST, LARGEST = 32, 2**63 - 1
 #: Pixels of one picture, read or made: more are refused before anything is allocated. 11,585 x 11,585.
 MOST_PIXELS = 2**27
 
@@ -84,7 +81,7 @@ class Setting:
                 known = f"; known: {', '.join(self.choices)}" if self.choices else ""
                 raise UserError(f"{name}: at least {self.fewest} wanted, got {len(value)}{known}")
             if self.count and len(value) != self.count:
-                raise UserError(f"{name} must be {self.count} values, got {_shown(list(value))}")
+                raise UserError(f"{name} must be {self.count} values, got {shown(list(value))}")
             for item in value:
                 self.check(item, name)
             return
@@ -101,7 +98,7 @@ class Setting:
             or (self.below is not None and value >= self.below)
         )
         if wrong:
-            raise UserError(f"{name} must be {self.range_text()}, got {_shown(value)}")
+            raise UserError(f"{name} must be {self.range_text()}, got {shown(value)}")
 
     def range_text(self) -> str:
         """The range in words; empty where there is none."""
@@ -114,7 +111,7 @@ class Setting:
         return " and ".join(part for part in (low, high) if part)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value for a message: never longer than a line, whatever was typed."""
     try:
         text = str(value)
@@ -156,56 +153,6 @@ class Settings:
             setting_of(known).check(getattr(self, known.name), name)
 
 
-def check_document(values: Any, where: str) -> None:
-    """Refuse what no file of settings holds, before anything is made of it.
-
-    Args:
-        values: as read from YAML or JSON.
-        where: the file, for messages.
-
-    Raises:
-        UserError: nested too deep, a number that is not finite, or one that does not fit into 64 bits.
-    """
-    level = [(where, values)]
-    for _ in range(DEEPEST):
-        inner: list[tuple[str, Any]] = []
-        for place, value in level:
-            if isinstance(value, Mapping):
-                inner += [(f"{place}.{_shown(key)}", item) for key, item in value.items()]
-            elif isinstance(value, (list, tuple)):
-                inner += [(place, item) for item in value]
-            elif isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"{place} must be a finite number, got {value}")
-            elif isinstance(value, int) and abs(value) > LARGEST:
-                raise UserError(f"{place}: {_shown(value)} is too large a number; whole numbers fit into 64 bits")
-        level = inner
-    if level:
-        raise UserError(f"{where}: nested more than {DEEPEST} deep")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file.
-
-    Raises:
-        UserError: no such file, not YAML, or not keys and values.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no recipe at {path}") from None
-    except RecursionError:
-        raise UserError(f"{path}: nested more than {DEEPEST} deep") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no text, or a number of thousands of digits
-        raise UserError(f"{path}: not a readable YAML recipe: {error}") from error
-    check_document(values, str(path))
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected keys and values, got {type(values).__name__} {_shown(values)}")
-    found: dict[str, Any] = values
-    return found
-
-
 def from_names(cls: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Some of a dataclass' fields, checked as `from_mapping` does, without those that are not given.
 
@@ -228,7 +175,7 @@ def from_mapping(cls: type[T], values: Mapping[str, Any] | None, where: str) -> 
     if values is None:
         values = {}
     if not isinstance(values, Mapping):
-        raise UserError(f"{where}: expected keys and values, got {type(values).__name__} {_shown(values)}")
+        raise UserError(f"{where}: expected keys and values, got {type(values).__name__} {shown(values)}")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values = new_names(cls, values)
     hints = typing.get_type_hints(cls)
@@ -266,28 +213,28 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return _convert_list(value, typing.get_args(hint), where)
     if origin is dict or hint is dict:
         if not isinstance(value, Mapping):
-            raise UserError(f"{where}: expected keys and values, got {_shown(value)}")
+            raise UserError(f"{where}: expected keys and values, got {shown(value)}")
         return dict(value)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError:
-            raise UserError(f"{where}: {_shown(value)} is too large a number") from None
+            raise UserError(f"{where}: {shown(value)} is too large a number") from None
     if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text
         try:
             return float(value)
         except ValueError:
             pass
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
-        raise UserError(f"{where}: expected {hint.__name__}, got {_shown(value)!r}")
+        raise UserError(f"{where}: expected {hint.__name__}, got {shown(value)!r}")
     return value
 
 
 def _convert_list(value: Any, items: tuple[Any, ...], where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise UserError(f"{where}: expected a list, got {_shown(value)}")
+        raise UserError(f"{where}: expected a list, got {shown(value)}")
     if items[-1] is not Ellipsis and len(value) != len(items):
-        raise UserError(f"{where}: expected {len(items)} values, got {len(value)}: {_shown(list(value))}")
+        raise UserError(f"{where}: expected {len(items)} values, got {len(value)}: {shown(list(value))}")
     return tuple(_convert(v, items[0] if items[-1] is Ellipsis else items[i], where) for i, v in enumerate(value))
 
 

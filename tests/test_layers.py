@@ -10,7 +10,8 @@ import muybridge
 PACKAGE = Path(muybridge.__file__).parent
 #: Imports point to the same layer or a lower one. Systems and parts share a layer, but none imports another.
 LAYERS = (
-    ("errors", "files", "locks", "texts", "configuration", "waiting", "__init__"), ("diffusion",), ("nn",), ("models",),
+    ("errors", "files", "locks", "texts", "configuration", "documents", "waiting", "__init__"),
+    ("diffusion",), ("nn",), ("models",),
     ("library",),
     ("pipelines", "learning"), ("systems", "parts"), ("opening",), ("making",),
     ("data", "curation", "training", "evaluation"), ("cli", "__main__"),

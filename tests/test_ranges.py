@@ -10,7 +10,8 @@ import yaml
 from typer.testing import CliRunner
 
 from muybridge.cli.main import app
-from muybridge.configuration import DEEPEST, Settings, setting
+from muybridge.configuration import Settings, setting
+from muybridge.documents import DEEPEST
 from muybridge.errors import UserError
 from tests.conftest import TINY_MODEL
 

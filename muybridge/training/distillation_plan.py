@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from muybridge.configuration import Settings, from_mapping, read_yaml, setting
+from muybridge.configuration import Settings, from_mapping, setting
+from muybridge.documents import read_yaml
 from muybridge.errors import UserError
 
 MAX_STEPS = 10**9

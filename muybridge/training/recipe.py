@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from muybridge.configuration import Settings, from_mapping, from_names, read_yaml, setting, to_mapping
+from muybridge.configuration import Settings, from_mapping, from_names, setting, to_mapping
 from muybridge.data.registry import source_settings
+from muybridge.documents import read_yaml
 from muybridge.errors import UserError
 from muybridge.learning.contract import System
 from muybridge.models.text.encoder import TextConfig

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from muybridge.configuration import read_yaml
 from muybridge.diffusion.prediction import to_x
 from muybridge.diffusion.process import diffuse
 from muybridge.diffusion.samplers import ddim_step
+from muybridge.documents import read_yaml
 from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.distillation import Distillation, saved_network
