@@ -15,7 +15,7 @@ from muybridge.making.continued import Extend, Interpolate, UpsampleFps
 from muybridge.making.controlled import Control
 from muybridge.making.edited import Instruct, Restyle
 from muybridge.making.from_words import Animate, Edit, Zero
-from muybridge.making.upscaled import Upscale
+from muybridge.making.upscaled import SuperResolve, Upscale
 
 
 def register(app: typer.Typer) -> None:
@@ -55,6 +55,10 @@ def register(app: typer.Typer) -> None:
         app, Upscale, [video], "large.mp4",
         "muybridge upscale dog.mp4 --model runs/my-cascade --space 2 --time 2 -o large.mp4",
         named_one("a cascade's folder or one of its stages (`muybridge models cascade`)"),
+    )  # fmt: skip
+    add_command(
+        app, SuperResolve, [video], "large.mp4",
+        'muybridge super-resolve small.mp4 --model runs/my-vdm/model --prompt "a blue star" --space 4 -o large.mp4',
     )  # fmt: skip
     add_command(
         app, Restyle, [video], "restyled.mp4",

@@ -1,8 +1,9 @@
-"""A video made larger and smoother by the super-resolution stages of a cascade: upscale."""
+"""Videos made larger and smoother: by the super-resolution stages of a cascade (upscale), or by any model that draws
+videos (super-resolve)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,9 @@ from muybridge.configuration import setting
 from muybridge.errors import UserError
 from muybridge.making.base import Made, Making, Run, heard_of, read_source
 from muybridge.making.from_video import check_sides, filled
+from muybridge.making.from_words import EVERY
+from muybridge.pipelines.methods import CONTINUATION_SAMPLER
+from muybridge.pipelines.settings import SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,3 +92,61 @@ class Upscale(Making):
         return replace(
             run.pipeline.settings(), num_frames=count, height=height, width=width, fps=min(240.0, fps * self.time)
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperResolve(Making):
+    """Make a video larger and smoother with any model that draws from words, held to the video by reconstruction
+    guidance (Video Diffusion Models).
+
+    The result has the model's size: a model of 64x64 pixels takes a video of 16x16 for --space 4.
+    """
+
+    command: ClassVar[str] = "super-resolve"
+    source_kind: ClassVar[str] = "video"
+    default_model: ClassVar[str] = "world-vdm"
+    reads: ClassVar[Sequence[str]] = tuple(n for n in EVERY if n not in ("fps", "context_scale"))
+
+    prompt: str | None = setting(None, "what the video shows")
+    space: int = setting(1, "times as many pixels a side", low=1, high=64)
+    time: int = setting(1, "times as many frames a second", low=1, high=64)
+    weight: float | None = setting(
+        None, "w_r of reconstruction guidance: how strictly the video is kept; 1.5 times --space squared by default",
+        above=0, high=10000,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.space == self.time == 1:
+            raise UserError("super-resolve: give --space or --time, such as --space 4")
+
+    def check(self, model: str, settings: dict[str, Any]) -> Any:
+        return super().check(model, self._drawn(settings))
+
+    def length(self, settings: SamplingConfig, source: Callable[[int], int]) -> int:
+        return source(1) * self.time
+
+    def total_steps(self, run: Run) -> int:
+        from muybridge.pipelines.super_resolution import blocks_of
+
+        settings = run.pipeline.settings(**self._drawn(run.settings))
+        return settings.num_inference_steps * blocks_of(len(read_source(run).frames), self.time, settings.num_frames)
+
+    def make(self, run: Run) -> Made:
+        from muybridge.pipelines.super_resolution import super_resolve
+
+        if not run.pipeline.draws_from_words:
+            raise UserError(f"{run.model} does not draw from words alone; give a model that `generate` takes")
+        clip = read_source(run)
+        frames = run.checked(clip.frames)
+        drawn = self._drawn(run.settings)
+        out = super_resolve(
+            run.pipeline, frames, self.prompt, self.space, self.time, run.seed, self.weight, run.on_step, **drawn
+        )
+        heard = heard_of(run, len(frames), clip.fps)
+        return self.made(run, out, run.pipeline.settings(**drawn), clip.fps * self.time, frames, heard)
+
+    @staticmethod
+    def _drawn(settings: dict[str, Any]) -> dict[str, Any]:
+        """Fresh noise at every step lets the video and what is known of it agree."""
+        return {"sampler": CONTINUATION_SAMPLER, **{n: v for n, v in settings.items() if v is not None}}

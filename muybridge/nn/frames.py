@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 
 def frames_to_batch(video: Tensor) -> Tensor:
@@ -46,3 +47,11 @@ def fit_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 def enlarge(frames: np.ndarray, factor: int) -> np.ndarray:
     """Repeat pixels, uint8 [F, H, W, 3] -> [F, factor H, factor W, 3]."""
     return frames if factor == 1 else frames.repeat(factor, 1).repeat(factor, 2)
+
+
+def resized(video: Tensor, height: int, width: int) -> Tensor:
+    """A video [B, C, F, H, W] at another size: bilinear, antialiased where it shrinks."""
+    if tuple(video.shape[3:]) == (height, width):
+        return video
+    flat = interpolate(frames_to_batch(video), (height, width), mode="bilinear", align_corners=False, antialias=True)
+    return batch_to_frames(flat, len(video))

@@ -74,6 +74,10 @@ class PipelineHooks:
         """What is sampled -> [B, 3, F, H, W]."""
         return samples
 
+    def seen(self, samples: Tensor) -> Tensor:
+        """As `to_pixels`, with a gradient: for guidance by what is seen of a sample."""
+        return samples
+
     def to_samples(self, pixels: Tensor) -> Tensor:
         """[B, 3, F, H, W] in [-1, 1] -> what is sampled, on the pipeline's device."""
         return pixels.to(self.device)

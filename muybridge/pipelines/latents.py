@@ -91,6 +91,9 @@ class LatentSpacePipeline(VideoPipeline):
     def to_pixels(self, samples: Tensor) -> Tensor:
         return self.space.decode(samples)
 
+    def seen(self, samples: Tensor) -> Tensor:
+        return self.space.decoded(samples)
+
     def to_samples(self, pixels: Tensor) -> Tensor:
         return self.space.encode(pixels)[0]
 

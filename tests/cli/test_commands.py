@@ -140,6 +140,20 @@ def test_extend_interpolate_and_replay_them(model, tmp_path):
         assert again.exit_code == 0 and "the same" in again.output, again.output
 
 
+def test_super_resolve_and_replay_it(model, tmp_path):
+    np.save(tmp_path / "small.npy", np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8))
+    out = tmp_path / "large.npy"
+    given = ("super-resolve", tmp_path / "small.npy", "-o", out, "--model", model, "--prompt", PROMPT, "--steps", 2)
+    done = run(*given, "--space", 2, "--time", 2)
+    assert done.exit_code == 0, done.output
+    assert np.load(out).shape == (8, 16, 16, 3)
+    again = run("replay", out)
+    assert again.exit_code == 0 and "the same" in again.output, again.output
+    assert run(*given).exit_code == 2 and "--space" in run(*given).output
+    wrong = run(*given, "--space", 3)
+    assert wrong.exit_code == 2 and "give a video of" in wrong.output, wrong.output
+
+
 def test_train_plan_export_and_data_commands(tiny_recipe, tmp_path):
     path = write_recipe(with_training(tiny_recipe, steps=2), tmp_path / "r.yaml")
     done = run("train", path, "-o", tmp_path / "run")

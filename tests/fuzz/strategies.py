@@ -135,6 +135,12 @@ COMMANDS: list[tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]] = [
     (("generate",), (PROMPT,), {"--model": "{model}", "-o": "o.npy", "--steps": "1"}),
     (("extend",), ("v.npy",), {"--model": "{model}", "-o": "o.npy", "--steps": "1", "--add-frames": "1"}),
     (("interpolate",), ("v.npy",), {"--model": "{model}", "-o": "o.npy", "--steps": "1"}),
+    (("super-resolve",), ("v.npy",), {"--model": "{model}", "-o": "o.npy", "--steps": "1", "--time": "2"}),
+    (
+        ("distill",),
+        ("{model}",),
+        {"-o": "run", "--recipe": "r.yaml", "--guidance-training": "1", "--halving-training": "1"},
+    ),
     (("animate",), ("p.png",), {"--model": "{alive}", "-o": "o.npy", "--steps": "1"}),
     (("zero",), (PROMPT,), {"--model": "{picture}", "-o": "o.npy", "--steps": "2", "--num-frames": "2"}),
     (("control",), ("v.npy", PROMPT), {"--model": "{picture}", "-o": "o.npy", "--steps": "2"}),

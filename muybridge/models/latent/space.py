@@ -136,6 +136,10 @@ class LatentSpace:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """[B, C, F, h, w] -> [B, 3, F, H, W] in [-1, 1] or a little beyond."""
+        return self.decoded(latents)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """As `decode`, with a gradient."""
         if self.decoder is not None:
             self.decoder.to(latents.device)
             return torch.cat([self._decode_pieces(z[None] / self.scale) for z in latents])

@@ -7,19 +7,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from muybridge.errors import UserError
-from muybridge.nn.frames import batch_to_frames, frames_to_batch
+from muybridge.nn.frames import resized
 from muybridge.systems.imagen_video.cascade import SPATIAL, TEMPORAL, StageConfig
-
-
-def resized(video: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear, antialiased where it shrinks."""
-    if tuple(video.shape[3:]) == (height, width):
-        return video
-    flat = interpolate(frames_to_batch(video), (height, width), mode="bilinear", align_corners=False, antialias=True)
-    return batch_to_frames(flat, len(video))
 
 
 def lowered(video: Tensor, stage: StageConfig) -> Tensor:
