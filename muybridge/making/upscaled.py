@@ -127,13 +127,13 @@ class SuperResolve(Making):
         return source(1) * self.time
 
     def total_steps(self, run: Run) -> int:
-        from muybridge.pipelines.super_resolution import blocks_of
+        from muybridge.pipelines.guided_super_resolution import blocks_of
 
         settings = run.pipeline.settings(**self._drawn(run.settings))
         return settings.num_inference_steps * blocks_of(len(read_source(run).frames), self.time, settings.num_frames)
 
     def make(self, run: Run) -> Made:
-        from muybridge.pipelines.super_resolution import super_resolve
+        from muybridge.pipelines.guided_super_resolution import super_resolve
 
         if not run.pipeline.draws_from_words:
             raise UserError(f"{run.model} does not draw from words alone; give a model that `generate` takes")

@@ -8,8 +8,8 @@ from muybridge.errors import UserError
 from muybridge.models import build_network
 from muybridge.nn.frames import from_uint8, resized
 from muybridge.opening.sampling import load_pipeline
+from muybridge.pipelines.guided_super_resolution import _blocks, blocks_of, super_resolve
 from muybridge.pipelines.pixels import TextToVideoPipeline
-from muybridge.pipelines.super_resolution import _blocks, blocks_of, super_resolve
 from tests.conftest import TINY_MODEL, randomise
 
 SAMPLING = {"num_frames": 4, "height": 16, "width": 16, "num_inference_steps": 4}
