@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.nn.factorised import zero_init
-from muybridge.nn.temporal import Call, Site, TemporalPlugin
+from muybridge.nn.sites import Site
+from muybridge.nn.temporal import Call, TemporalPlugin
 
 
 class MotionModules(TemporalPlugin):

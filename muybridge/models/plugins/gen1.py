@@ -16,7 +16,8 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from muybridge.nn.factorised import zero_init
-from muybridge.nn.temporal import Call, Site, TemporalPlugin
+from muybridge.nn.sites import Site
+from muybridge.nn.temporal import Call, TemporalPlugin
 
 
 class _Attended(nn.Module):
