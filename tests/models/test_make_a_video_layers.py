@@ -20,7 +20,8 @@ FPS = {"fps": torch.tensor([8.0, 4.0])}
 UNCLIP = dict(
     sample_size=8, in_channels=3, out_channels=6, block_out_channels=(16, 32), norm_num_groups=8, layers_per_block=1,
     down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
-    up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"), mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+    up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+    mid_block_type="UNetMidBlock2DSimpleCrossAttn",
     cross_attention_dim=16, attention_head_dim=8, class_embed_type="identity", only_cross_attention=False,
     resnet_time_scale_shift="scale_shift",
 )  # fmt: skip

@@ -5,8 +5,8 @@
 behind the deepest L spatial resamplers of either path; factorised convolutions behind every layer of every level but
 the coarsest, stacked attention over time there, where the fewest frames are. Source: 2401.12945 section 3.1.
 
-Skips are what the picture network stores: the output of a downsampler is stored behind this plug-in's hook, and so after
-its frames were halved; the matching block of the way up finds as many. At the start the output equals the picture
+Skips are what the picture network stores: the output of a downsampler is stored behind this plug-in's hook, and so
+after its frames were halved; the matching block of the way up finds as many. At the start the output equals the picture
 network's on frames 0, 2^L, 2 2^L, ..., and on all frames of a video whose frames are the same.
 """
 
