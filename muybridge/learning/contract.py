@@ -26,8 +26,8 @@ class TrainingBatch:
         places: each sample's position in the global batch; with `seed` and `step` it keys all randomness.
         total: size of the global batch.
         seed, step: of the run.
-        scalars: numbers a clip, [B] each: "fps", and in a latent space "motion_bucket" (0 .. 255: the clip's motion as a
-            quantile of the data set's, times 255).
+        scalars: numbers a clip, [B] each: "fps", and in a latent space "motion_bucket" (0 .. 255: the clip's motion as
+            a quantile of the data set's, times 255).
         first_frame: pixels [B, 3, 1, H, W] of the clips' first frames, beside their latents, for systems that ask
             (`wants_first_frame`).
         pixels: of all their frames, [B, 3, F, H, W] (`wants_pixels`).

@@ -21,12 +21,12 @@ from muybridge.learning.draws import Draws
 from muybridge.learning.latent_diffusion import SCHEDULER, NoiseTable
 from muybridge.learning.on_table import Noised
 from muybridge.library.catalogue import find_model
-from muybridge.library.index import INFLATED_UNET, PICTURE_UNET, index_of, settings_of, write_index, write_settings
+from muybridge.library.index import PICTURE_UNET, index_of, settings_of, write_settings
+from muybridge.library.inflated import open_unet, save_unet
 from muybridge.models import built
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.super_resolution import enlarged, reduced
 from muybridge.models.text.encoder import TextConfig
-from muybridge.models.weights.opening import open_network
 from muybridge.nn.frames import to_uint8
 from muybridge.pipelines.super_resolution import (
     GivenPixels,
@@ -111,7 +111,7 @@ class SuperResolution(System):
 
     def build(self) -> nn.Module:
         if self.image:
-            picture = open_network(UNet2DConditionModel, find_model(self.image) / "network")
+            picture: Any = open_unet(find_model(self.image))
             return InflatedUNet.from_image_model(picture, self.temporal, copied=False)
         for name, value in TASK.items():
             if self.model_config.get(name, value) != value:
@@ -173,10 +173,8 @@ class SuperResolution(System):
         return to_uint8(torch.cat([enlarged(small, self.config.factor), made.to(clips), clips[:2]], 4))
 
     def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
-        model.save_pretrained(str(folder / "network"))
+        save_unet(model, folder, "SuperResolutionPipeline")
         write_settings(
             folder,
             {"scheduler": self.scheduler, "making": self.making(), "sampling": {"guidance_scale": 1.0, **sampling}},
         )
-        kind = INFLATED_UNET if isinstance(model, InflatedUNet) else PICTURE_UNET
-        write_index(folder, "SuperResolutionPipeline", network=kind)

@@ -77,20 +77,38 @@ class Animate(Making):
     def make(self, run: Run) -> Made:
         from muybridge.making.from_video import fitted_to
         from muybridge.nn.frames import from_uint8
-        from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
 
-        if not isinstance(run.pipeline, ImageToVideoPipeline):
+        if not run.pipeline.animates_pictures:
             raise UserError(
                 f"{run.model} is not a model that brings a picture to life; emoji-animate is one, and so is a "
                 "Stable Video Diffusion folder"
             )
-        settings = run.pipeline.settings(**run.settings)
+        settings, told = run.pipeline.settings(**run.settings), self.told(run)
         read = read_source(run, 1).frames[:1]
         picture = run.checked(fitted_to(run, read, settings.height, settings.width))
-        told = {"motion_bucket": self.motion, "noise_augmentation": self.noise, "first_guidance": self.first_guidance}
         pictures = from_uint8(picture)[None, :, 0]
-        frames = run.pipeline(pictures, run.seed, on_step=run.on_step, **told, **run.settings).frames[0]
+        frames = run.pipeline.animated(pictures, run.seed, on_step=run.on_step, **told, **run.settings).frames[0]
         return self.made(run, frames, settings, source=picture)
+
+    def told(self, run: Run) -> dict[str, float]:
+        """What the model is told beside the picture.
+
+        Raises:
+            UserError: a model that is not told what was asked for.
+        """
+        from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
+
+        if isinstance(run.pipeline, ImageToVideoPipeline):
+            return {
+                "motion_bucket": self.motion, "noise_augmentation": self.noise, "first_guidance": self.first_guidance,
+            }  # fmt: skip
+        for known in fields(Animate):
+            value = getattr(self, known.name)
+            if value != known.default:
+                raise UserError(
+                    f"--{known.name.replace('_', '-')} {value:g}: {run.model} is not told that; leave it out"
+                )
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)

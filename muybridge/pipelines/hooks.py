@@ -26,6 +26,10 @@ class PipelineHooks:
     takes_known_frames = False
     #: what else `condition` takes, by name; given to a call beside the settings
     told_by: tuple[str, ...] = ()
+    #: times as many frames a second as it is given that its `raise_video` makes, the given ones among them; 1 for none
+    raises_rate = 1
+    #: whether its `animated` brings a picture to life, its first frame
+    animates_pictures = False
     #: whether it draws from words alone, as `generate` does
     draws_from_words = True
 

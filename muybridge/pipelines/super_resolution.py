@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from muybridge.configuration import Settings, from_mapping, setting
@@ -19,10 +18,10 @@ from muybridge.diffusion.prediction import Denoise
 from muybridge.diffusion.process import augment_condition
 from muybridge.diffusion.windows import Windowed, sample_windowed, windowed
 from muybridge.errors import UserError
-from muybridge.library.index import PICTURE_UNET, index_of, settings_of
+from muybridge.library.index import settings_of
+from muybridge.library.inflated import open_unet
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.super_resolution import enlarged
-from muybridge.models.weights.opening import open_network
 from muybridge.nn.embeddings import log_snr_position
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.pipelines.base import split_options
@@ -121,8 +120,7 @@ class SuperResolutionPipeline(LatentSpacePipeline):
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
         """Open what `muybridge train` wrote."""
-        network_class: Any = UNet2DConditionModel if index_of(folder)["network"] == PICTURE_UNET else InflatedUNet
-        return cls(open_network(network_class, folder / "network", dtype), **settings_of(folder))
+        return cls(open_unet(folder, dtype), **settings_of(folder))
 
     @without_gradients
     def raise_video(
