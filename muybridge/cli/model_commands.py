@@ -107,3 +107,19 @@ def make_a_video(
     from muybridge.systems.make_a_video.whole import save_make_a_video
 
     typer.echo(f"{save_make_a_video([stage.expanduser() for stage in stages], output.expanduser())}")
+
+
+@app.command("lumiere")
+@command
+def lumiere(
+    stages: Annotated[list[Path], typer.Argument(help="Folders of the base model and its super-resolvers.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
+) -> None:
+    """Put a Lumiere base model and its super-resolvers together in one folder, which `generate`, `inpaint` and
+    `cinemagraph` take.
+
+    [bold]muybridge models lumiere runs/base/model runs/sr/model -o my-lumiere[/bold]
+    """
+    from muybridge.systems.lumiere.pipeline import save_lumiere
+
+    typer.echo(f"{save_lumiere([stage.expanduser() for stage in stages], output.expanduser())}")

@@ -31,9 +31,11 @@ def save_unet(model: InflatedUNet | UNet2DConditionModel, folder: Path, class_na
     write_index(folder, class_name, network=INFLATED_UNET if isinstance(model, InflatedUNet) else PICTURE_UNET)
 
 
-def save_inflated(model: InflatedUNet, folder: Path, settings: Mapping[str, Any]) -> None:
+def save_inflated(
+    model: InflatedUNet, folder: Path, settings: Mapping[str, Any], class_name: str = "InflatedPipeline"
+) -> None:
     """Write temporal/ (the plug-in's settings and weights), image/ (picture weights that train, if any), and
-    settings."""
+    settings; `class_name` is of the pipeline that opens it."""
     weights = {"temporal": model.temporal.state_dict()}
     changed = {
         n.removeprefix("image."): p.detach()
@@ -47,4 +49,4 @@ def save_inflated(model: InflatedUNet, folder: Path, settings: Mapping[str, Any]
         save_file({k: v.contiguous() for k, v in tensors.items()}, folder / part / WEIGHTS)
     write_json(folder / "temporal" / CONFIG, dict(model.config.temporal_config))
     write_settings(folder, settings)
-    write_index(folder, "InflatedPipeline", temporal=INFLATED_UNET)
+    write_index(folder, class_name, temporal=INFLATED_UNET)

@@ -108,7 +108,7 @@ class StagedPipeline(VideoPipeline):
 
     def steps_of_stages(self, chosen: Sequence[int]) -> int:
         """Sampling steps of these stages."""
-        return sum(int(sampling_of(self.folder / self.names[i])["num_inference_steps"]) for i in chosen)
+        return sum(settings_in(self.folder / self.names[i]).num_inference_steps for i in chosen)
 
     def steps_of(self, settings: SamplingConfig) -> int:
         return self.steps_of_stages(range(len(self.names)))
@@ -178,6 +178,11 @@ class StagedPipeline(VideoPipeline):
     @property
     def prediction_type(self) -> str:
         return "v_prediction"
+
+
+def settings_in(folder: Path) -> SamplingConfig:
+    """The sampling settings of a trained model, without opening it."""
+    return sampling_settings(sampling_of(folder), {})
 
 
 def save_stages(

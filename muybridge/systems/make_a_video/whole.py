@@ -14,11 +14,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from muybridge.errors import UserError
-from muybridge.library.catalogue import sampling_of
 from muybridge.library.index import settings_of
 from muybridge.pipelines.running import VideoOutput
 from muybridge.pipelines.settings import SamplingConfig
-from muybridge.pipelines.staged import SEED_STRIDE, StagedPipeline, save_stages
+from muybridge.pipelines.staged import SEED_STRIDE, StagedPipeline, save_stages, settings_in
 from muybridge.pipelines.super_resolution import SuperResolutionPipeline
 from muybridge.systems.make_a_video.between import MakeAVideoBetweenPipeline
 from muybridge.systems.make_a_video.masks import target_frames
@@ -78,7 +77,7 @@ def save_make_a_video(stages: Sequence[Path], folder: Path) -> Path:
         if number == 0:
             if own.get("stage") != "video":
                 raise UserError(f"{stage}: a decoder of pictures; give the one that was trained on videos")
-            made = {name: sampling_of(stage)[name] for name in ("num_frames", "height", "width", "fps")}
+            made = {name: getattr(settings_in(stage), name) for name in ("num_frames", "height", "width", "fps")}
             names["decoder"] = stage
         elif kind is MakeAVideoBetweenPipeline:
             if any(name.endswith("larger") for name in names):
@@ -90,5 +89,5 @@ def save_make_a_video(stages: Sequence[Path], folder: Path) -> Path:
             factor = int(own["making"]["factor"])
             made |= {"height": made["height"] * factor, "width": made["width"] * factor}
             names[f"{number + 1}-larger"] = stage
-    steps = {"num_inference_steps": sum(int(sampling_of(s)["num_inference_steps"]) for s in stages)}
+    steps = {"num_inference_steps": sum(settings_in(s).num_inference_steps for s in stages)}
     return save_stages(names, folder, MakeAVideoPipeline.__name__, "model", {"sampling": {**made, **steps}})
