@@ -12,4 +12,9 @@ KNOWS = {
         "frame interpolation network of Make-A-Video", "upsample-fps --model, animate --model, `models make-a-video`",
     ),
     "MakeAVideoPipeline": ("Make-A-Video model", "generate --model"),
+    # diffusers' folders
+    "UnCLIPPipeline": ("unCLIP model", "`system: make_a_video`, `model: {image: FOLDER, scorer: CLIP}` of a recipe"),
+    "StableUnCLIPPipeline": (
+        "Stable unCLIP model", "`system: make_a_video`, `model: {image: FOLDER, scorer: CLIP}` of a recipe",
+    ),
 }  # fmt: skip

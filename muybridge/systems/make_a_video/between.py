@@ -123,4 +123,4 @@ class MakeAVideoBetweenPipeline(MakeAVideoDecoderPipeline):
     def seen(self, pictures: Tensor) -> Tensor:
         """The embedding of pictures themselves, [B, E]."""
         assert self.scorer is not None
-        return self.scorer.embed_pictures(pictures)
+        return self.scorer.embed_pictures(pictures) if self.model is None else self.model.seen(self.scorer, pictures)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,16 +15,22 @@ from muybridge.library.catalogue import find_part
 from muybridge.library.index import settings_of
 from muybridge.library.inflated import open_unet
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.latent.space import LatentSpace
-from muybridge.models.text.prior import open_prior
 from muybridge.models.text.scorers import ImageTextScorer, open_scorer
+from muybridge.models.unclip import UnCLIPPrior
 from muybridge.pipelines.base import split_options
 from muybridge.pipelines.inflated import VideoCondition
-from muybridge.pipelines.latents import LatentSpacePipeline, predict_frames
-from muybridge.pipelines.picture_token import as_token, only_token
+from muybridge.pipelines.latents import LatentSpacePipeline
+from muybridge.pipelines.picture_token import only_token
 from muybridge.pipelines.running import VideoOutput, seeds_of, without_gradients
 from muybridge.pipelines.settings import SamplingConfig
 from muybridge.systems.make_a_video.rates import HIGHEST, LOWEST
+from muybridge.systems.make_a_video.telling import (
+    PictureModel,
+    TokenTelling,
+    all_kept,
+    none_kept,
+    predict_told,
+)
 
 #: Draws of the prior, of which the one nearest to the words is taken (2204.06125 section 2.2).
 DRAWS = 2
@@ -39,6 +44,8 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
         vae: its autoencoder; None for a network of pixels.
         scheduler, sampling: as in LatentPipeline.
         scorer, prior: give the embedding; not part of the saved folder.
+        model: the picture model that the decoder came from, whose way of being told an embedding it keeps; by default
+            as a token.
         rates: lowest and highest frame rate that the network was trained on.
         skip: of the frame interpolation network.
     """
@@ -53,6 +60,7 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
         scheduler: dict[str, Any],
         scorer: Any = None,
         prior: Any = None,
+        model: PictureModel | None = None,
         sampling: dict[str, Any] | None = None,
         rates: Sequence[float] = (LOWEST, HIGHEST),
         skip: int = 5,
@@ -60,19 +68,21 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
         super().__init__(vae, scheduler)
         self.register_modules(network=network, vae=vae)
         kept = {"sampling": dict(sampling or {}), "rates": [float(r) for r in rates], "skip": int(skip)}
-        self.register_to_config(scheduler=dict(scheduler), scorer=None, prior=None, **kept)
+        self.register_to_config(scheduler=dict(scheduler), scorer=None, prior=None, model=None, **kept)
         self.scorer: ImageTextScorer | None = scorer
-        self.prior = prior
+        self.prior, self.model = prior, model
+        self.telling = TokenTelling(self.token_width) if model is None else model.telling(network)
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
         """Open what `muybridge train` wrote: the network, and by name the autoencoder, the scorer and the prior."""
         settings = settings_of(folder)
         network = open_unet(folder, dtype)
-        vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
-        prior = open_prior(find_part(settings["prior"])) if settings.get("prior") else None
+        model = PictureModel(settings["image"])
+        vae = getattr(model.space(), "vae", None)
+        told = {"scorer": open_scorer(find_part(settings["scorer"])), "prior": model.prior(settings.get("prior", ""))}
         kept = {name: settings[name] for name in cls.names if name in settings}
-        return cls(network, vae, scorer=open_scorer(find_part(settings["scorer"])), prior=prior, **kept)
+        return cls(network, vae, model=model, **told, **kept)
 
     @without_gradients
     def __call__(  # type: ignore[override]
@@ -113,6 +123,13 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
         assert self.scorer is not None
         if self.prior is None:
             raise UserError("this model has no prior that turns words into a picture's embedding")
+        if isinstance(self.prior, UnCLIPPrior):
+            nothing = torch.zeros(1, self.prior.network.config.embedding_dim)
+            made = [
+                self.prior.embedding_of(prompt, seed, DRAWS) if prompt else nothing
+                for prompt, seed in zip(prompts, seeds, strict=True)
+            ]
+            return torch.cat(made)
         width, rows = int(self.prior.config.width), []
         for prompt, seed in zip(prompts, seeds, strict=True):
             if not prompt:
@@ -148,8 +165,14 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
             raise UserError(
                 f"fps {fps:g}: this model was trained on {low:g} to {high:g} frames a second; take one of those"
             )
-        token = as_token(embedding, self.token_width)
-        return VideoCondition(only_token(token), {"fps": torch.full((len(embedding),), float(fps))})
+        tensors = {"fps": torch.full((len(embedding),), float(fps)), "embedding": embedding}
+        return self._as_told(VideoCondition(only_token(embedding[:, None]), tensors), all_kept(embedding))
+
+    def _as_told(self, condition: VideoCondition, kept: Tensor) -> VideoCondition:
+        """The condition with its embeddings as the network reads them; `kept` bool [B] says which are told."""
+        tokens, labels = self.telling(condition.tensors["embedding"], kept)
+        more = {} if labels is None else {"labels": labels}
+        return VideoCondition(only_token(tokens), {**condition.tensors, **more})
 
     @property
     def token_width(self) -> int:
@@ -158,15 +181,13 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
         return int(network.config.cross_attention_dim)
 
     def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
-        index, tokens = self.index_of(lam, z), condition.text.tokens.to(z)
-        if not isinstance(self.network, InflatedUNet):
-            return predict_frames(self.network, z, index, tokens)
-        out: Tensor = self.network(z, index, tokens, conditions=condition.tensors).sample
-        return out
+        tensors = dict(condition.tensors)
+        told = condition.text.tokens, tensors.pop("labels", None), tensors
+        return predict_told(self.network, z, self.index_of(lam, z), *told)
 
     def null(self, condition: Any, negative_prompt: str = "") -> Any:
         """No picture's embedding; the rate and given frames stay."""
-        return replace(condition, text=only_token(torch.zeros_like(condition.text.tokens)))
+        return self._as_told(condition, none_kept(condition.tensors["embedding"]))
 
     def condition_on_video(self, prompt: str | None, video: Tensor, settings: SamplingConfig) -> Any:
         return self.told(self.embedded([prompt], [0]), settings.fps)

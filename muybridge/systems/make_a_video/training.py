@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -29,15 +30,14 @@ from muybridge.learning.super_resolution import SuperResolution
 from muybridge.library.catalogue import find_model
 from muybridge.library.index import settings_of, write_settings
 from muybridge.library.inflated import open_unet, save_unet
-from muybridge.library.parts import load_picture_unet
 from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.latent.pixels import PixelSpace
 from muybridge.nn.frames import to_uint8
-from muybridge.pipelines.latents import predict_frames
-from muybridge.pipelines.picture_token import context_of
 from muybridge.systems.make_a_video.between import MakeAVideoBetweenPipeline
 from muybridge.systems.make_a_video.masks import TASKS, drawn_masks, interpolation_mask
 from muybridge.systems.make_a_video.pipeline import MakeAVideoDecoderPipeline
 from muybridge.systems.make_a_video.rates import HIGHEST, LOWEST, Rates, at_drawn_rates
+from muybridge.systems.make_a_video.telling import PictureModel, predict_told
 
 STAGES = IMAGE, VIDEO, BETWEEN = ("image", "video", "between")
 #: The pipeline of what each stage trains, and its network.
@@ -136,25 +136,30 @@ class MakeAVideo(ToldByPicture):
     def prepare(self) -> None:
         self.stage = self.config.stage
         before = settings_of(find_model(self.told.decoder))["stage"] if self.told.decoder else ""
+        self.picture = PictureModel(self.image)
         wanted = {IMAGE: "", VIDEO: IMAGE, BETWEEN: VIDEO}[self.stage]
-        if before != wanted:
+        if self.picture.unclip and self.stage == IMAGE:
+            raise UserError(
+                "diffusion.stage image: an unCLIP folder's decoder is one already; begin with the stage video"
+            )
+        if before != wanted and not (self.picture.unclip and self.stage == VIDEO and not before):
             said = f"a decoder of the stage {before!r}" if before else "no decoder"
             needs = f"model.decoder of the stage {wanted!r}" if wanted else "model.image alone"
             raise UserError(f"diffusion.stage {self.stage}: needs {needs}, got {said}")
         if self.stage != VIDEO and self.told.temporal:
             raise UserError("model.temporal: the temporal layers are made in the stage video; leave it out")
         self.temporal = {"type": "make_a_video", **self.told.temporal, "train_spatial": self.told.train_spatial}
-        self.scheduler = table_behind(self.image, self.config.scheduler)
-        self.table = DiscreteSchedule.from_config(self.scheduler)
+        self.scheduler = table_behind(self.image, self.config.scheduler, self.picture.table())
+        self.table, self._telling = DiscreteSchedule.from_config(self.scheduler), cast(nn.Module | None, None)
 
     def build(self) -> nn.Module:
         if self.stage == IMAGE:
-            return load_picture_unet(self.image)
-        before: Any = open_unet(find_model(self.told.decoder))
+            return self.picture.unet()  # type: ignore[no-any-return]
+        before: Any = open_unet(find_model(self.told.decoder)) if self.told.decoder else self.picture.unet()
         if self.stage == VIDEO:
             return InflatedUNet.from_image_model(before, self.temporal, copied=False)
         settings = {**before.config.temporal_config, "train_spatial": self.told.train_spatial}
-        settings |= {"known_channels": self.space.channels}
+        settings |= {"known_channels": self.own_space.channels}
         made = InflatedUNet.from_image_model(before.to_image_model(), settings, copied=False)
         made.temporal.load_state_dict(before.temporal.state_dict())
         return made
@@ -164,7 +169,8 @@ class MakeAVideo(ToldByPicture):
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
         """E | target - prediction |^2, told the embedding of one of the clip's own frames and its rate."""
-        if batch.pixels is None:
+        pixels = batch.video if self.space is None else batch.pixels
+        if pixels is None:
             raise UserError("this system needs the clips' pixels beside the latents")
         x, fps, places = at_drawn_rates(batch, self.config.num_frames, self.config.rates())
         draws = Draws(batch, "told")
@@ -172,28 +178,43 @@ class MakeAVideo(ToldByPicture):
         frame = places[torch.arange(len(x)), torch.tensor(draws.integers(places.shape[1]))]
         if self.stage == IMAGE:  # pictures of clips too: one frame, told itself
             x = torch.stack([row[:, at : at + 1] for row, at in zip(batch.video, frame.tolist(), strict=True)])
-        picture = torch.stack([row[:, at] for row, at in zip(batch.pixels, frame.tolist(), strict=True)])
-        tokens = self.tokens(model, picture) * kept[:, None, None]
+        picture = torch.stack([row[:, at] for row, at in zip(pixels, frame.tolist(), strict=True)])
+        told = self.telling(model)(self.picture.seen(self.scorer.to(x.device), picture), kept)
         noised = Noised.draw(self.table, x, Draws(batch))
-        out = self.predict(model, noised, tokens, fps, batch)
+        out = self.predict(model, noised, told, fps, batch)
         return noised.losses(out, str(self.scheduler["prediction_type"]))
 
-    def tokens(self, model: nn.Module, pictures: Tensor) -> Tensor:
-        """What the network is told of pictures [B, 3, H, W]."""
-        network: Any = getattr(model, "module", model)
-        width = int(getattr(network, "image", network).config.cross_attention_dim)
-        return context_of(self.scorer.to(pictures.device), pictures[:, :, None], width)
+    def telling(self, model: nn.Module) -> nn.Module:
+        """How the network is told embeddings."""
+        if self._telling is None:
+            self._telling = self.picture.telling(getattr(model, "module", model))
+        return self._telling
 
-    def predict(self, model: nn.Module, noised: Noised, tokens: Tensor, fps: Tensor, batch: TrainingBatch) -> Tensor:
-        if self.stage == IMAGE:
-            return predict_frames(model, noised.z, noised.index, tokens)
+    @cached_property
+    def own_space(self) -> Any:
+        """The latent space, or pixels."""
+        return self.picture.space()
+
+    @property
+    def space(self) -> Any:
+        """What clips are encoded into; None for pixels."""
+        return None if isinstance(self.own_space, PixelSpace) else self.own_space
+
+    def predict(
+        self,
+        model: nn.Module,
+        noised: Noised,
+        told: tuple[Tensor, Tensor | None],
+        fps: Tensor,
+        batch: TrainingBatch,
+    ) -> Tensor:
+        """The network's output, told a picture and a rate."""
         conditions = {"fps": fps}
         if self.stage == BETWEEN:
             frames = noised.x.shape[2]
             mask = drawn_masks(Draws(batch, "mask"), frames, self.config.tasks, self.skips(frames)).to(noised.x)
             conditions |= {"known": noised.x * mask, "known_mask": mask}
-        out: Tensor = model(noised.z, noised.index, tokens, conditions=conditions).sample
-        return out
+        return predict_told(model, noised.z, noised.index, *told, conditions)
 
     def skips(self, frames: int) -> tuple[int, ...]:
         """The skips of the recipe, each of which ends at the last frame."""
@@ -210,13 +231,14 @@ class MakeAVideo(ToldByPicture):
         }  # fmt: skip
 
     def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> Any:
-        return PIPELINES[self.stage](model, self.space.vae, scorer=self.scorer, **self.own_settings(sampling))
+        vae, told = getattr(self.own_space, "vae", None), {"scorer": self.scorer, "model": self.picture}
+        return PIPELINES[self.stage](model, vae, **told, **self.own_settings(sampling))
 
     @torch.no_grad()
     def preview(self, model: nn.Module, prompts: list[str], sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
         """Held-out clips, each beside what is made of the embedding of its first frame, or of its key frames."""
-        pixels, pipeline = self.space.decode(clips), self.pipeline(model, sampling)
-        told = self.scorer.to(pixels.device).embed_pictures(pixels[:, :, 0])
+        pixels, pipeline = self.own_space.decode(clips), self.pipeline(model, sampling)
+        told = self.picture.seen(self.scorer.to(pixels.device), pixels[:, :, 0])
         frames, rows = pipeline.settings().num_frames, []
         for i in range(len(pixels)):
             mine = told[i : i + 1]
