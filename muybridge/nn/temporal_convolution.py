@@ -3,6 +3,8 @@ networks."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -42,7 +44,8 @@ class FrameConvolution(nn.Conv1d):
             raise ValueError(f"padding: unknown {padding!r}; expected one of {', '.join(PADDINGS)}")
         if start not in STARTS:
             raise ValueError(f"start: unknown {start!r}; expected one of {', '.join(STARTS)}")
-        super().__init__(channels, channels, kernel, stride, padding=kernel // 2, padding_mode=padding)
+        mode: Any = padding
+        super().__init__(channels, channels, kernel, stride, padding=kernel // 2, padding_mode=mode)
         if start == "identity":
             nn.init.dirac_(self.weight)
             assert self.bias is not None

@@ -231,7 +231,8 @@ class MakeAVideo(ToldByPicture):
         }  # fmt: skip
 
     def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> Any:
-        vae, told = getattr(self.own_space, "vae", None), {"scorer": self.scorer, "model": self.picture}
+        vae = getattr(self.own_space, "vae", None)
+        told: dict[str, Any] = {"scorer": self.scorer, "model": self.picture}
         return PIPELINES[self.stage](model, vae, **told, **self.own_settings(sampling))
 
     @torch.no_grad()
