@@ -90,4 +90,7 @@ def save_make_a_video(stages: Sequence[Path], folder: Path) -> Path:
             made |= {"height": made["height"] * factor, "width": made["width"] * factor}
             names[f"{number + 1}-larger"] = stage
     steps = {"num_inference_steps": sum(settings_in(s).num_inference_steps for s in stages)}
-    return save_stages(names, folder, MakeAVideoPipeline.__name__, "model", {"sampling": {**made, **steps}})
+    # what the decoder names is what the whole depends on: its hash and its records follow
+    named = {name: settings_of(stages[0])[name] for name in ("image", "scorer", "prior")}
+    settings = {"sampling": {**made, **steps}, **named}
+    return save_stages(names, folder, MakeAVideoPipeline.__name__, "model", settings)
