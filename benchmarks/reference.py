@@ -22,7 +22,7 @@ from muybridge.learning.contract import System
 from muybridge.learning.latent_diffusion import NoiseTable
 from muybridge.models import NETWORKS
 from muybridge.models.arguments import ARGUMENTS
-from muybridge.models.plugins.video_ldm import PLUGINS
+from muybridge.models.plugins.registry import PLUGINS
 from muybridge.models.text.encoder import TextConfig
 from muybridge.opening.offers import offered, offers
 from muybridge.pipelines.settings import SamplingConfig

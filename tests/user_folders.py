@@ -100,3 +100,94 @@ def stable_video(folder: Path) -> Path:
     }  # fmt: skip
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def clip(folder: Path, width: int = 16) -> Path:
+    """A CLIP of transformers: config, weights, tokenizer, preprocessor."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    torch.manual_seed(0)
+    size = write_tokenizer(folder)
+    ids = {"bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": size - 1}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "hidden_size": 16}
+    config = CLIPConfig(
+        text_config={**layers, **ids, "vocab_size": size},
+        vision_config={**layers, "image_size": 16, "patch_size": 8}, projection_dim=width,
+    )  # fmt: skip
+    CLIPModel(config).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=16).save_pretrained(folder)
+    return folder
+
+
+def _words(folder: Path, prefix: str, projects: bool) -> None:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    size = write_tokenizer(folder / f"{prefix}tokenizer")
+    ids = {"bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": size - 1}
+    config = CLIPTextConfig(
+        vocab_size=size, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        projection_dim=16, **ids,
+    )  # fmt: skip
+    model = (CLIPTextModelWithProjection if projects else CLIPTextModel)(config)
+    model.save_pretrained(folder / f"{prefix}text_encoder")
+
+
+def _prior(folder: Path) -> None:
+    from diffusers import PriorTransformer, UnCLIPScheduler
+
+    prior = PriorTransformer(2, 8, 1, embedding_dim=16, num_embeddings=77)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    prior.save_pretrained(folder / "prior")
+    UnCLIPScheduler(
+        variance_type="fixed_small_log", clip_sample_range=5.0, prediction_type="sample"
+    ).save_pretrained(folder / "prior_scheduler")  # fmt: skip
+
+
+def unclip(folder: Path) -> Path:
+    """unCLIP's files (Karlo's kind): a decoder of pixels that also says a variance, and a projection for it."""
+    from diffusers import UnCLIPScheduler, UNet2DConditionModel
+    from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+
+    torch.manual_seed(0)
+    _words(folder, "", True)
+    _prior(folder)
+    UNet2DConditionModel(
+        sample_size=16, in_channels=3, out_channels=6, block_out_channels=(16, 32), norm_num_groups=8,
+        layers_per_block=1,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn", cross_attention_dim=16, attention_head_dim=8,
+        class_embed_type="identity", only_cross_attention=False, resnet_time_scale_shift="scale_shift",
+    ).save_pretrained(folder / "decoder")  # fmt: skip
+    projection = UnCLIPTextProjModel(clip_embeddings_dim=16, time_embed_dim=64, cross_attention_dim=16)
+    torch.nn.init.normal_(projection.learned_classifier_free_guidance_embeddings)
+    projection.save_pretrained(folder / "text_proj")
+    UnCLIPScheduler(variance_type="learned_range").save_pretrained(folder / "decoder_scheduler")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "UnCLIPPipeline"}))
+    return folder
+
+
+def stable_unclip(folder: Path) -> Path:
+    """Stable unCLIP's files: a latent decoder that is told the embedding as class label."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
+
+    torch.manual_seed(0)
+    _words(folder, "prior_", True)
+    _words(folder, "", False)
+    _prior(folder)
+    UNet2DConditionModel(
+        sample_size=8, block_out_channels=(32, 64), layers_per_block=1, attention_head_dim=8, cross_attention_dim=16,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        class_embed_type="projection", projection_class_embeddings_input_dim=32,
+    ).save_pretrained(folder / "unet")  # fmt: skip
+    AutoencoderKL(
+        block_out_channels=(32, 32), layers_per_block=1, latent_channels=4, sample_size=16,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    ).save_pretrained(folder / "vae")  # fmt: skip
+    StableUnCLIPImageNormalizer(16).save_pretrained(folder / "image_normalizer")
+    DDIMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction").save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableUnCLIPPipeline"}))
+    return folder

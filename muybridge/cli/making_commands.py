@@ -1,5 +1,5 @@
 """The commands that make one video: extend, interpolate, animate, upsample-fps, zero, control, instruct, edit,
-restyle."""
+restyle, upscale, inpaint, cinemagraph."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from muybridge.making.continued import Extend, Interpolate, UpsampleFps
 from muybridge.making.controlled import Control
 from muybridge.making.edited import Instruct, Restyle
 from muybridge.making.from_words import Animate, Edit, Zero
+from muybridge.making.regions import Cinemagraph, Inpaint
 from muybridge.making.upscaled import SuperResolve, Upscale
 
 
@@ -55,6 +56,17 @@ def register(app: typer.Typer) -> None:
         app, Upscale, [video], "large.mp4",
         "muybridge upscale dog.mp4 --model runs/my-cascade --space 2 --time 2 -o large.mp4",
         named_one("a cascade's folder or one of its stages (`muybridge models cascade`)"),
+    )  # fmt: skip
+    lumiere = named_one("a Lumiere model that was trained with diffusion.tasks")
+    add_command(
+        app, Inpaint, [video], "inpainted.mp4",
+        'muybridge inpaint street.mp4 --mask car.png --prompt "an empty street" --model runs/my-lumiere -o out.mp4',
+        lumiere,
+    )  # fmt: skip
+    add_command(
+        app, Cinemagraph, [picture], "cinemagraph.mp4",
+        'muybridge cinemagraph lake.png --region 0,0.5,1,1 --prompt "a lake" --model runs/my-lumiere -o lake.mp4',
+        lumiere,
     )  # fmt: skip
     add_command(
         app, SuperResolve, [video], "large.mp4",

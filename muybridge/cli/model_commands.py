@@ -90,3 +90,36 @@ def cascade(
     from muybridge.systems.imagen_video.pipeline import save_cascade
 
     typer.echo(f"{save_cascade([stage.expanduser() for stage in stages], output.expanduser())}")
+
+
+@app.command("make-a-video")
+@command
+def make_a_video(
+    stages: Annotated[list[Path], typer.Argument(help="Folders of trained networks, the decoder first.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
+) -> None:
+    """Put the trained networks of Make-A-Video together in one folder, which `generate` takes.
+
+    The decoder, then frame interpolation and super-resolvers, from small to large, as many as there are.
+
+    [bold]muybridge models make-a-video runs/decoder/model runs/between/model runs/sr/model -o my-model[/bold]
+    """
+    from muybridge.systems.make_a_video.whole import save_make_a_video
+
+    typer.echo(f"{save_make_a_video([stage.expanduser() for stage in stages], output.expanduser())}")
+
+
+@app.command("lumiere")
+@command
+def lumiere(
+    stages: Annotated[list[Path], typer.Argument(help="Folders of the base model and its super-resolvers.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
+) -> None:
+    """Put a Lumiere base model and its super-resolvers together in one folder, which `generate`, `inpaint` and
+    `cinemagraph` take.
+
+    [bold]muybridge models lumiere runs/base/model runs/sr/model -o my-lumiere[/bold]
+    """
+    from muybridge.systems.lumiere.pipeline import save_lumiere
+
+    typer.echo(f"{save_lumiere([stage.expanduser() for stage in stages], output.expanduser())}")

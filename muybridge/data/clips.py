@@ -64,6 +64,7 @@ class FirstClips:
         if largest and shapes:
             order.sort(key=lambda i: -int(np.prod(shapes[i])))
         self.source, self.order = source, order[:count]
+        self.loops = bool(getattr(source, "loops", False))
         self.shapes = [shapes[i] for i in self.order] if shapes else []
 
     def __len__(self) -> int:

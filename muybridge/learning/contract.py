@@ -26,11 +26,12 @@ class TrainingBatch:
         places: each sample's position in the global batch; with `seed` and `step` it keys all randomness.
         total: size of the global batch.
         seed, step: of the run.
-        scalars: numbers a clip, [B] each: "fps" and "motion_bucket" (0 .. 255: the clip's motion as a quantile of the
-            data set's, times 255) in a latent space.
+        scalars: numbers a clip, [B] each: "fps", and in a latent space "motion_bucket" (0 .. 255: the clip's motion as
+            a quantile of the data set's, times 255).
         first_frame: pixels [B, 3, 1, H, W] of the clips' first frames, beside their latents, for systems that ask
             (`wants_first_frame`).
         pixels: of all their frames, [B, 3, F, H, W] (`wants_pixels`).
+        loops: behind a clip's last frame comes its first again.
         null_text: the empty caption's embedding [1, ...], for systems that train on it in place of dropped captions.
     """
 
@@ -45,6 +46,7 @@ class TrainingBatch:
     scalars: Mapping[str, Tensor] = field(default_factory=dict)
     first_frame: Tensor | None = None
     pixels: Tensor | None = None
+    loops: bool = False
 
 
 @dataclass(frozen=True)

@@ -97,16 +97,17 @@ class PictureModelSection(Settings):
         return self.autoencoder or f"{self.image}/vae"
 
 
-def table_behind(image: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def table_behind(image: str, wanted: Mapping[str, Any], own: dict[str, Any] | None = None) -> dict[str, Any]:
     """The noise table and prediction type of the picture model that a system stands behind: its layers know no other.
 
     Args:
         wanted: what a recipe says of it.
+        own: the picture model's table, where it is not kept as Stable Diffusion's folders keep theirs.
 
     Raises:
         UserError: the recipe contradicts the picture model.
     """
-    own = scheduler_of(image)
+    own = scheduler_of(image) if own is None else own
     for key, value in wanted.items():
         if own.get(key, SCHEDULER[key] if key == "num_train_timesteps" else None) != value:
             raise UserError(

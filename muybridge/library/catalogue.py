@@ -9,7 +9,7 @@ from typing import Any
 
 from muybridge.errors import UserError, nearest
 from muybridge.files import RECORD, ZOO
-from muybridge.library.index import CONFIG, INDEX, SETTINGS, index_of, settings_of
+from muybridge.library.index import CONFIG, INDEX, PICTURE_UNET, SETTINGS, index_of, settings_of
 from muybridge.models.weights.adapters.option import PEFT_FILE
 from muybridge.models.weights.adapters.option import split_lora as split_lora
 from muybridge.models.weights.found import shapes_of, weight_files
@@ -133,7 +133,7 @@ def _networks(folder: Path, index: dict[str, Any]) -> dict[str, list[Any]]:
     if kind in OF_DIFFUSERS:
         return {name: ["diffusers", cls] for name, cls in OF_DIFFUSERS[kind].items()}
     for name, (module, cls) in parts.items():
-        if not _is_ours(str(module)):
+        if not _is_ours(str(module)) and [module, cls] != PICTURE_UNET:
             raise UserError(f"{folder}: component {name} is a {module}.{cls}; expected a network of muybridge")
     return parts
 

@@ -13,6 +13,7 @@ from muybridge.files import read_mapping, write_json
 INDEX, SETTINGS, CONFIG = "model_index.json", "muybridge.json", "config.json"
 #: A network's place in an index: the module and the class it is opened with.
 INFLATED_UNET = ["muybridge.models.inflated_unet", "InflatedUNet"]
+PICTURE_UNET = ["diffusers", "UNet2DConditionModel"]
 
 
 def index_of(folder: Path) -> dict[str, Any]:

@@ -131,7 +131,8 @@ class Interpolate(Continuation):
 
 @dataclass(frozen=True, kw_only=True)
 class UpsampleFps(FromVideo):
-    """Put three learned frames between each two: T frames become 4T - 3, at four times the rate.
+    """Put three learned frames between each two: T frames become 4T - 3, at four times the rate. (A model of
+    Make-A-Video puts as many between as it was trained to.)
 
     The given frames come back as they were. For any model without training for this, see `interpolate`.
     """
@@ -144,29 +145,51 @@ class UpsampleFps(FromVideo):
     rounds: int = setting(1, "1: T frames become 4T - 3; 2: once more", choices=(1, 2))
 
     def total_steps(self, run: Run) -> int:
+        if run.pipeline.raises_rate > 1:
+            return super().total_steps(run) * self.rounds
         count = len(self.taken(run)[0])
         windows = sum(-(-(count - 1) * 4**turn // 4) for turn in range(self.rounds))
         return super().total_steps(run) * windows
 
     def make(self, run: Run) -> Made:
+        read, fitted, fps = self.taken(run)
+        given = filled(fitted, run.pipeline.multiple)
+        sized = {**run.settings, "height": given.shape[1], "width": given.shape[2]}
+        factor = run.pipeline.raises_rate
+        if factor > 1:
+            made = self.raised(run, given, fps)
+        else:
+            factor, made = 4, self.in_windows(run, given, sized)
+        made[:: factor**self.rounds] = given
+        made = made[:, : fitted.shape[1], : fitted.shape[2]]
+        rate, heard = fps * factor**self.rounds, heard_of(run, len(read), fps)
+        return self.made(run, made, run.pipeline.settings(**sized), rate, read, heard)
+
+    def raised(self, run: Run, given: Any, fps: float) -> Any:
+        """By a network that makes all frames between the given ones at once, and is told the rate of the result."""
+        from muybridge.nn.frames import from_uint8, to_uint8
+
+        video = from_uint8(given)[None]
+        for turn in range(self.rounds):
+            fps *= run.pipeline.raises_rate
+            video = run.pipeline.raise_video(
+                video, [self.prompt or None], run.seed + turn, fps=fps, on_step=run.on_step, **run.settings
+            ).samples
+        return to_uint8(video)[0]
+
+    def in_windows(self, run: Run, given: Any, sized: dict[str, Any]) -> Any:
+        """By a network that makes three frames between each two."""
         from muybridge.nn.frames import from_uint8, to_uint8
         from muybridge.pipelines.inflated import InflatedPipeline
         from muybridge.systems.video_ldm.long_video import interpolate_latents
 
-        if not isinstance(run.pipeline, InflatedPipeline) or not run.pipeline.takes_known_frames:
+        if not isinstance(run.pipeline, InflatedPipeline) or "regime" not in run.pipeline.network.temporal.needs:
             raise UserError(
                 f"{run.model} was not trained to put frames between others; `interpolate` works with any model"
             )
-        read, fitted, fps = self.taken(run)
-        given = filled(fitted, run.pipeline.multiple)
-        sized = {**run.settings, "height": given.shape[1], "width": given.shape[2]}
         latents = run.pipeline.to_samples(from_uint8(given)[None])
         for regime in range(self.rounds):
             latents = interpolate_latents(
                 run.pipeline, latents, self.prompt, run.seed, regime, on_step=run.on_step, **sized
             )
-        made = to_uint8(run.pipeline.to_pixels(latents))[0]
-        made[:: 4**self.rounds] = given
-        made = made[:, : fitted.shape[1], : fitted.shape[2]]
-        heard = heard_of(run, len(read), fps)
-        return self.made(run, made, run.pipeline.settings(**sized), fps * 4**self.rounds, read, heard)
+        return to_uint8(run.pipeline.to_pixels(latents))[0]

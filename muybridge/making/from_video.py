@@ -62,7 +62,7 @@ class FromVideo(Making):
         if self.height is not None and self.width is not None:
             return fitted_to(run, frames, self.height, self.width)
         frames = at_model_size(run, frames)
-        own = run.pipeline.settings()
+        own = run.pipeline.working_settings()
         shorter, known = min(frames.shape[1:3]), min(own.height, own.width)
         if shorter == known:
             return frames

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from muybridge.configuration import setting
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
-from muybridge.library.catalogue import INVERSION, find_model, sampling_of
+from muybridge.library.catalogue import INVERSION, find_model, sampling_of, split_lora
 from muybridge.making.base import Heard, Made, Making, Run, read_source
+from muybridge.making.used import FILE, FOLDER, whole_name
 from muybridge.pipelines.settings import SamplingConfig
 from muybridge.systems.text2video_zero.settings import ZeroConfig
 
@@ -32,6 +33,26 @@ class Generate(Making):
 
     prompt: str = setting(..., "what the video shows")
     negative_prompt: str = setting("", "what the video shall not show", flag="negative")
+    style: str = setting(
+        "",
+        "of models whose picture network may be styled (Lumiere): a picture model's folder or a LoRA, with :WEIGHT, "
+        "0.5 to 1 as a rule",
+    )
+
+    def placed(self) -> Self:
+        if not self.style:
+            return self
+        name, weight = split_lora(self.style)
+        return replace(self, style=f"{whole_name(name)}:{weight!r}")
+
+    def uses(self, model: str) -> dict[str, str]:
+        if not self.style:
+            return super().uses(model)
+        from muybridge.pipelines.style import parse_style
+
+        where, is_lora, _ = parse_style(self.style)
+        name = whole_name(split_lora(self.style)[0])
+        return super().uses(model) | {str(where) if is_lora else name: FILE if is_lora else FOLDER}
 
     def make(self, run: Run) -> Made:
         return self.make_batch([self], run, [run.seed])[0]
@@ -42,12 +63,26 @@ class Generate(Making):
         if not run.pipeline.draws_from_words:
             raise UserError(f"{run.model} does not draw from words alone; give it to the command that it was made for")
         settings = run.pipeline.settings(**run.settings)
+        use_style(run, batch[0].style)
         drawn = run.pipeline(
             [making.prompt for making in batch], list(seeds), negative_prompt=batch[0].negative_prompt,
             batch_size=len(batch), on_step=run.on_step, **run.settings,
         ).frames  # fmt: skip
         rows = zip(batch, drawn, seeds, strict=True)
         return [making.made(_seeded(run, seed), frames, settings) for making, frames, seed in rows]
+
+
+def use_style(run: Run, style: str) -> None:
+    """Style the opened model once, whatever the number of videos.
+
+    Raises:
+        UserError: a model that takes none, or such a style.
+    """
+    if run.pipeline.styled == style:
+        return
+    if not run.pipeline.takes_styles:
+        raise UserError(f"--style: {run.model} takes none; put its temporal layers behind another --picture-model")
+    run.pipeline.use_style(style)
 
 
 def _seeded(run: Run, seed: int) -> Run:
@@ -77,20 +112,38 @@ class Animate(Making):
     def make(self, run: Run) -> Made:
         from muybridge.making.from_video import fitted_to
         from muybridge.nn.frames import from_uint8
-        from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
 
-        if not isinstance(run.pipeline, ImageToVideoPipeline):
+        if not run.pipeline.animates_pictures:
             raise UserError(
                 f"{run.model} is not a model that brings a picture to life; emoji-animate is one, and so is a "
                 "Stable Video Diffusion folder"
             )
-        settings = run.pipeline.settings(**run.settings)
+        settings, told = run.pipeline.settings(**run.settings), self.told(run)
         read = read_source(run, 1).frames[:1]
         picture = run.checked(fitted_to(run, read, settings.height, settings.width))
-        told = {"motion_bucket": self.motion, "noise_augmentation": self.noise, "first_guidance": self.first_guidance}
         pictures = from_uint8(picture)[None, :, 0]
-        frames = run.pipeline(pictures, run.seed, on_step=run.on_step, **told, **run.settings).frames[0]
+        frames = run.pipeline.animated(pictures, run.seed, on_step=run.on_step, **told, **run.settings).frames[0]
         return self.made(run, frames, settings, source=picture)
+
+    def told(self, run: Run) -> dict[str, float]:
+        """What the model is told beside the picture.
+
+        Raises:
+            UserError: a model that is not told what was asked for.
+        """
+        from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
+
+        if isinstance(run.pipeline, ImageToVideoPipeline):
+            return {
+                "motion_bucket": self.motion, "noise_augmentation": self.noise, "first_guidance": self.first_guidance,
+            }  # fmt: skip
+        for known in fields(Animate):
+            value = getattr(self, known.name)
+            if value != known.default:
+                raise UserError(
+                    f"--{known.name.replace('_', '-')} {value:g}: {run.model} is not told that; leave it out"
+                )
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)

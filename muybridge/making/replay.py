@@ -13,26 +13,15 @@ from muybridge.making.controlled import Control
 from muybridge.making.edited import Instruct, Restyle
 from muybridge.making.from_words import Animate, Edit, Generate, Zero
 from muybridge.making.record import check_record, check_same_model, todays
+from muybridge.making.regions import Cinemagraph, Inpaint
 from muybridge.making.upscaled import SuperResolve, Upscale
 from muybridge.making.used import check_unchanged
 
-MAKINGS: dict[str, type[Making]] = {
-    cls.command: cls
-    for cls in (
-        Generate,
-        Extend,
-        Interpolate,
-        Animate,
-        UpsampleFps,
-        Zero,
-        Control,
-        Instruct,
-        Edit,
-        Restyle,
-        Upscale,
-        SuperResolve,
-    )
-}
+OF_COMMANDS: tuple[type[Making], ...] = (
+    Generate, Extend, Interpolate, Animate, UpsampleFps, Zero, Control, Instruct, Edit, Restyle, Upscale, Inpaint,
+    Cinemagraph, SuperResolve,
+)  # fmt: skip
+MAKINGS: dict[str, type[Making]] = {cls.command: cls for cls in OF_COMMANDS}
 
 
 def making_of(record: dict[str, Any], where: str) -> Making:

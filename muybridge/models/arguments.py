@@ -8,6 +8,7 @@ from typing import Any, get_args
 from muybridge.configuration import Setting
 from muybridge.diffusion.prediction import PredictionType
 from muybridge.nn.factorised import NORMS
+from muybridge.nn.temporal_convolution import PADDINGS, STARTS
 
 #: Ranges of the arguments that are numbers or names; networks call the same thing by the same name.
 ARGUMENTS: dict[str, Setting] = {
@@ -20,9 +21,12 @@ ARGUMENTS: dict[str, Setting] = {
     **dict.fromkeys(("attention_resolutions", "joint_resolutions"), Setting(low=1, high=8192)),
     "channel_multipliers": Setting(low=1, high=1024, fewest=1),
     "sample_size": Setting(low=1, high=8192),
-    **dict.fromkeys(("scalar_channels", "context_channels", "window"), Setting(low=0, high=65536)),
-    **dict.fromkeys(("spacetime_levels", "temporal_every"), Setting(low=0, high=64)),
+    **dict.fromkeys(("scalar_channels", "context_channels", "known_channels", "window"), Setting(low=0, high=65536)),
+    **dict.fromkeys(("spacetime_levels", "temporal_every", "levels"), Setting(low=0, high=64)),
     **dict.fromkeys(("eps", "outer_eps"), Setting(low=0, high=1)),
+    "padding": Setting(choices=PADDINGS),
+    "resampling": Setting(choices=STARTS),
+    "kernel": Setting(low=1, high=63),
     "mix": Setting(low=-100, high=100),
     "groups": Setting(low=1, high=4096),
     "group_norm": Setting(choices=("per_frame", "pooled")),

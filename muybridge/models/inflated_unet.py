@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError, nearest
 from muybridge.models.arguments import check_arguments
-from muybridge.models.plugins.video_ldm import PLUGINS
+from muybridge.models.plugins.registry import PLUGINS
 from muybridge.nn.embeddings import guidance_wave
 from muybridge.nn.frame_attention import SharedText, set_frame_attention
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.nn.passes import PassesCalls
-from muybridge.nn.temporal import Call, SiteHook, TemporalPlugin, spatial_sites
+from muybridge.nn.sites import spatial_sites
+from muybridge.nn.temporal import BlockHook, Call, SiteHook, TemporalPlugin
 
 
 @dataclass
@@ -84,6 +85,9 @@ class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
         set_frame_attention(self.image, self.shared_text)
         for site in sites:
             self.image.get_submodule(site.path).register_forward_hook(SiteHook(self, site), with_kwargs=True)
+        for block in (*self.image.down_blocks, self.image.mid_block, *self.image.up_blocks):
+            if block is not None:
+                block.register_forward_pre_hook(BlockHook(self), with_kwargs=True)
         self.image.time_embedding.register_forward_hook(EmbeddingHook(self))
 
     @classmethod
@@ -117,7 +121,9 @@ class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
     def _enter(self, call: Call | None) -> None:
         super()._enter(call)
         # frames that stand alone stay the picture network's to the last bit
-        self.shared_text.frames = call.frames if call is not None and call.one_text and not call.images_only else 1
+        shares = call is not None and call.one_text and not call.images_only
+        self.shared_text.frames = call.frames if call is not None and shares else 1
+        self.shared_text.videos = call.videos if call is not None and shares else 0
 
     def forward(
         self,
@@ -130,6 +136,7 @@ class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
         down_block_additional_residuals: tuple[Tensor, ...] | None = None,
         mid_block_additional_residual: Tensor | None = None,
         guidance: Tensor | None = None,
+        class_labels: Tensor | None = None,
         return_dict: bool = True,
     ) -> InflatedOutput | tuple[Tensor]:
         """Predict from noisy frames.
@@ -143,21 +150,28 @@ class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
             added_cond_kwargs: of the picture U-Net (SDXL), [B, ...].
             down_block_additional_residuals, mid_block_additional_residual: a ControlNet's, [B F, ...].
             guidance: the scale [B] that a distilled network is told (the picture U-Net's `time_cond_proj_dim`).
+            class_labels: of the picture U-Net (unCLIP's picture embedding, a condition's noise level), [B, ...].
+
+        Raises:
+            UserError: a ControlNet's residuals where the plug-in resamples time: they have rows for all frames.
         """
+        if self.temporal.resamples_time and down_block_additional_residuals is not None:
+            raise UserError("a ControlNet cannot stand beside temporal layers that resample time; leave it out")
         batch, frames = sample.shape[0], sample.shape[2]
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
         text = encoder_hidden_states
-        call = Call(frames, images_only, text.ndim == 3, dict(conditions or {}))
+        call = Call(frames, images_only, text.ndim == 3, dict(conditions or {}), videos=batch)
         text = text.flatten(0, 1) if text.ndim == 4 else text.repeat_interleave(frames, 0)
         added = {k: v.repeat_interleave(frames, 0) for k, v in (added_cond_kwargs or {}).items()}
         with self.passing(call):
             self.temporal.begin(sample, call)
             output = self.image(
-                frames_to_batch(sample),
+                frames_to_batch(self.temporal.inputs(sample, call)),
                 timestep.repeat_interleave(frames, 0),
                 timestep_cond=None
                 if guidance is None
                 else guidance_wave(guidance).to(sample).repeat_interleave(frames, 0),
+                class_labels=None if class_labels is None else class_labels.repeat_interleave(frames, 0),
                 encoder_hidden_states=text,
                 added_cond_kwargs=added or None,
                 down_block_additional_residuals=down_block_additional_residuals,

@@ -48,7 +48,7 @@ class UNet3DModel(VideoNetwork, ModelMixin, ConfigMixin):
         attention_head_dim: width of a head; must divide the channels of every attention level.
         embedding_dim, embedding_layers: the MLP on the noise level and the caption.
         patch_size: pixels of p x p folded into channels before the first level (1 = the paper's network).
-        position: relative positions over time, "t5", "shaw" or "none".
+        position: over time: relative, "t5" or "shaw", of the frame's index, "sinusoidal", or "none".
         max_frames: distance at which relative positions saturate; any number of frames runs.
         frame_embedding: add the frame's index, gated by the caption, to the embedding (`FrameEmbedding`). The paper has
             no absolute time; with it "moving left" and a frame's index meet before the first block instead of only

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, scaled_dot_product_attention, silu
 
-from muybridge.nn.embeddings import init_after_silu
+from muybridge.nn.embeddings import init_after_silu, sinusoid
 from muybridge.nn.position import ShawRelativePosition, T5RelativeBias
 
 M = TypeVar("M", nn.Conv1d, nn.Conv2d, nn.Linear)
@@ -172,7 +172,8 @@ class TemporalAttention(nn.Module):
     Source: 2204.03458 section 3.
 
     Args:
-        position: "t5" (a scalar for each head and bucket), "shaw" (vectors on keys and values) or "none".
+        position: "t5" (a scalar for each head and bucket), "shaw" (vectors on keys and values), "sinusoidal" (the
+            frame's index, added to the tokens) or "none".
         max_frames: the largest offset "shaw" tells apart, and the last bucket of "t5".
     """
 
@@ -187,15 +188,19 @@ class TemporalAttention(nn.Module):
             self.position = T5RelativeBias(self.heads, max_distance=max_frames)
         elif position == "shaw":
             self.position = ShawRelativePosition(channels // self.heads, max_frames - 1)
-        elif position == "none":
+        elif position in ("none", "sinusoidal"):
             self.position = None
         else:
-            raise ValueError(f"unknown temporal position {position!r}; expected t5, shaw or none")
+            raise ValueError(f"unknown temporal position {position!r}; expected t5, shaw, sinusoidal or none")
+        self.absolute = position == "sinusoidal"
 
     def forward(self, x: Tensor, batch: int, mask: Tensor | None = None) -> Tensor:
         """x [B F, C, H, W]; mask bool [F, F] or [B, F, F], True where frame i may attend to frame j."""
         frames, (height, width) = x.shape[0] // batch, x.shape[2:]
         tokens = self.norm(x).permute(0, 2, 3, 1).unflatten(0, (batch, frames))  # [B, F, H, W, C]
+        if self.absolute:
+            index = torch.arange(frames, device=x.device)
+            tokens = tokens + sinusoid(index, tokens.shape[-1]).to(tokens)[:, None, None]
         # 2 videos of 16 frames at 16x16, 512 channels in heads of 64: tokens [2, 16, 16, 16, 512]
         qkv = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))  # [B, F, H, W, 3, heads, d] [2, 16, 16, 16, 3, 8, 64]
         q, k, v = qkv.permute(4, 0, 2, 3, 5, 1, 6).flatten(1, 3).unbind(0)  # each [B H W, heads, F, d] [512, 8, 16, 64]

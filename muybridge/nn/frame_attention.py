@@ -102,15 +102,17 @@ class SharedText(Processor):
 
     Attributes:
         frames: F; rows of the batch read the text of their video's first frame.
+        videos: B where frames follow from it, as they must where time is resampled between layers; 0 where they do not.
     """
 
     def __init__(self, frames: int = 1):
-        self.frames = frames
+        self.frames, self.videos = frames, 0
 
     def attend(self, attn: Attention, hidden_states: Tensor, text: Tensor | None) -> Tensor:
         if text is None:
             raise ValueError("shared text is for cross-attention without a mask")
-        text = text[:: self.frames]  # [B, L, D], one a video
+        frames = len(text) // self.videos if self.videos else self.frames
+        text = text[::frames]  # [B, L, D], one a video
         if attn.norm_cross:
             text = attn.norm_encoder_hidden_states(text)
         query = attn.to_q(hidden_states)

@@ -8,7 +8,7 @@ Diffusion's code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,28 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from muybridge.nn.factorised import zero_init
-
-
-@dataclass(frozen=True)
-class Site:
-    """A layer of the picture network behind which temporal layers may sit.
-
-    Attributes:
-        path: its name, "down_blocks.0.resnets.1".
-        kind: "resnet" (a residual block, [B F, C, H, W]), "convolution" (each of its two, the same), "block" (one
-            transformer block, [B F, H W, C]) or "transformer" (a whole spatial transformer, [B F, C, H, W]).
-        channels, heads: of its output, and of its attention (0 for a resnet).
-    """
-
-    path: str
-    kind: str
-    channels: int
-    heads: int = 0
-
-    @property
-    def key(self) -> str:
-        """The path as a module name."""
-        return self.path.replace(".", "_")
+from muybridge.nn.sites import Site
 
 
 @dataclass
@@ -49,11 +28,12 @@ class Call:
     """What temporal layers may read during one pass of the network.
 
     Attributes:
-        frames: F.
+        frames: F, of the input.
         images_only: every frame stands alone: temporal layers pass their input on.
         one_text: all frames are told the same words.
         conditions: of the plug-in, by name.
         prepared: what the plug-in made of them at the start of the pass.
+        videos: B. Where time is resampled, a layer has as many frames as it has rows for each video.
     """
 
     frames: int
@@ -61,19 +41,24 @@ class Call:
     one_text: bool = True
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
     prepared: dict[str, Any] = field(default_factory=dict)
+    videos: int = 1
 
 
 class TemporalPlugin(nn.Module):
     """Base of all plug-ins.
 
     Subclasses are built from the sites they chose and the widths they need, start as the identity (or say why not), and
-    override what they use of the five methods.
+    override what they use of the methods.
     """
 
     #: identity at the start: a fresh plug-in leaves the picture network's output as it is
     starts_as_identity = True
     #: conditions that a pass cannot do without, by name
     needs: Sequence[str] = ()
+    #: whether frames can be told as conditions ("known", "known_mask")
+    takes_known_frames = False
+    #: whether layers see fewer frames than the network is given
+    resamples_time = False
 
     @classmethod
     def choose(cls, sites: list[Site]) -> list[Site]:
@@ -88,6 +73,10 @@ class TemporalPlugin(nn.Module):
 
     def begin(self, z: Tensor, call: Call) -> None:
         """Look at the noisy input [B, C, F, H, W] and the conditions, before the pass."""
+
+    def inputs(self, z: Tensor, call: Call) -> Tensor:
+        """What the picture network is given, [B, C or more, F, H, W], for the noisy input z."""
+        return z
 
     def embed(self, embedding: Tensor, call: Call) -> Tensor:
         """What the time embedding [B F, E] becomes for the whole network."""
@@ -130,6 +119,31 @@ class SiteHook:
         if isinstance(output, Tensor):
             return new
         return (new, *output[1:]) if isinstance(output, tuple) else type(output)(sample=new)
+
+
+class BlockHook:
+    """Called before a block of the picture network: what it is told has one row for each frame that goes through it.
+
+    A picture network makes embeddings and text for all rows at its start; where time is resampled, blocks see fewer.
+    """
+
+    def __init__(self, owner: Inflated):
+        self.owner = owner
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        call = self.owner.call
+        if call is None:
+            return None
+        x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        step = call.videos * call.frames // len(x)
+        if step == 1:
+            return None
+
+        def taken(value: Any) -> Any:
+            full = isinstance(value, Tensor) and len(value) == call.videos * call.frames
+            return value.unflatten(0, (call.videos, -1))[:, ::step].flatten(0, 1) if full else value
+
+        return tuple(map(taken, args)), {name: taken(value) for name, value in kwargs.items()}
 
 
 class AlphaBlender(nn.Module):
@@ -232,21 +246,3 @@ def window_mask(frames: int, window: int, device: torch.device) -> Tensor | None
         return None
     frame = torch.arange(frames, device=device)
     return (frame[:, None] - frame[None]).abs() < window
-
-
-def spatial_sites(unet: nn.Module) -> Iterator[Site]:
-    """Every site of a diffusers UNet2DConditionModel, in the order in which they run within a block."""
-    from diffusers.models.attention import BasicTransformerBlock
-    from diffusers.models.resnet import ResnetBlock2D
-    from diffusers.models.transformers.transformer_2d import Transformer2DModel
-
-    for path, module in unet.named_modules():
-        if isinstance(module, ResnetBlock2D):
-            yield Site(path, "resnet", int(module.out_channels))
-            yield Site(f"{path}.conv1", "convolution", int(module.out_channels))
-            yield Site(f"{path}.conv2", "convolution", int(module.out_channels))
-        elif isinstance(module, BasicTransformerBlock):
-            yield Site(path, "block", int(module.norm1.normalized_shape[0]), int(module.attn1.heads))
-        elif isinstance(module, Transformer2DModel):
-            heads = int(module.transformer_blocks[0].attn1.heads)
-            yield Site(path, "transformer", int(module.in_channels), heads)

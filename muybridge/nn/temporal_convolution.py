@@ -1,6 +1,9 @@
-"""Convolution over the frames at each position: the temporal operator of cascades' super-resolution networks."""
+"""Convolutions over the frames at each position: a plain one, and the residual block of cascades' super-resolution
+networks."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +12,51 @@ from torch.nn.functional import silu
 from muybridge.nn.embeddings import init_after_silu
 from muybridge.nn.factorised import add_frames, make_norm
 from muybridge.nn.position import independent_frames
+
+#: What frames before the first and behind the last are: nothing, those two again, or the clip in a circle.
+PADDINGS = ("zeros", "replicate", "circular")
+STARTS = ("identity", "random")
+
+
+class FrameConvolution(nn.Conv1d):
+    """A convolution over the frames at each position, C to C channels.
+
+        weight[o, i, k] = 1 where o = i and k is the middle, else 0; bias 0      (the start "identity")
+
+    Source: 2209.14792 section 3.1 (Conv_1D); 2401.12945 section 3.1 (resampling).
+
+    Args:
+        kernel: frames of its window, odd.
+        padding: of PADDINGS. Zeros darken the ends once the layer has learned to smooth.
+        stride: keep every so manyth frame of the result, from the first.
+        start: "identity", or "random" (torch's own).
+
+    Raises:
+        ValueError: an even kernel, an unknown padding or start.
+    """
+
+    def __init__(
+        self, channels: int, kernel: int = 3, padding: str = "zeros", stride: int = 1, start: str = "identity"
+    ):
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel: an odd number of frames, got {kernel}")
+        if padding not in PADDINGS:
+            raise ValueError(f"padding: unknown {padding!r}; expected one of {', '.join(PADDINGS)}")
+        if start not in STARTS:
+            raise ValueError(f"start: unknown {start!r}; expected one of {', '.join(STARTS)}")
+        mode: Any = padding
+        super().__init__(channels, channels, kernel, stride, padding=kernel // 2, padding_mode=mode)
+        if start == "identity":
+            nn.init.dirac_(self.weight)
+            assert self.bias is not None
+            nn.init.zeros_(self.bias)
+
+    def along_frames(self, x: Tensor, batch: int) -> Tensor:
+        """[B F, C, H, W] -> [B F / stride, C, H, W]; every position of every video alone."""
+        video = x.unflatten(0, (batch, -1))
+        rows = video.flatten(3).permute(0, 3, 2, 1)  # [B, H W, C, F]
+        new = self(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+        return new.permute(0, 3, 2, 1).reshape(-1, *x.shape[1:])
 
 
 class TemporalConvolution(nn.Module):

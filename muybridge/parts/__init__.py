@@ -6,6 +6,7 @@ TRAINS = {
     "control_net": "control_net:ControlNetTraining",
     "image_text": "image_text:ImageText",
     "content_prior": "content_prior:ContentPriorTraining",
+    "causal_prior": "content_prior:CausalPriorTraining",
     "depth": "depth:DepthTraining",
     "interpolator": "interpolator:InterpolatorTraining",
     "upscaler": "upscaler:UpscalerTraining",
@@ -17,6 +18,10 @@ KNOWS = {
     "ContentPrior": (
         "muybridge prior from words to a picture's meaning",
         "`system: gen1`, `model: {prior: FOLDER}` of a recipe",
+    ),
+    "CausalPrior": (
+        "muybridge prior from words, one by one, to a picture's meaning",
+        "`system: make_a_video`, `model: {prior: FOLDER}` of a recipe",
     ),
     "DepthNet": ("muybridge depth estimator", "restyle and control, for structure `depth`"),
     "FrameInterpolation": ("muybridge frame interpolation network", "control --interpolator"),

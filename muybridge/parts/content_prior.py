@@ -17,9 +17,12 @@ from muybridge.learning.draws import Draws
 from muybridge.library.catalogue import find_part
 from muybridge.models import built
 from muybridge.models.text.encoder import TextConfig
-from muybridge.models.text.prior import SCHEDULE, ContentPrior
+from muybridge.models.text.prior import SCHEDULE, CausalPrior, ContentPrior
 from muybridge.models.text.scorers import SmallScorer, open_scorer
 from muybridge.models.vision.picture_features import FeatureSpace
+
+#: How often a causal prior's caption is dropped.
+DROPPED = 0.1
 
 
 class ContentPriorTraining(System):
@@ -30,7 +33,7 @@ class ContentPriorTraining(System):
     """
 
     name = "content_prior"
-    network_class = ContentPrior
+    network_class: type[Any] = ContentPrior
     section = "objective"
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any] | None, text: TextConfig | None):
@@ -53,7 +56,7 @@ class ContentPriorTraining(System):
         return found
 
     def build(self) -> nn.Module:
-        made: nn.Module = built(ContentPrior, self.model_config)
+        made: nn.Module = built(self.network_class, self.model_config)
         return made
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
@@ -64,8 +67,31 @@ class ContentPriorTraining(System):
         x = pictures * pictures.shape[1] ** 0.5
         draws = Draws(batch)
         lam, noise = SCHEDULE(draws.times()), draws.normal(x.shape[1:]).to(x)
-        error = (model(diffuse(x, noise, lam), lam.to(x.device, torch.float32), words) - x).square().mean(1)
+        told = self.told(words, batch)
+        error = (model(diffuse(x, noise, lam), lam.to(x.device, torch.float32), *told) - x).square().mean(1)
         return Losses(error, error.detach(), lam.to(x.device, torch.float32))
+
+    def told(self, words: Tensor, batch: TrainingBatch) -> tuple[Tensor, ...]:
+        """What the network is told of captions beside the level: their embedding [B, D]."""
+        return (words,)
+
+
+class CausalPriorTraining(ContentPriorTraining):
+    """The system: the same, told the captions' words one by one too (2204.06125).
+
+    Captions are dropped in a tenth of the samples, as the paper has it: their embedding is zero, and no word is real.
+
+    Args:
+        model: {"scorer": a bundled scorer or its folder, ...arguments of CausalPrior}.
+    """
+
+    name = "causal_prior"
+    network_class = CausalPrior
+
+    def told(self, words: Tensor, batch: TrainingBatch) -> tuple[Tensor, ...]:
+        assert batch.text is not None
+        kept = (Draws(batch, "drop").shares() >= DROPPED).to(words.device)
+        return words * kept[:, None], batch.text.tokens[:, 0], batch.text.mask[:, 0] & kept[:, None]
 
 
 def likeness(

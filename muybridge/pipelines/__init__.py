@@ -3,6 +3,7 @@
 OPENS = {
     "TextToVideoPipeline": "pixels:TextToVideoPipeline",
     "InflatedPipeline": "inflated:InflatedPipeline",
+    "SuperResolutionPipeline": "super_resolution:SuperResolutionPipeline",
     # diffusers' folders of image models
     "StableDiffusionPipeline": "latents:LatentPipeline",
     "StableDiffusionInstructPix2PixPipeline": "latents:LatentPipeline",
@@ -13,6 +14,7 @@ KNOWS = {
         "muybridge video model on a picture model",
         "generate --model, edit (tuned on a video), upsample-fps --model (trained to put frames between others)",
     ),
+    "SuperResolutionPipeline": ("muybridge super-resolution network of videos", "upscale --model"),
     "StableDiffusionPipeline": (
         "Stable Diffusion model",
         "generate, zero, control --model; `model: {image: FOLDER}` of a recipe; tune --model",

@@ -41,6 +41,8 @@ class VideoPipeline(ReadsWords, PipelineHooks, DiffusionPipeline):
         super().__init__()
         #: the picture model that stands in for the one the temporal layers were trained behind
         self.swapped = ""
+        #: FOLDER_OR_LORA:WEIGHT that its picture network was drawn towards (pipelines.style)
+        self.styled = ""
         #: what the network was opened in (nn.devices.PRECISIONS)
         self.precision = "fp32"
 

@@ -26,7 +26,7 @@ Fill = Callable[[Tensor, range, int], Tensor]
 
 def enlargement_of(pipeline: VideoPipeline, frames: np.ndarray) -> int:
     """How many times as large as the model's frames a whole enlargement (`--upscale`) made these; 1 for others."""
-    factor, rest = divmod(frames.shape[1], pipeline.settings().height)
+    factor, rest = divmod(frames.shape[1], pipeline.working_settings().height)
     return 1 if rest or factor < 2 or frames.shape[2] % factor else factor
 
 

@@ -26,6 +26,14 @@ class PipelineHooks:
     takes_known_frames = False
     #: what else `condition` takes, by name; given to a call beside the settings
     told_by: tuple[str, ...] = ()
+    #: times as many frames a second as it is given that its `raise_video` makes, the given ones among them; 1 for none
+    raises_rate = 1
+    #: whether its `animated` brings a picture to life, its first frame
+    animates_pictures = False
+    #: whether its `fill` makes the parts of a video that are not given
+    fills_regions = False
+    #: whether its picture network's weights may be drawn towards a style's
+    takes_styles = False
     #: whether it draws from words alone, as `generate` does
     draws_from_words = True
 
@@ -56,6 +64,11 @@ class PipelineHooks:
     def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
         """Log-SNR [steps + 1] from noisy to clean, as this sampler walks; float64 on the CPU."""
         raise NotImplementedError
+
+    def working_settings(self) -> SamplingConfig:
+        """Settings of the size that videos are given to it at: those that it samples with."""
+        own: SamplingConfig = self.settings()  # type: ignore[attr-defined]
+        return own
 
     @property
     def multiple(self) -> int:

@@ -117,7 +117,7 @@ class InflatedPipeline(LatentPipeline):
 
     @property
     def takes_known_frames(self) -> bool:  # type: ignore[override]
-        return getattr(self.network.temporal, "context", None) is not None
+        return bool(self.network.temporal.takes_known_frames)
 
     def condition(
         self, prompts: Sequence[str | None], settings: SamplingConfig, given: Mapping[str, Tensor] | None = None

@@ -19,6 +19,7 @@ from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.library.index import settings_of
 from muybridge.library.parts import table_settings
+from muybridge.models.latent.pixels import PixelSpace
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.vision.control import Residuals
 from muybridge.models.weights.opening import open_network
@@ -56,16 +57,17 @@ def predict_frames(
 
 
 class LatentSpacePipeline(VideoPipeline):
-    """Base of all that sample in the latent space of a picture autoencoder; subclasses register network and vae.
+    """Base of all that sample on a scheduler's table, in the latent space of a picture autoencoder or, without one, in
+    pixels; subclasses register network and vae.
 
     Attributes:
-        space: the latent space.
+        space: the latent space, or pixels.
         table: the noise table of a diffusers scheduler's config.
     """
 
-    def __init__(self, vae: AutoencoderKL, scheduler: Mapping[str, Any]):
+    def __init__(self, vae: AutoencoderKL | None, scheduler: Mapping[str, Any]):
         super().__init__()
-        self.space = LatentSpace(vae)
+        self.space: Any = PixelSpace() if vae is None else LatentSpace(vae)
         self.table = DiscreteSchedule.from_config(scheduler)
 
     @property
@@ -86,16 +88,19 @@ class LatentSpacePipeline(VideoPipeline):
         return self.table.inference_levels(steps, sampler)
 
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
-        return self.space.shape(settings.num_frames, settings.height, settings.width)
+        shape: tuple[int, ...] = self.space.shape(settings.num_frames, settings.height, settings.width)
+        return shape
 
     def to_pixels(self, samples: Tensor) -> Tensor:
-        return self.space.decode(samples)
+        pixels: Tensor = self.space.decode(samples)
+        return pixels
 
     def seen(self, samples: Tensor) -> Tensor:
         return self.space.decoded(samples)
 
     def to_samples(self, pixels: Tensor) -> Tensor:
-        return self.space.encode(pixels)[0]
+        latents: Tensor = self.space.encode(pixels.to(self.device))[0]
+        return latents
 
 
 class LatentPipeline(LatentSpacePipeline):

@@ -78,12 +78,11 @@ class BatchMaker:
         """The clips at some places of a step's global batch; safe to call from several threads."""
         if self.latents is not None:
             video, captions = self._latents(step, places)
-        else:
-            video, captions = self._pixels(step, places)
-        scalars = {}
-        if self.latents is not None:
             rows = [self.index_of(step, place) for place in places]
             scalars = {n: getattr(self.latents, n)[rows] for n in ("fps", "motion_bucket")}
+        else:
+            video, captions, rates = self._pixels(step, places)
+            scalars = {"fps": torch.tensor(rates)}
         made = TrainingBatch(
             video,
             self._embed(captions),
@@ -96,6 +95,7 @@ class BatchMaker:
             scalars,
             self._beside(step, places, 1) if self.pixels == "first" else None,
             self._beside(step, places) if self.pixels == "all" else None,
+            bool(getattr(self.source, "loops", False)),
         )
         return to_device(made, device)
 
@@ -123,8 +123,8 @@ class BatchMaker:
             captions.append([self.captions[index]])
         return torch.stack(rows), captions
 
-    def _pixels(self, step: int, places: Sequence[int]) -> tuple[Tensor, list[list[str]]]:
-        rows, captions = [], []
+    def _pixels(self, step: int, places: Sequence[int]) -> tuple[Tensor, list[list[str]], list[float]]:
+        rows, captions, rates = [], [], []
         for place in places:
             index = self.index_of(step, place)
             clip = self.source.clip(index)
@@ -139,7 +139,8 @@ class BatchMaker:
                 words.append(still.caption)
             rows.append(np.concatenate(frames))
             captions.append(words)
-        return from_uint8(np.stack(rows)), captions
+            rates.append(float(clip.fps))
+        return from_uint8(np.stack(rows)), captions, rates
 
     def _embed(self, captions: list[list[str]]) -> TextCondition | None:
         if self.embeddings is None:

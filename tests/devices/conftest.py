@@ -49,4 +49,8 @@ def make_tiny_models(folder):
     model = {"image": str(folder / "picture"), "scorer": str(folder / "scorer")}
     alive = build_system("stable_video", model, {}, {}, None)
     alive.save(randomise(alive.build(), 0.02), folder / "alive", {**SAMPLING, "num_frames": 8, "fps": 8.0})
+    before = {"image": model, "video": {"decoder": str(folder / "decoder-image")}}
+    for stage, told in before.items():  # what Make-A-Video's later stages stand behind
+        decoder = build_system("make_a_video", told, {"stage": stage}, {}, None)
+        decoder.save(randomise(decoder.build(), 0.02), folder / f"decoder-{stage}", {**SAMPLING, "num_frames": 4})
     return folder

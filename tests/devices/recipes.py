@@ -18,6 +18,11 @@ TRANSFORMER = {
     "patch_size": [1, 2, 2], "text_pooled_dim": 384, "text_token_dim": 384,
 }  # fmt: skip
 
+LARGER = {
+    "sample_size": 32, "block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4,
+    "down_block_types": ["DownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "UpBlock2D"],
+}  # fmt: skip
+
 #: name -> system, frames of a clip, words, the sections `model`, `diffusion`, `objective`. MODELS stands for the folder
 #: of tiny models.
 SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -36,7 +41,20 @@ SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[st
     "camera_lora": ("camera_lora", 8, False, {"base": "MODELS/alive", "rank": 2, "layers": "all"}, {}, {}),
     "tune_a_video": ("tune_a_video", 4, True, {"image": "MODELS/picture"}, {}, {}),
     "gen1": ("gen1", 4, False, {"image": "MODELS/picture", "scorer": "MODELS/scorer"}, {}, {}),
+    "make_a_video_image": ("make_a_video", 2, False, {"image": "MODELS/picture", "scorer": "MODELS/scorer"},
+    {"stage": "image"}, {}),
+    "make_a_video_video": ("make_a_video", 5, False, {"decoder": "MODELS/decoder-image"}, {"stage": "video",
+    "num_frames": 3}, {}),
+    "make_a_video_between": ("make_a_video", 5, False, {"decoder": "MODELS/decoder-video"}, {"stage": "between",
+    "skips": [2]}, {}),
+    "make_a_video_sr": ("make_a_video_sr", 2, False, LARGER, {}, {}),
+    "lumiere": ("lumiere", 4, True, {"image": "MODELS/picture", "temporal": {"levels": 1, "layers": 1}}, {}, {}),
+    "lumiere_conditional": ("lumiere", 4, True, {"image": "MODELS/picture", "temporal": {"levels": 1, "layers": 1}},
+    {"tasks": {"image": 1.0, "inpaint": 1.0}}, {}),
+    "lumiere_sr": ("lumiere_sr", 2, False, LARGER, {"crop": 16}, {}),
     "control_net": ("control_net", 1, True, {"image": "MODELS/picture", "structure": "edges"}, {}, {}),
+    "causal_prior": ("causal_prior", 1, True, {"scorer": "MODELS/scorer", "width": 8, "layers": 1, "heads": 2,
+    "attention_head_dim": 4}, {}, {}),
     "content_prior": ("content_prior", 1, True, {"scorer": "MODELS/scorer", "width": 8, "hidden": 16}, {}, {}),
     "image_text": ("image_text", 1, True, {"hidden": 16, "width": 8}, {}, {}),
     "depth": ("depth", 2, False, {"channels": [8, 8, 8, 8, 8]}, {}, {}),
@@ -45,9 +63,9 @@ SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[st
     "made_for": ["tiny"]}, {}, {"crop": 8, "frames": 3, "critic_start": 0, "critic_width": 4}),
 }  # fmt: skip
 #: Those whose clips are of 32 x 32 pixels, not of 16 x 16.
-ENLARGED = ("autoencoder", "upscaler")
+ENLARGED = ("autoencoder", "upscaler", "make_a_video_sr", "lumiere_sr")
 #: Those that have nothing to show while they train.
-BLIND = ("content_prior", "image_text")
+BLIND = ("causal_prior", "content_prior", "image_text")
 
 
 def recipe_of(name: str, models: Path, **training: Any) -> Recipe:

@@ -12,7 +12,8 @@ from muybridge.errors import UserError
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.plugins.animatediff import MotionModules, read_motion_file
 from muybridge.models.weights.stable_video import inflated_from, load_stable_video_unet
-from muybridge.nn.temporal import AlphaBlender, Call, spatial_sites
+from muybridge.nn.sites import spatial_sites
+from muybridge.nn.temporal import AlphaBlender, Call
 from tests.conftest import randomise
 
 WIDTHS = dict(sample_size=8, block_out_channels=(16, 32), norm_num_groups=8, layers_per_block=1)

@@ -14,6 +14,8 @@ PLUGINS = {
     "tune_a_video": {"type": "tune_a_video", "group_norm": "pooled"},
     "gen1": {"type": "gen1"},
     "motion_modules": {"type": "motion_modules", "heads": 4, "groups": 8},
+    "make_a_video": {"type": "make_a_video"},
+    "lumiere": {"type": "lumiere", "levels": 0, "layers": 1, "attention_head_dim": 4},
 }
 
 

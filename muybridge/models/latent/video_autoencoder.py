@@ -27,7 +27,8 @@ from muybridge.models.weights.found import weight_files
 from muybridge.models.weights.opening import cast
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.nn.passes import PassesCalls
-from muybridge.nn.temporal import AlphaBlender, Call, Site, SiteHook, TemporalPlugin, TemporalResBlock, spatial_sites
+from muybridge.nn.sites import Site, spatial_sites
+from muybridge.nn.temporal import AlphaBlender, Call, SiteHook, TemporalPlugin, TemporalResBlock
 
 
 class DecoderLayers(TemporalPlugin):

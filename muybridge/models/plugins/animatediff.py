@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.nn.factorised import zero_init
-from muybridge.nn.temporal import Call, Site, TemporalPlugin
+from muybridge.nn.sites import Site, layer_ends
+from muybridge.nn.temporal import Call, TemporalPlugin
 
 
 class MotionModules(TemporalPlugin):
@@ -55,17 +56,8 @@ class MotionModules(TemporalPlugin):
     @classmethod
     def choose(cls, sites: list[Site]) -> list[Site]:
         """The last part of every layer: its transformer where it has one, else its residual block."""
-        attended = {(_block(s.path), _layer(s.path)) for s in sites if s.kind == "transformer"}
-        return [
-            s
-            for s in sites
-            if s.kind == "transformer"
-            or (
-                s.kind == "resnet"
-                and not s.path.startswith("mid_block")
-                and (_block(s.path), _layer(s.path)) not in attended
-            )
-        ]
+        ends = layer_ends([s for s in sites if s.kind != "attention"])
+        return [s for s in ends if s.kind == "transformer" or s.block != "mid_block"]
 
     def begin(self, z: Tensor, call: Call) -> None:
         if call.frames > self.max_frames and not call.images_only:
@@ -76,14 +68,6 @@ class MotionModules(TemporalPlugin):
             return x
         out: Tensor = self.modules_at[key](x, num_frames=call.frames)
         return out
-
-
-def _block(path: str) -> str:
-    return path.rpartition(".")[0].rpartition(".")[0]
-
-
-def _layer(path: str) -> str:
-    return path.rpartition(".")[2]
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -102,7 +86,7 @@ def read_motion_file(weights: Mapping[str, Tensor], sites: Sequence[Site]) -> di
     Raises:
         UserError: a tensor whose place in the picture network is not known.
     """
-    places = {(_block(s.path), _layer(s.path)): s.key for s in sites}
+    places = {(s.block, s.number): s.key for s in sites}
     out: dict[str, Tensor] = {}
     for name, value in weights.items():
         plain = name.removeprefix("module.").replace("temporal_transformer.", "")

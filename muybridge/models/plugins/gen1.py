@@ -16,7 +16,9 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from muybridge.nn.factorised import zero_init
-from muybridge.nn.temporal import Call, Site, TemporalPlugin
+from muybridge.nn.sites import Site
+from muybridge.nn.temporal import Call, TemporalPlugin
+from muybridge.nn.temporal_convolution import FrameConvolution
 
 
 class _Attended(nn.Module):
@@ -49,11 +51,7 @@ class Gen1Layers(TemporalPlugin):
         super().__init__()
         self.max_frames = max_frames
         self.convolutions = nn.ModuleDict(
-            {
-                s.key: zero_init(nn.Conv1d(s.channels, s.channels, 3, padding=1))
-                for s in sites
-                if s.kind == "convolution"
-            }
+            {s.key: zero_init(FrameConvolution(s.channels)) for s in sites if s.kind == "convolution"}
         )
         self.attentions = nn.ModuleDict(
             {s.key: _Attended(s.channels, s.heads, max_frames) for s in sites if s.kind == "block"}
@@ -68,12 +66,10 @@ class Gen1Layers(TemporalPlugin):
             raise ValueError(f"{call.frames} frames, but {self.max_frames} positions were learned: use windows")
 
     def follow(self, key: str, x: Tensor, call: Call, time: Tensor | None, text: Tensor | None) -> Tensor:
-        video = x.unflatten(0, (-1, call.frames))
         if key in self.convolutions:
-            rows = video.flatten(3).permute(0, 3, 2, 1)  # [B, H W, C, F]
-            new = self.convolutions[key](rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
-            return x + new.permute(0, 3, 2, 1).reshape_as(x)
-        rows = video.transpose(1, 2)  # [B, N, F, C]
+            convolved: Tensor = self.convolutions[key].along_frames(x, call.videos)  # type: ignore[operator]
+            return x + convolved
+        rows = x.unflatten(0, (call.videos, -1)).transpose(1, 2)  # [B, N, F, C]
         done: Tensor = self.attentions[key](rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
         return done.transpose(1, 2).flatten(0, 1)
 

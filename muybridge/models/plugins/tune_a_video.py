@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from muybridge.nn.factorised import zero_init
 from muybridge.nn.frame_attention import FrameAttention, key_frames, set_frame_attention
 from muybridge.nn.frame_norm import PooledGroupNorm, pooled_norms
-from muybridge.nn.temporal import Call, Site, TemporalPlugin
+from muybridge.nn.sites import Site
+from muybridge.nn.temporal import Call, TemporalPlugin
 
 
 class TuneAVideoLayers(TemporalPlugin):

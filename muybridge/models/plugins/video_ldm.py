@@ -1,4 +1,4 @@
-"""The temporal plug-ins, by the name a recipe gives."""
+"""Video LDM's temporal layers as a plug-in; Stable Video Diffusion's are the same, all trained."""
 
 from __future__ import annotations
 
@@ -7,51 +7,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, silu
 
-from muybridge.models.plugins.animatediff import MotionModules
-from muybridge.models.plugins.gen1 import Gen1Layers
-from muybridge.models.plugins.tune_a_video import TuneAVideoLayers
 from muybridge.nn.factorised import zero_init
 from muybridge.nn.frames import frames_to_batch
+from muybridge.nn.scalars import SCALAR_CHANNELS, ScalarConditions
+from muybridge.nn.sites import Site, level_of
 from muybridge.nn.spacetime_attention import SpacetimeAttention
 from muybridge.nn.temporal import (
     AlphaBlender,
     Call,
-    Site,
     TemporalPlugin,
     TemporalResBlock,
     TemporalTransformerBlock,
     window_mask,
 )
 
-#: Channels of a sinusoid of a scalar condition (fps, motion bucket, ...).
-SCALAR_CHANNELS = 256
+#: Channels of what known frames become before they join the layers.
 CONTEXT_CHANNELS = 32
-
-
-class ScalarConditions(nn.Module):
-    """Scalars a clip, each a sinusoid, together a vector that joins the time embedding. Source: Stable Video
-    Diffusion."""
-
-    def __init__(self, names: Sequence[str], time_channels: int, sinusoid: int = SCALAR_CHANNELS):
-        super().__init__()
-        self.names, self.sinusoid = tuple(names), sinusoid
-        self.add_embedding = TimestepEmbedding(len(names) * sinusoid, time_channels)
-
-    def forward(self, conditions: Mapping[str, Tensor], like: Tensor) -> Tensor:
-        """Each condition [B] -> [B, E]."""
-        missing = [n for n in self.names if n not in conditions]
-        if missing:
-            raise ValueError(
-                f"conditions {', '.join(missing)} are missing; this network is told {', '.join(self.names)}"
-            )
-        values = torch.stack([conditions[n].to(like.device, torch.float32) for n in self.names], 1)
-        waves = get_timestep_embedding(values.flatten(), self.sinusoid, flip_sin_to_cos=True, downscale_freq_shift=0)
-        out: Tensor = self.add_embedding(waves.reshape(len(values), -1).to(like.dtype))
-        return out
 
 
 class ContextFrames(nn.Module):
@@ -150,7 +124,7 @@ class VideoLDMLayers(TemporalPlugin):
             {
                 s.key: SpacetimeAttention(s.channels, s.channels // s.heads, groups)
                 for s in attended
-                if _level_of(s, len(image["block_out_channels"])) >= deep
+                if level_of(s, len(image["block_out_channels"])) >= deep
             }
         )
         self.mixes = nn.ModuleDict({s.key: AlphaBlender(mix) for s in sites})
@@ -158,6 +132,7 @@ class VideoLDMLayers(TemporalPlugin):
         if self.scalars is not None and not scalars_everywhere and zero:
             zero_init(self.scalars.add_embedding.linear_2)
         self.context = ContextFrames(context_channels, convolved) if context_channels else None
+        self.takes_known_frames = self.context is not None
 
     @classmethod
     def choose(cls, sites: list[Site]) -> list[Site]:
@@ -222,15 +197,6 @@ class VideoLDMLayers(TemporalPlugin):
         return mixed.flatten(0, 1)
 
 
-def _level_of(site: Site, levels: int) -> int:
-    """How often the picture is halved at a site of a U-Net, from 0."""
-    where, _, number = site.path.partition("_blocks.")
-    if where not in ("down", "up"):
-        return levels - 1
-    block = int(number.partition(".")[0])
-    return block if where == "down" else levels - 1 - block
-
-
 def _outer_resnets(sites: Sequence[Site]) -> list[Site]:
     """Residual blocks beside down-going attention and of the way up, where diffusers builds Stable Video Diffusion with
     another eps."""
@@ -241,11 +207,3 @@ def _outer_resnets(sites: Sequence[Site]) -> list[Site]:
         if s.kind == "resnet"
         and (s.path.startswith("up") or (s.path.startswith("down") and s.path.split(".resnets.")[0] in attending))
     ]
-
-
-PLUGINS: dict[str, type[TemporalPlugin]] = {
-    "video_ldm": VideoLDMLayers,
-    "motion_modules": MotionModules,
-    "tune_a_video": TuneAVideoLayers,
-    "gen1": Gen1Layers,
-}

@@ -104,14 +104,19 @@ class CLIPScorer(ImageTextScorer):
             self.register_buffer(name, torch.tensor(settings[name]).reshape(1, 3, 1, 1), persistent=False)
         self.size = int(self.model.config.vision_config.image_size)
 
-    @torch.no_grad()
     def embed_pictures(self, pictures: Tensor) -> Tensor:
+        return normalize(self.raw_pictures(pictures), dim=-1)
+
+    @torch.no_grad()
+    def raw_pictures(self, pictures: Tensor) -> Tensor:
+        """[N, 3, H, W] in [-1, 1] -> [N, D] as CLIP projects them, not of unit length: what unCLIP's decoders take."""
         mean, std = self.get_buffer("image_mean"), self.get_buffer("image_std")
         x = nn.functional.interpolate(
             pictures.to(mean), (self.size, self.size), mode="bicubic", align_corners=False, antialias=True
         )
         hidden = self.model.vision_model(pixel_values=((x.clamp(-1, 1) + 1) / 2 - mean) / std).pooler_output
-        return normalize(self.model.visual_projection(hidden), dim=-1).to(pictures.device)
+        projected: Tensor = self.model.visual_projection(hidden)
+        return projected.to(pictures.device)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:

@@ -40,6 +40,7 @@ class ImageToVideoPipeline(LatentSpacePipeline):
 
     joins_branches = True
     draws_from_words = False
+    animates_pictures = True
 
     def __init__(
         self, network: nn.Module, vae: AutoencoderKL, scorer: Any = None, sampling: dict[str, Any] | None = None
@@ -97,6 +98,9 @@ class ImageToVideoPipeline(LatentSpacePipeline):
         if first_guidance != scale:
             scale = linear_frame_scale(settings.num_frames, first_guidance, scale)
         return self.draw(condition, self.null(condition), seeds, settings, **{"guidance": scale, **options})
+
+    #: by the name that it has where other kinds of models do the same
+    animated = __call__
 
     def condition_on(
         self, pictures: Tensor, seeds: Sequence[int], fps: float, motion_bucket: float, noise_augmentation: float

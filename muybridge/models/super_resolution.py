@@ -1,0 +1,32 @@
+"""What a super-resolution network is given: a small video enlarged, beside the noisy large one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, interpolate, pad
+
+from muybridge.nn.frames import batch_to_frames, frames_to_batch
+
+
+def enlarged(video: Tensor, factor: int) -> Tensor:
+    """[B, C, F, H, W] -> [B, C, F, factor H, factor W], bicubic, each frame alone."""
+    flat = interpolate(frames_to_batch(video), scale_factor=factor, mode="bicubic", align_corners=False)
+    return batch_to_frames(flat, len(video))
+
+
+def reduced(video: Tensor, factor: int, blur: float = 0.0) -> Tensor:
+    """The small video that a large one [B, C, F, H, W] is learned from: means of factor x factor pixels, blurred.
+
+    Args:
+        blur: standard deviation, in its pixels, of a Gaussian of 3 x 3; 0 for none. unCLIP: 0.6.
+
+    Source: 2204.06125 appendix C (the blur).
+    """
+    flat = interpolate(frames_to_batch(video), scale_factor=1 / factor, mode="area")
+    if blur:
+        taps = torch.exp(-0.5 * (torch.arange(-1, 2, device=flat.device, dtype=flat.dtype) / blur) ** 2)
+        kernel = torch.outer(taps, taps) / taps.sum() ** 2
+        rows = flat.flatten(0, 1)[:, None]
+        flat = conv2d(pad(rows, (1, 1, 1, 1), mode="replicate"), kernel[None, None])[:, 0].unflatten(0, flat.shape[:2])
+    return batch_to_frames(flat, len(video))
