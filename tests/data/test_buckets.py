@@ -103,7 +103,27 @@ def test_bad_buckets(clips):
         "buckets": BUCKETS,
         "store": str(clips.parent / "store"),
     }
-    with pytest.raises(UserError, match="cannot be part of a mix"):
-        make_source({"source": "mix", "of": [folder]}, "all")
+    with pytest.raises(UserError, match=r"\[frames, height, width\]"):
+        make_source({"source": "mix", "of": [{**folder, "buckets": [[8, 16]]}]}, "all")
     with pytest.raises(UserError, match=r"\[frames, height, width\]"):
         FolderConfig(str(clips), buckets=((8, 16),))
+
+
+def test_a_mix_of_sizes_has_their_buckets(clips, monkeypatch):
+    """Clips with buckets of their own, pictures twice an epoch, and a generated world: every batch has one shape."""
+    folder = {"source": "folder", "path": str(clips), "fps": 0.0, "buckets": BUCKETS, "store": str(clips.parent / "s")}
+    world = {"source": "world", "height": 16, "width": 24, "num_clips": 5}
+    parts = [folder, {**world, "num_frames": 1, "times": 2}, {**world, "num_frames": 9}]
+    monkeypatch.setattr("muybridge.data.packs.VALIDATION_SHARE", 0.0)
+    mixed = make_source({"source": "mix", "of": parts})
+    shapes = [mixed.clip(i).frames.shape[:3] for i in range(len(mixed))]
+    assert mixed.shapes == shapes and len(set(shapes)) == 5
+    sizes = {shapes[int(b[0])]: len(b) for b in buckets_of(mixed)}
+    assert sizes[(1, 16, 24)] == 10 and sizes[(9, 16, 24)] == 5
+    first = FirstClips(mixed, 5)  # one of each
+    assert len(set(first.shapes)) == 5
+    maker = BatchMaker(mixed, None, 0, 2, seed=1)
+    seen = [maker.index_of(step, place) for step in range(maker.epoch // 2) for place in range(2)]
+    assert set(seen) == set(range(len(mixed)))
+    pictures = [i for i in seen if shapes[i] == (1, 16, 24)]
+    assert sorted(pictures) == sorted([i for i in set(pictures)] * 2)

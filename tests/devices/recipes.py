@@ -28,6 +28,8 @@ SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[st
     "autoencoder": ("autoencoder", 1, False, TINY_VAE, {}, {"critic_start": 0}),
     "temporal_decoder": ("autoencoder", 4, False, {"temporal_decoder_of": "MODELS/vae"}, {}, {"motion": 1.0,
     "critic_frames": 3, "critic_start": 0}),
+    "causal_autoencoder": ("autoencoder", 5, False, {**TINY_VAE, "time_compression": 2}, {}, {"motion": 1.0,
+    "critic_frames": 3, "critic_start": 0}),
     "video_ldm_clip": ("video_ldm", 8, True, {"image": "MODELS/picture"}, {"task": "clip"}, {}),
     "video_ldm_prediction": ("video_ldm", 8, True, {"image": "MODELS/picture"}, {"task": "prediction"}, {}),
     "video_ldm_interpolation": ("video_ldm", 8, True, {"image": "MODELS/picture"}, {"task": "interpolation",
