@@ -27,6 +27,8 @@ ARGUMENTS: dict[str, Setting] = {
     "groups": Setting(low=1, high=4096),
     "group_norm": Setting(choices=("per_frame", "pooled")),
     "norm": Setting(choices=NORMS),
+    "text_mode": Setting(choices=("cross", "joint")),
+    "modulation": Setting(choices=("block", "single")),
     "temporal": Setting(choices=("attention", "convolution")),
     "patch_size": Setting(low=1, high=64),
     "max_frames": Setting(low=1, high=100_000),

@@ -88,7 +88,7 @@ class Autoencoder(System):
         check_arguments(self.time)
         start = "temporal_decoder_of" if self.picture else "causal_of"
         others = [*self.model_config, *(self.time if self.picture else ()), *(["causal_of"] if self.causal_of else ())]
-        if self.picture and others or self.causal_of and self.model_config:
+        if others if self.picture else self.causal_of and self.model_config:
             raise UserError(f"model: unknown key {others[0]!r} beside {start}")
         if not self.picture and not self.causal_of:
             _check_levels(self.model_config)

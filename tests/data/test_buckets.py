@@ -126,4 +126,4 @@ def test_a_mix_of_sizes_has_their_buckets(clips, monkeypatch):
     seen = [maker.index_of(step, place) for step in range(maker.epoch // 2) for place in range(2)]
     assert set(seen) == set(range(len(mixed)))
     pictures = [i for i in seen if shapes[i] == (1, 16, 24)]
-    assert sorted(pictures) == sorted([i for i in set(pictures)] * 2)
+    assert sorted(pictures) == sorted([*set(pictures), *set(pictures)])

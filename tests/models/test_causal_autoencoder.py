@@ -260,10 +260,8 @@ def test_settings_that_do_not_go_together(model, said):
 
 def test_losses_of_pictures_and_clips_under_the_motion_term():
     """One frame has no differences: the term is left out, not undefined."""
-    system = Autoencoder(
-        {"time_compression": 2, **{k: LEVELS[k] for k in ("block_out_channels", "norm_num_groups", "layers_per_block")}},
-        {"motion": 1.0, "perceptual": 0.0},
-    )  # fmt: skip
+    levels = {k: LEVELS[k] for k in ("block_out_channels", "norm_num_groups", "layers_per_block")}
+    system = Autoencoder({"time_compression": 2, **levels}, {"motion": 1.0, "perceptual": 0.0})
     model = system.build()
 
     class Batch:
