@@ -195,9 +195,9 @@ def test_t19_skipping_keeps_every_token_once(tokens, runs):
     expected = [[] for _ in range(SKIP)]
     for i in range(whole):
         expected[(i // SKIP if runs else i) % SKIP].append(i)
-    assert [[p for p, t in zip(*pair, strict=True) if t] for pair in zip(places.tolist(), there.tolist(), strict=True)] == [
+    assert [row[t].tolist() for row, t in zip(places, there, strict=True)] == [
         [i for i in row if i < tokens] for row in expected
-    ]  # fmt: skip
+    ]
 
 
 @torch.no_grad()
