@@ -1,5 +1,5 @@
-"""The commands that make one video: extend, interpolate, animate, upsample-fps, zero, control, instruct, edit,
-restyle."""
+"""The commands that make one video: extend, loop, connect, interpolate, animate, inpaint, outpaint, upsample-fps, zero,
+control, instruct, edit, restyle."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from muybridge.making.continued import Extend, Interpolate, UpsampleFps
 from muybridge.making.controlled import Control
 from muybridge.making.edited import Instruct, Restyle
 from muybridge.making.from_words import Animate, Edit, Zero
+from muybridge.making.joined import Connect, Loop
+from muybridge.making.painted import Inpaint, Outpaint
 from muybridge.making.upscaled import Upscale
 
 
@@ -24,6 +26,23 @@ def register(app: typer.Typer) -> None:
     add_command(
         app, Extend, [video], "extended.mp4",
         'muybridge extend star.mp4 --prompt "a blue star moving up" --add-frames 12 -o longer.mp4', maker_of,
+    )  # fmt: skip
+    add_command(
+        app, Loop, [video], "loop.mp4",
+        'muybridge loop star.mp4 --prompt "a blue star moving up" -o loop.mp4', maker_of,
+    )  # fmt: skip
+    other = argument("other", str, "The video that follows.")
+    add_command(
+        app, Connect, [video, other], "connected.mp4",
+        'muybridge connect star.mp4 ring.mp4 --prompt "a blue star" -o both.mp4', maker_of,
+    )  # fmt: skip
+    add_command(
+        app, Inpaint, [video], "painted.mp4",
+        'muybridge inpaint star.mp4 --mask corner.png --prompt "a blue star" -o painted.mp4', maker_of,
+    )  # fmt: skip
+    add_command(
+        app, Outpaint, [video], "wider.mp4",
+        'muybridge outpaint star.mp4 --left 16 --right 16 --prompt "a blue star" -o wider.mp4', maker_of,
     )  # fmt: skip
     add_command(
         app, Interpolate, [video], "interpolated.mp4",
@@ -70,7 +89,10 @@ def maker_of(video: Path, named: str) -> str:
     if named or not video.is_file():
         return named or Extend.default_model
     record = read_recipe(video)
-    if record.get("command") in ("generate", "extend", "interpolate"):
+    if record.get("command") in (
+        "generate",
+        *(m.command for m in (Extend, Interpolate, Loop, Connect, Inpaint, Outpaint)),
+    ):
         with contextlib.suppress(UserError):
             find_model(str(record.get("model")))
             return str(record["model"])

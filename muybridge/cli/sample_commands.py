@@ -91,7 +91,8 @@ def generate(
     model, settings = common.model or Generate.default_model, {name: values[name] for name in Generate.reads}
     output = output or next_free(Path("out.mp4"))
     jobs = _jobs(prompt, prompts, output, output_dir, format, common.seed)
-    makings = [Generate(prompt=text, negative_prompt=values["negative_prompt"]) for _, text, _ in jobs]
+    told = {name: values[name] for name in ("negative_prompt", "expand")}
+    makings = [Generate(prompt=text, **told) for _, text, _ in jobs]
     chosen, paths = makings[0].check(model, settings), [path for path, _, _ in jobs]
     upscaling = common.check(paths, _read(makings[0], model, picture_model, prompts), model)
     check_length(paths, lambda: chosen.num_frames)
@@ -106,12 +107,12 @@ def generate(
             made = Generate.make_batch([makings[i] for i in batch], run, [jobs[i][2] for i in batch])
             for i, video in zip(batch, made, strict=True):
                 write_made(video, jobs[i][0], upscaling, common.device, pipeline)
-    told = told_of(upscaling)
+    end = told_of(upscaling)
     if prompts is None:
-        typer.echo(f"{output}{told}")
+        typer.echo(f"{output}{end}")
     else:
         there = len(jobs) - len(pending)
-        typer.echo(f"{len(pending)} videos written to {output_dir}{told}, {there} were already there")
+        typer.echo(f"{len(pending)} videos written to {output_dir}{end}, {there} were already there")
 
 
 def _jobs(

@@ -12,13 +12,31 @@ from muybridge.making.continued import Extend, Interpolate, UpsampleFps
 from muybridge.making.controlled import Control
 from muybridge.making.edited import Instruct, Restyle
 from muybridge.making.from_words import Animate, Edit, Generate, Zero
+from muybridge.making.joined import Connect, Loop
+from muybridge.making.painted import Inpaint, Outpaint
 from muybridge.making.record import check_record, check_same_model, todays
 from muybridge.making.upscaled import Upscale
 from muybridge.making.used import check_unchanged
 
 MAKINGS: dict[str, type[Making]] = {
     cls.command: cls
-    for cls in (Generate, Extend, Interpolate, Animate, UpsampleFps, Zero, Control, Instruct, Edit, Restyle, Upscale)
+    for cls in (
+        Generate,
+        Extend,
+        Interpolate,
+        Animate,
+        UpsampleFps,
+        Zero,
+        Control,
+        Instruct,
+        Edit,
+        Restyle,
+        Upscale,
+        Loop,
+        Connect,
+        Inpaint,
+        Outpaint,
+    )
 }
 
 

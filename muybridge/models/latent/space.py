@@ -31,8 +31,8 @@ def shrink_of(vae: AutoencoderKL) -> int:
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
-def open_autoencoder(kind: Any, folder: Path) -> Any:
-    """An autoencoder's folder as a class of diffusers' kind.
+def open_whole(kind: Any, folder: Path) -> Any:
+    """A network's folder as a class of diffusers' kind, tables that it computes included.
 
     Raises:
         UserError: incomplete or damaged.
@@ -48,7 +48,7 @@ def open_autoencoder(kind: Any, folder: Path) -> Any:
     except UserError:
         raise
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
-        raise UserError(f"autoencoder {folder}: it cannot be opened: {error}") from error
+        raise UserError(f"{folder}: it cannot be opened: {error}") from error
     for parameter in vae.parameters():  # memory of its own: a mapped file stays as long as one tensor of it
         parameter.data = parameter.data.clone()
     return vae
@@ -109,7 +109,7 @@ class LatentSpace:
         Raises:
             UserError: incomplete or damaged.
         """
-        return cls(open_autoencoder(AutoencoderKL, folder))
+        return cls(open_whole(AutoencoderKL, folder))
 
     def identity(self) -> str:
         """Changes with anything that changes the latents."""

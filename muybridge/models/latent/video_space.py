@@ -12,7 +12,7 @@ from torch import Tensor
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.models.latent.causal_autoencoder import CausalAutoencoder, whole_lengths
-from muybridge.models.latent.space import CHUNK_PIXELS, ON_ACCELERATOR, LatentSpace, open_autoencoder, shrink_of
+from muybridge.models.latent.space import CHUNK_PIXELS, ON_ACCELERATOR, LatentSpace, open_whole, shrink_of
 
 
 class VideoSpace(LatentSpace):
@@ -113,4 +113,4 @@ def open_space(folder: Path) -> LatentSpace:
     name = read_mapping(folder / "config.json").get("_class_name", "AutoencoderKL")
     if name not in kinds:
         raise UserError(f"{folder}: a {name}; expected an autoencoder: {', '.join(kinds)}")
-    return space_of(open_autoencoder(kinds[name], folder))
+    return space_of(open_whole(kinds[name], folder))
