@@ -18,6 +18,7 @@ TRANSFORMER = {
     "patch_size": [1, 2, 2], "text_pooled_dim": 384, "text_token_dim": 384,
 }  # fmt: skip
 
+SORA = {"layers": 2, "width": 48, "heads": 4, "patch_size": [1, 2, 2], "text_pooled_dim": 384, "text_token_dim": 384}
 #: name -> system, frames of a clip, words, the sections `model`, `diffusion`, `objective`. MODELS stands for the folder
 #: of tiny models.
 SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -34,6 +35,9 @@ SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[st
     "video_ldm_prediction": ("video_ldm", 8, True, {"image": "MODELS/picture"}, {"task": "prediction"}, {}),
     "video_ldm_interpolation": ("video_ldm", 8, True, {"image": "MODELS/picture"}, {"task": "interpolation",
     "strides": [1]}, {}),
+    "sora": ("sora", 5, True, {"autoencoder": "MODELS/causal", **SORA}, {"masks": 0.5, "token_budget": 64}, {}),
+    "sora_v": ("sora", 4, True, {"autoencoder": "MODELS/vae", **SORA, "text_mode": "joint", "patch_size": [1, 2, 2]},
+    {"prediction": "v_prediction"}, {}),
     "stable_video": ("stable_video", 8, False, {"image": "MODELS/picture", "scorer": "MODELS/scorer"}, {}, {}),
     "camera_lora": ("camera_lora", 8, False, {"base": "MODELS/alive", "rank": 2, "layers": "all"}, {}, {}),
     "tune_a_video": ("tune_a_video", 4, True, {"image": "MODELS/picture"}, {}, {}),
