@@ -235,6 +235,11 @@ def interpolate_video(
     """
     if factor < 2 or factor & (factor - 1):
         raise UserError(f"factor must be 2, 4, 8, ..., got {factor}")
+    if pipeline.frames_per_latent > 1:
+        raise UserError(
+            f"this model draws {pipeline.frames_per_latent} frames at once, so it cannot put frames between single "
+            "ones; take one that draws frames, such as world-vdm"
+        )
     if len(frames) < 2:
         raise UserError(f"interpolation needs at least 2 frames, got {len(frames)}")
     block = pipeline.settings(**overrides).num_frames

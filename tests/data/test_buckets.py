@@ -3,6 +3,7 @@ seen."""
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from muybridge.data.clips import FirstClips, buckets_of
-from muybridge.data.folder import FolderConfig, FolderSource
+from muybridge.data.folder import LEAST_PIXELS, FolderConfig, FolderSource, _bucket
 from muybridge.data.latents import ClipLatents
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_video
@@ -127,3 +128,19 @@ def test_a_mix_of_sizes_has_their_buckets(clips, monkeypatch):
     assert set(seen) == set(range(len(mixed)))
     pictures = [i for i in seen if shapes[i] == (1, 16, 24)]
     assert sorted(pictures) == sorted([*set(pictures), *set(pictures)])
+
+
+def test_t20_of_several_sizes_a_clip_goes_to_one_that_hardly_enlarges_it():
+    """No bucket of more than 1 / .8 of its pixels where there is a smaller one, never a longer one; by its shape
+    alone."""
+    config = FolderConfig(".", buckets=((4, 16, 16), (8, 16, 16), (8, 32, 32), (16, 32, 32), (8, 16, 32), (8, 32, 64)))
+    wanted = {
+        (48, 48, 20): (16, 32, 32), (48, 48, 9): (8, 32, 32), (30, 30, 9): (8, 32, 32), (28, 28, 9): (8, 16, 16),
+        (28, 28, 5): (4, 16, 16), (64, 32, 9): (8, 32, 64), (40, 20, 9): (8, 16, 32), (8, 8, 9): (8, 16, 16),
+    }  # fmt: skip
+    for (width, height, frames), bucket in wanted.items():
+        found = _bucket(SimpleNamespace(width=width, height=height), frames, config)
+        assert (found.num_frames, found.height, found.width) == bucket
+        assert found.num_frames <= frames
+        if (width, height) != (8, 8):  # smaller than the smallest
+            assert found.height * found.width <= width * height / LEAST_PIXELS

@@ -190,7 +190,7 @@ def test_its_latent_space_opens_from_a_folder(tmp_path):
     assert torch.allclose(mean, 0.25 * whole.mean, atol=1e-5) and torch.allclose(std, 0.25 * whole.std, atol=1e-5)
     assert mean.shape[1:] == space.shape(13, 16, 16)
     assert torch.allclose(space.decode(mean), model.decode(whole.mean), atol=1e-4)
-    assert space._piece(64, 64, torch.device("cpu")) == CHUNK_PIXELS // (4 * 64 * 64)
+    assert space._piece(64 * 64, torch.device("cpu")) == CHUNK_PIXELS // (4 * 64 * 64)
     with pytest.raises(UserError, match="such as 9 or 13"):
         space.shape(12, 16, 16)
     with pytest.raises(UserError, match="multiples of 4"):

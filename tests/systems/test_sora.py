@@ -20,7 +20,7 @@ from muybridge.learning.draws import Draws
 from muybridge.models.text.encoder import TextConfig
 from muybridge.nn.frames import from_uint8
 from muybridge.opening.sampling import load_pipeline
-from muybridge.pipelines.continuation import extend_video
+from muybridge.pipelines.continuation import extend_video, interpolate_video
 from muybridge.pipelines.redraw import redraw
 from muybridge.pipelines.regions import known_entries
 from muybridge.systems.sora.masks import given_frames as masks_of
@@ -325,6 +325,11 @@ def test_videos_go_on_and_begin_earlier_and_their_frames_stay(pipeline):
                         ({"backward": True, "anchor_frames": 1}, "anchor_frames")):  # fmt: skip
         with pytest.raises(UserError, match=said):
             extend_video(pipeline, frames, PROMPT, 4, **{"method": "auto", **wrong})
+
+
+def test_frames_between_frames_are_refused_where_a_latent_is_several(pipeline):
+    with pytest.raises(UserError, match="draws 4 frames at once"):
+        interpolate_video(pipeline, np.zeros((3, 16, 16, 3), np.uint8), PROMPT)
 
 
 def test_going_on_is_sampling_under_the_code_of_the_last_frames(pipeline):

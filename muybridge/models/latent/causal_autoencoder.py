@@ -70,11 +70,11 @@ class CausalConv(nn.Conv3d):
     """
 
     def __init__(self, like: nn.Conv2d, frames: int, name: str, under: Under):
-        space: Any = like.padding
+        kernel, space = tuple(like.kernel_size), tuple(like.padding)  # [2] each
         super().__init__(
-            like.in_channels, like.out_channels, (frames, *like.kernel_size), padding=(0, *space),
+            like.in_channels, like.out_channels, (frames, kernel[0], kernel[1]), padding=(0, space[0], space[1]),
             device=like.weight.device, dtype=like.weight.dtype,
-        )  # fmt: skip
+        )  # type: ignore[arg-type]  # fmt: skip
         self.name, self.under = name, under
         with torch.no_grad():
             self.weight.zero_()

@@ -42,10 +42,11 @@ class VideoSpace(LatentSpace):
         channels, _, rows, columns = super().shape(frames, height, width)
         return (channels, 1 + (frames - 1) // self.time, rows, columns)
 
-    def _piece(self, height: int, width: int, device: torch.device) -> int:
-        """Latent frames of one piece: results do not depend on it beyond rounding, memory does."""
-        pixels = CHUNK_PIXELS * (1 if device.type == "cpu" else ON_ACCELERATOR)
-        return max(1, pixels // (self.time * height * width))
+    def _piece(self, pixels: int, device: torch.device) -> int:
+        """Latent frames of one piece of frames of so many pixels: results do not depend on it beyond rounding, memory
+        does."""
+        most = CHUNK_PIXELS * (1 if device.type == "cpu" else ON_ACCELERATOR)
+        return max(1, most // (self.time * pixels))
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +58,7 @@ class VideoSpace(LatentSpace):
         return mean, std
 
     def _posterior(self, clip: Tensor) -> Any:
-        return self.vae.encode(clip, self._piece(*clip.shape[3:], clip.device)).latent_dist
+        return self.vae.encode(clip, self._piece(clip[0, 0, 0].numel(), clip.device)).latent_dist
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -66,8 +67,8 @@ class VideoSpace(LatentSpace):
         return torch.cat([self._pixels(z[None] / self.scale) for z in latents])
 
     def _pixels(self, latents: Tensor) -> Tensor:
-        sides = (side * self.shrink for side in latents.shape[3:])
-        out: Tensor = self.vae.decode(latents, self._piece(*sides, latents.device))
+        pixels = latents[0, 0, 0].numel() * self.shrink**2
+        out: Tensor = self.vae.decode(latents, self._piece(pixels, latents.device))
         return out
 
 
