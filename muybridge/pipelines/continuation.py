@@ -74,20 +74,17 @@ def extend_video(
     anchor_frames: int = 0,
     **overrides: Any,
 ) -> np.ndarray:
-    """Append frames, one block after another, each knowing the last frames before it; or put them in front, each block
-    knowing the first frames after it.
+    """Append frames, or put them in front, one block after another, each knowing the frames beside it.
 
     Args:
         frames: uint8 [F, H, W, 3], the video so far; its frames are not rewritten.
         add_frames: how many to append.
         context_frames: how many of the last frames each block knows; half of the model's frames by default. A model
             that compresses time takes the next lower 1 + k T.
-        method: of EVERY_METHOD; "auto" is "trained" for a model that was trained with given frames, else
-            "reconstruction" guidance.
+        method: of EVERY_METHOD.
         weight: w_r of reconstruction guidance.
         backward: go on before the first frame in place of behind the last.
-        anchor_frames: of the video's first frames each block also knows, in front of the last ones, so that a long
-            video does not drift away from how it began.
+        anchor_frames: of the video's first ones each block also knows, so that a long video does not drift.
         overrides: fields of SamplingConfig.
 
     Returns:
@@ -101,27 +98,27 @@ def extend_video(
         raise UserError(f"going on needs a model of at least 2 frames, got {block}")
     if anchor_frames and backward:
         raise UserError("anchor_frames: going on before the first frame, there is no earlier one to keep")
-    wanted = context_frames or max(block // 2, _least(pipeline, backward))
-    context = _context(pipeline, min(wanted, len(frames)), block, backward, anchor_frames)
     if add_frames < 1:
         raise UserError(f"add_frames must be at least 1, got {add_frames}")
+    wanted = min(context_frames or max(block // 2, _least(pipeline, backward)), len(frames))
+    context = _context(pipeline, wanted, block, backward, anchor_frames)
     fill = filler(pipeline, prompt, method, weight, on_step, overrides)
     video, given = from_uint8(frames)[None], anchor_frames + context
     for turn in range(-(-add_frames // (block - given))):
         known = torch.zeros(1, video.shape[1], block, *video.shape[3:])
-        turn_seed = derive_seed(seed, "extend", turn)
+        key = derive_seed(seed, "extend", turn)
         if backward:
             known[:, :, -context:] = video[:, :, :context]
-            out = fill(known, range(block - context, block), turn_seed)[:, :, :-context]
-            video = torch.cat([out.to(video), video], 2)
+            new = fill(known, range(block - context, block), key)[:, :, :-context]
+            video = torch.cat([new.to(video), video], 2)
         else:
             known[:, :, :given] = torch.cat([video[:, :, :anchor_frames], video[:, :, -context:]], 2)
-            video = torch.cat([video, fill(known, range(given), turn_seed)[:, :, given:].to(video)], 2)
+            video = torch.cat([video, fill(known, range(given), key)[:, :, given:].to(video)], 2)
+    made = to_uint8(video)[0]
     if backward:
-        count = video.shape[2]
-        return np.concatenate([to_uint8(video)[0, count - len(frames) - add_frames : count - len(frames)], frames])
-    new = to_uint8(video)[0, len(frames) : len(frames) + add_frames]
-    return np.concatenate([frames, new])
+        before = len(made) - len(frames)
+        return np.concatenate([made[before - add_frames : before], frames])
+    return np.concatenate([frames, made[len(frames) : len(frames) + add_frames]])
 
 
 def _least(pipeline: VideoPipeline, at_end: bool) -> int:

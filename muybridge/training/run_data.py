@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,19 +94,16 @@ def run_data(
         with first_with_bar("encoding clips") as tell:
             return ClipLatents(clips, space, cache, tell, config.workers)
 
-    told = ""
-    if recipe.text is not None and accelerator.is_main_process:  # who says it
-        told = told_of_long_captions(source.captions(), recipe.text)
+    says = recipe.text is not None and accelerator.is_main_process
+    told = told_of_long_captions(source.captions(), recipe.text) if says and recipe.text else ""
     latents, unseen = encoded(source), encoded(held_out)
     images = int(getattr(system, "images_per_video", 0))
-    wants = {"first": "wants_first_frame", "all": "wants_pixels"}
-    pixels = next((kind for kind, name in wants.items() if getattr(system, name, False)), "")
-    what: Any = (source, embeddings, images, config.batch_size, recipe.seed)
+    pixels = "first" if system.wants_first_frame else "all" if system.wants_pixels else ""
+    kind: Any = BatchMaker
     if system.token_budget:
         rows: dict[str, Any] = {"budget": system.token_budget, "batching": system.batching, "tokens": system.tokens}
-        batches: BatchMaker = RowMaker(*what, latents=latents, **rows)
-    else:
-        batches = BatchMaker(*what, latents=latents, pixels=pixels)
+        kind = partial(RowMaker, **rows)
+    batches = kind(source, embeddings, images, config.batch_size, recipe.seed, latents=latents, pixels=pixels)
     looked_at = HeldOutClips(held_out, embeddings, images, recipe.seed, unseen, pixels)
     return RunData(batches, looked_at, motion, told, vocabulary)
 

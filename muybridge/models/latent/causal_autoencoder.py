@@ -70,11 +70,10 @@ class CausalConv(nn.Conv3d):
     """
 
     def __init__(self, like: nn.Conv2d, frames: int, name: str, under: Under):
-        kernel, space = tuple(like.kernel_size), tuple(like.padding)  # [2] each
-        super().__init__(
-            like.in_channels, like.out_channels, (frames, kernel[0], kernel[1]), padding=(0, space[0], space[1]),
-            device=like.weight.device, dtype=like.weight.dtype,
-        )  # type: ignore[arg-type]  # fmt: skip
+        kernel: Any = (frames, *like.kernel_size)
+        padding: Any = (0, *like.padding)
+        where: Any = {"device": like.weight.device, "dtype": like.weight.dtype}
+        super().__init__(like.in_channels, like.out_channels, kernel, padding=padding, **where)
         self.name, self.under = name, under
         with torch.no_grad():
             self.weight.zero_()

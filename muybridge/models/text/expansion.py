@@ -19,8 +19,8 @@ ASK = (
 #: (pattern, what takes its place), in this order; all on lower-case words.
 CHANGES = (
     (r"^(please )?(show|draw|make|create|generate|give)( me)? ", ""),
-    (r"^(a|an|the) (short )?(video|clip|movie|animation|film|picture|image) (of|showing|with) ", ""),
     (r"\b(beautiful|stunning|amazing|high quality|hd|4k|8k|cinematic|masterpiece)\b,? ?", ""),
+    (r"^(a|an|the) (short )?(video|clip|movie|animation|film|picture|image) (of|showing|with) ", ""),
     (r"\b(that|which) (moves|goes|travels|flies|slides) ", "moving "),
     (r"\b(moving|moves|going|goes|travels|travelling|flying|sliding) (to the )?(left|right|up|down)\b", r"moving \3"),
     (r"\b(going|moving) (upwards?|upward)\b", "moving up"),

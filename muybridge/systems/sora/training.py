@@ -177,7 +177,9 @@ class Sora(System):
         return TextCondition(batch.text.pooled[:, 0], batch.text.tokens[:, 0], batch.text.mask[:, 0], dropped)
 
     def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> SoraPipeline:
-        text = {"text_encoder": self.text.encoder, "text_max_length": self.text.max_length} if self.text else {}
+        text: dict[str, Any] = {}
+        if self.text is not None:
+            text = {"text_encoder": self.text.encoder, "text_max_length": self.text.max_length}
         return SoraPipeline(
             model, self.space.vae, {**asdict(self.process), "masks": self.config.masks > 0}, **text,
             sampling=dict(sampling),
