@@ -13,6 +13,7 @@ from muybridge.models.latent.causal_autoencoder import CausalAutoencoder, Causal
 from muybridge.models.latent.critics import PatchCritic
 from muybridge.models.latent.space import CHUNK_PIXELS, LatentSpace
 from muybridge.models.latent.video_space import CogVideoXSpace, VideoSpace, open_space
+from muybridge.models.weights.compact import pack_file
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.parts.autoencoder import Autoencoder
 from tests.conftest import TINY_VAE, randomise
@@ -195,6 +196,9 @@ def test_its_latent_space_opens_from_a_folder(tmp_path):
         space.shape(12, 16, 16)
     with pytest.raises(UserError, match="multiples of 4"):
         space.shape(13, 18, 16)
+    pack_file(tmp_path / "vae" / "diffusion_pytorch_model.safetensors")  # as a bundled model is kept
+    packed = open_space(tmp_path / "vae").encode(x)[0]
+    assert 0 < float((packed - mean).abs().max()) < 0.1 * float(mean.std())
     before = space.identity()
     with torch.no_grad():
         model.image.encoder.conv_in.weight[0, 0, 0] += 1.0

@@ -13,6 +13,7 @@ from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.models.latent.causal_autoencoder import CausalAutoencoder, whole_lengths
 from muybridge.models.latent.space import CHUNK_PIXELS, ON_ACCELERATOR, LatentSpace, open_whole, shrink_of
+from muybridge.models.weights.opening import open_network
 
 
 class VideoSpace(LatentSpace):
@@ -114,4 +115,6 @@ def open_space(folder: Path) -> LatentSpace:
     name = read_mapping(folder / "config.json").get("_class_name", "AutoencoderKL")
     if name not in kinds:
         raise UserError(f"{folder}: a {name}; expected an autoencoder: {', '.join(kinds)}")
+    if kinds[name] is CausalAutoencoder:  # packed weights too, which diffusers does not read
+        return VideoSpace(open_network(CausalAutoencoder, folder))
     return space_of(open_whole(kinds[name], folder))

@@ -8,6 +8,7 @@ never say and put words into the form that captions have.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from muybridge.models.text.language_model import LanguageModel
 from muybridge.models.text.names import RULES
@@ -60,4 +61,10 @@ def expanded(prompt: str, how: str) -> str:
     """
     if not how:
         return prompt
-    return by_rules(prompt) if how == RULES else LanguageModel(how)(ASK.format(prompt=prompt)) or prompt
+    return by_rules(prompt) if how == RULES else _model(how)(ASK.format(prompt=prompt)) or prompt
+
+
+@lru_cache(maxsize=1)
+def _model(folder: str) -> LanguageModel:
+    """Opened once for many prompts."""
+    return LanguageModel(folder)
