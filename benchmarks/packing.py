@@ -25,7 +25,8 @@ from muybridge.data.packing import BUCKET, PACK, RowPlan
 from muybridge.models.transformer import SpacetimeTransformer
 from muybridge.nn.layout import suit_cpu
 
-#: Latent shapes of recipes/world-sora.yaml, and thousands of clips.
+#: Latent shapes of recipes/world-sora.yaml, and hundreds of clips of each (the rows shown are the first of many).
+HUNDREDS = 100
 SHAPES = {(1, 8, 8): 12, (2, 10, 6): 2, (3, 8, 8): 12, (3, 6, 10): 4, (3, 10, 6): 4, (5, 8, 8): 4, (5, 6, 10): 2}
 BUDGET, CHANNELS, SHOWN = 1536, 8, 12
 #: Tokens of the steps whose cost is fitted.
@@ -57,7 +58,7 @@ def padded(model: Any, row: Sequence[int]) -> Any:
 
 def rows_of(batching: str) -> RowPlan:
     ends = np.cumsum([0, *SHAPES.values()])
-    buckets = [np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    buckets = [np.arange(a, b) for a, b in zip(HUNDREDS * ends, HUNDREDS * ends[1:], strict=False)]
     return RowPlan(buckets, [prod(shape) for shape in SHAPES], BUDGET, batching, seed=1)
 
 

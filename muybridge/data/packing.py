@@ -82,7 +82,7 @@ class RowPlan:
         classes = np.random.default_rng(seed).permutation(classes)
         sizes = [tokens[c] for c in classes]
         places = pack(sizes, budget) if batching == PACK else bucket(classes.tolist(), sizes, budget)
-        self.rows = [[int(classes[i]) for i in row] for row in places]
+        self.rows = [sorted(int(classes[i]) for i in row) for row in places]  # clips of one shape side by side
         self.used = sum(sizes)
 
     @property

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from muybridge.nn.position import grid_positions
-from muybridge.nn.text_conditioning import Words
 
 Grid = tuple[int, int, int]
 
@@ -109,12 +108,6 @@ class TokenRow:
 
     def angles_of(self, sample: int) -> Tensor | None:
         return None if self.angles is None else self.angles[self.spans[sample]]
-
-    def words_of(self, words: Words, sample: int) -> Words:
-        """The words that a sample's tokens read by cross-attention: a pack's are [S, L, D], a batch's [B, L, D]."""
-        if len(self.grids) == 1:
-            return words
-        return Words(words.tokens[sample : sample + 1], words.allowed[sample : sample + 1])
 
 
 def gather_skipping(tokens: int, ratio: int, runs: bool, device: torch.device | None = None) -> tuple[Tensor, Tensor]:

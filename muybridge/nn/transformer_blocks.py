@@ -53,6 +53,26 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, x, 1 + scale) if shift.shape == x.shape else x * (1 + scale) + shift
 
 
+def runs_of(spans: Sequence[slice], masks: Sequence[Tensor | None]) -> list[slice]:
+    """Neighbouring spans of one length with masks of one shape: small samples of a pack go through the kernel at
+    once."""
+    keys = [(s.stop and s.stop - s.start, None if m is None else m.shape) for s, m in zip(spans, masks, strict=True)]
+    starts = [i for i, key in enumerate(keys) if not i or key != keys[i - 1]]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(keys)], strict=True)]
+
+
+def attend_alike(q: Tensor, k: Tensor, v: Tensor, spans: Sequence[slice], masks: Sequence[Tensor | None]) -> Tensor:
+    """Attention within each of neighbouring spans of one length n, q, k, v [B, heads, N, d]; masks of several spans are
+    a pack's, [1, ...] each."""
+    batch, place = len(q), slice(spans[0].start, spans[-1].stop)
+    given = [m for m in masks if m is not None]
+    mask = None if not given else given[0] if len(given) == 1 else torch.cat(given)
+    # [B, heads, S n, d] -> [B S, heads, n, d]
+    rows = [t[:, :, place].unflatten(2, (len(spans), -1)).transpose(1, 2).flatten(0, 1) for t in (q, k, v)]
+    h = scaled_dot_product_attention(rows[0], rows[1], rows[2], attn_mask=mask)
+    return h.unflatten(0, (batch, len(spans))).transpose(1, 2).flatten(2, 3)
+
+
 class TokenAttention(nn.Module):
     """Self-attention over tokens, with optional normalised queries and keys and rotary positions.
 
@@ -89,10 +109,7 @@ class TokenAttention(nn.Module):
         q, k = self.norm_q(q), self.norm_k(k)
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
-        parts = [
-            scaled_dot_product_attention(q[:, :, span], k[:, :, span], v[:, :, span], attn_mask=mask)
-            for span, mask in zip(spans, masks, strict=True)
-        ]
+        parts = [attend_alike(q, k, v, spans[run], masks[run]) for run in runs_of(spans, masks)]
         h = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
         return self.proj(h.transpose(1, 2).flatten(2))
 
@@ -226,8 +243,15 @@ class TransformerBlock(nn.Module):
 
     def _read(self, x: Tensor, row: TokenRow, words: Words) -> Tensor:
         assert self.cross is not None
-        parts = [self.cross(x[:, span], row.words_of(words, s)) for s, span in enumerate(row.spans)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        if len(row.grids) == 1:
+            return self.cross(x, words)
+        parts = []
+        for run in runs_of(row.spans, [None] * len(row.spans)):  # a pack's words are [S, L, D], as its samples are here
+            spans = row.spans[run]
+            samples = x[0, spans[0].start : spans[-1].stop].unflatten(0, (len(spans), -1))
+            read = self.cross(samples, Words(words.tokens[run], words.allowed[run]))
+            parts.append(read.flatten(0, 1))
+        return torch.cat(parts)[None]
 
 
 def init_transformer(module: nn.Module, zero: Callable[[str], bool]) -> None:

@@ -36,7 +36,8 @@ def record_of(name):
 
 def test_the_old_records_cover_every_command_that_needs_no_users_model():
     commands = {record_of(name)["command"] for name in NAMES}
-    assert commands == set(MAKINGS) - {"instruct", "edit", "upscale"}
+    newer = {"loop", "connect", "inpaint", "outpaint"}  # no version wrote these before
+    assert commands == set(MAKINGS) - {"instruct", "edit", "upscale"} - newer
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,7 +24,7 @@ VARIANTS = {
     "one modulation, words in the sequence": {"modulation": "single", "text_mode": "joint"},
     "flow": {"prediction_type": "flow"}, "patches of two frames": {"patch_size": (2, 2, 2)},
 }  # fmt: skip
-SIZES = [(4, 8, 6), (2, 4, 4), (6, 2, 10), (2, 4, 4)]
+SIZES = [(4, 8, 6), (2, 4, 4), (2, 4, 4), (6, 2, 10)]  # two of one size side by side
 
 
 def network(**settings):

@@ -254,7 +254,7 @@ SORA = [
     ("flow: weights of v", "on_flow = on_v / (alpha_of(lam) + sigma_of(lam)) ** 2", "on_flow = on_v", "test_flow"),
     ("size shift twice", "return math.log(positions / base) if base else 0.0", "return 2 * math.log(positions / base) if base else 0.0", "test_flow"),
     ("sampling is not shifted by size", "self.process.levels(settings.num_inference_steps, settings.sampler, self.sample_shape(settings))", "self.levels(settings.num_inference_steps, settings.sampler)", "test_sora"),
-    ("packs: the first sample's words", "Words(words.tokens[sample : sample + 1], words.allowed[sample : sample + 1])", "Words(words.tokens[:1], words.allowed[:1])", "test_transformer_rows"),
+    ("packs: the first sample's words", "Words(words.tokens[run], words.allowed[run])", "Words(words.tokens[:1], words.allowed[:1])", "test_transformer_rows"),
     ("packs: all have the first condition", "which.append(base + torch.arange(count, device=device)", "which.append(torch.arange(count, device=device)", "test_transformer_rows"),
     ("words modulated as patches", "six = torch.cat([six, self.word_modulation(heard[:, row.video_conditions :])], 1)", "six = torch.cat([six, self.modulation(heard[:, row.video_conditions :])], 1)", "test_transformer_rows"),
     ("skiparse: runs of the wrong length", "places.unflatten(0, (-1, ratio, ratio)).transpose(0, 1)", "places.unflatten(0, (-1, ratio, 1)).transpose(0, 1)", "test_transformer_rows"),
