@@ -25,7 +25,8 @@ from muybridge.evaluation.judge import Verdict, judge
 from muybridge.evaluation.motion import frame_differences, seam_ratio
 from muybridge.files import ZOO
 from muybridge.opening.sampling import load_pipeline
-from muybridge.pipelines.continuation import METHODS, extend_video
+from muybridge.pipelines.continuation import extend_video
+from muybridge.pipelines.methods import METHODS
 from muybridge.training.recipe import load_recipe
 
 DIRECTIONS = ("left", "right", "up", "down")

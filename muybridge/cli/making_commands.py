@@ -1,5 +1,5 @@
-"""The commands that make one video: extend, interpolate, animate, upsample-fps, zero, control, instruct, edit,
-restyle, upscale, inpaint, cinemagraph."""
+"""The commands that make one video: extend, loop, connect, interpolate, animate, inpaint, outpaint, cinemagraph,
+upsample-fps, zero, control, instruct, edit, upscale, super-resolve, restyle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from muybridge.making.continued import Extend, Interpolate, UpsampleFps
 from muybridge.making.controlled import Control
 from muybridge.making.edited import Instruct, Restyle
 from muybridge.making.from_words import Animate, Edit, Zero
-from muybridge.making.regions import Cinemagraph, Inpaint
+from muybridge.making.joined import Connect, Loop
+from muybridge.making.painted import Inpaint, Outpaint
+from muybridge.making.regions import Cinemagraph
 from muybridge.making.upscaled import SuperResolve, Upscale
 
 
@@ -25,6 +27,23 @@ def register(app: typer.Typer) -> None:
     add_command(
         app, Extend, [video], "extended.mp4",
         'muybridge extend star.mp4 --prompt "a blue star moving up" --add-frames 12 -o longer.mp4', maker_of,
+    )  # fmt: skip
+    add_command(
+        app, Loop, [video], "loop.mp4",
+        'muybridge loop star.mp4 --prompt "a blue star moving up" -o loop.mp4', maker_of,
+    )  # fmt: skip
+    other = argument("other", str, "The video that follows.")
+    add_command(
+        app, Connect, [video, other], "connected.mp4",
+        'muybridge connect star.mp4 ring.mp4 --prompt "a blue star" -o both.mp4', maker_of,
+    )  # fmt: skip
+    add_command(
+        app, Inpaint, [video], "painted.mp4",
+        'muybridge inpaint star.mp4 --mask corner.png --prompt "a blue star" -o painted.mp4', maker_of,
+    )  # fmt: skip
+    add_command(
+        app, Outpaint, [video], "wider.mp4",
+        'muybridge outpaint star.mp4 --left 16 --right 16 --prompt "a blue star" -o wider.mp4', maker_of,
     )  # fmt: skip
     add_command(
         app, Interpolate, [video], "interpolated.mp4",
@@ -57,16 +76,10 @@ def register(app: typer.Typer) -> None:
         "muybridge upscale dog.mp4 --model runs/my-cascade --space 2 --time 2 -o large.mp4",
         named_one("a cascade's folder or one of its stages (`muybridge models cascade`)"),
     )  # fmt: skip
-    lumiere = named_one("a Lumiere model that was trained with diffusion.tasks")
-    add_command(
-        app, Inpaint, [video], "inpainted.mp4",
-        'muybridge inpaint street.mp4 --mask car.png --prompt "an empty street" --model runs/my-lumiere -o out.mp4',
-        lumiere,
-    )  # fmt: skip
     add_command(
         app, Cinemagraph, [picture], "cinemagraph.mp4",
         'muybridge cinemagraph lake.png --region 0,0.5,1,1 --prompt "a lake" --model runs/my-lumiere -o lake.mp4',
-        lumiere,
+        named_one("a Lumiere model that was trained with diffusion.tasks"),
     )  # fmt: skip
     add_command(
         app, SuperResolve, [video], "large.mp4",
@@ -86,7 +99,10 @@ def maker_of(video: Path, named: str) -> str:
     if named or not video.is_file():
         return named or Extend.default_model
     record = read_recipe(video)
-    if record.get("command") in ("generate", "extend", "interpolate"):
+    if record.get("command") in (
+        "generate",
+        *(m.command for m in (Extend, Interpolate, Loop, Connect, Inpaint, Outpaint)),
+    ):
         with contextlib.suppress(UserError):
             find_model(str(record.get("model")))
             return str(record["model"])

@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 
 from muybridge.errors import UserError
+from muybridge.models.text.language_model import MAX_TOKENS, LanguageModel
 from muybridge.models.text.scorers import ImageTextScorer
 from muybridge.nn.frames import from_uint8
 from muybridge.texts import lines_of, read_text
 
 #: Pictures of a clip that a clip captioner is shown, if its model does not say.
 SHOWN = 6
-MAX_TOKENS = 60
 ASK = "Describe in one sentence what happens in these frames of a video."
 MERGE = (
     "Merge these two descriptions of one video into one sentence.\nA picture of it: {picture}\nThe video: "
@@ -140,39 +140,13 @@ class Merger:
     name = "merged"
 
     def __init__(self, folder: str = JOIN):
-        self.model: Any = None
-        if folder == JOIN:
-            return
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+        self.model = None if folder == JOIN else LanguageModel(folder)
 
-        path = str(_existing(folder))
-        try:
-            config: Any = AutoConfig.from_pretrained(path, local_files_only=True)
-            self.whole = not config.is_encoder_decoder
-            kind: Any = AutoModelForCausalLM if self.whole else AutoModelForSeq2SeqLM
-            self.model = kind.from_pretrained(path, local_files_only=True, use_safetensors=True).float().eval()
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder}: not a language model of transformers: {error}") from error
-
-    @torch.no_grad()
     def merge(self, picture: str, clip: str) -> str:
         """One sentence; what two equal descriptions say is said once."""
         if self.model is None or picture == clip:
             return picture if picture == clip else f"{picture}; {clip}"
-        words = MERGE.format(picture=picture, clip=clip)
-        if getattr(self.tokenizer, "chat_template", None):
-            words = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": words}], tokenize=False, add_generation_prompt=True
-            )
-        inputs = self.tokenizer(words, return_tensors="pt")
-        made = self.model.generate(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=MAX_TOKENS,
-            do_sample=False,
-        )  # fmt: skip
-        if self.whole:
-            made = made[:, inputs["input_ids"].shape[1] :]
-        return " ".join(self.tokenizer.decode(made[0], skip_special_tokens=True).split())
+        return self.model(MERGE.format(picture=picture, clip=clip))
 
 
 def _existing(path: str) -> Path:

@@ -48,21 +48,26 @@ class ClipSource(Protocol):
 
 def buckets_of(source: ClipSource) -> list[np.ndarray]:
     """The clips' numbers by shape, for sources whose clips differ in it (they list `shapes`); all of them for
-    others."""
+    others. A clip that an epoch shows several times (`deck`) is there as often."""
     shapes = list(getattr(source, "shapes", []))
     if not shapes:
         return [np.arange(len(source))]
-    return [np.flatnonzero([s == shape for s in shapes]) for shape in sorted(set(shapes), reverse=True)]
+    deck = np.asarray(getattr(source, "deck", np.arange(len(source))))
+    return [deck[[shapes[i] == shape for i in deck]] for shape in sorted(set(shapes), reverse=True)]
 
 
 class FirstClips:
-    """The first clips of a source; with `largest`, of those with the most pixels (a probe of what training needs)."""
+    """The first clips of a source, of each shape in turn; with `largest`, those with the most pixels (a probe of what
+    training needs)."""
 
     def __init__(self, source: ClipSource, count: int, largest: bool = False):
         shapes = list(getattr(source, "shapes", []))
         order = list(range(len(source)))
         if largest and shapes:
             order.sort(key=lambda i: -int(np.prod(shapes[i])))
+        elif shapes:
+            turn = {i: k for bucket in buckets_of(source) for k, i in enumerate(dict.fromkeys(bucket.tolist()))}
+            order.sort(key=lambda i: turn[i])
         self.source, self.order = source, order[:count]
         self.loops = bool(getattr(source, "loops", False))
         self.shapes = [shapes[i] for i in self.order] if shapes else []
@@ -81,15 +86,13 @@ class FirstClips:
 
 
 class MixedClips:
-    """Several sources, one after another; all clips have the same frames and size.
+    """Several sources, one after another. Where they differ in frames or size, `shapes` lists every clip's.
 
     Args:
         times: how often an epoch shows each source's clips; once by default.
     """
 
     def __init__(self, sources: Sequence[ClipSource], times: Sequence[int] | None = None):
-        if any(len(getattr(s, "shapes", [])) for s in sources):
-            raise UserError("data: a source with buckets cannot be part of a mix; give it alone, or one size")
         self.sources = sources
         times = times or [1] * len(sources)
         if len(times) != len(sources) or any(not isinstance(n, int) or n < 1 for n in times):
@@ -99,9 +102,8 @@ class MixedClips:
         places = np.split(np.arange(int(self._ends[-1])), self._ends[:-1])
         #: the clips of an epoch, by number; training shuffles these
         self.deck = np.concatenate([np.tile(p, n) for p, n in zip(places, times, strict=True)])
-        shapes = {s.clip(0).frames.shape for s in sources}
-        if len(shapes) > 1:
-            raise UserError(f"data: the sources of a mix differ in frames or size: {sorted(shapes)}")
+        shapes = [list(getattr(s, "shapes", [])) or [s.clip(0).frames.shape[:3]] * len(s) for s in sources]
+        self.shapes = [shape for rows in shapes for shape in rows] if len({s for r in shapes for s in r}) > 1 else []
 
     def __len__(self) -> int:
         return int(self._ends[-1])

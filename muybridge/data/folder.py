@@ -32,6 +32,8 @@ from muybridge.errors import UserError
 from muybridge.files import RECORD, cache_folder
 from muybridge.nn.frames import fit_frames
 
+#: A clip has at least this share of the pixels of its bucket, where there is such a one (as Open-Sora's; 2412.20404).
+LEAST_PIXELS = 0.8
 #: Writes a line of the report: what was done, and why.
 Tell = Callable[[str, str], None]
 
@@ -178,8 +180,14 @@ def _bucket(about: About, count: int, config: FolderConfig) -> FolderConfig:
     aspect = math.log(about.width / about.height)
     nearest = min(abs(math.log(w / h) - aspect) for _, h, w in config.buckets)
     fitting = [b for b in config.buckets if abs(math.log(b[2] / b[1]) - aspect) < nearest + 1e-9]
-    filled = [b for b in fitting if b[0] <= count]
-    frames, height, width = max(filled) if filled else min(fitting)
+    # of several sizes those to which the clip need not be enlarged by much, else the smallest
+    pixels = about.height * about.width
+    sharp = [b for b in fitting if b[1] * b[2] * LEAST_PIXELS <= pixels]
+    if not sharp:
+        least = min(b[1] * b[2] for b in fitting)
+        sharp = [b for b in fitting if b[1] * b[2] == least]
+    filled = [b for b in sharp if b[0] <= count]
+    frames, height, width = max(filled) if filled else min(sharp)
     return replace(config, num_frames=frames, height=height, width=width)
 
 

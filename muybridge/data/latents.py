@@ -47,6 +47,8 @@ class ClipLatents:
         progress: Callable[[int, int], None] | None = None,
         workers: int = 0,
     ):
+        #: frames that a latent frame stands for
+        self.time = space.time
         self.path = folder / f"latents-{_name(source, space)}.safetensors"
         table = read_table(self.path)
         if table is None:

@@ -34,7 +34,8 @@ class Known:
             good start for half of the frames.
         replace: "fresh" overwrites z^a with a new draw of q(z^a | x^a) at every call; "posterior" only sets
             x^a_hat := x^a and leaves z^a to the sampler (q(z^a_s | z^a_t, x^a) for an ancestral sampler, fixed noise
-            for DDIM; z^a must then start as a draw of q(z^a | x^a)).
+            for DDIM; z^a must then start as a draw of q(z^a | x^a)). "clean" keeps z^a := x^a and tells the network so
+            by a noise level a frame, for whole frames and networks that were trained with them (`given_frames`).
     """
 
     value: Tensor
@@ -43,8 +44,8 @@ class Known:
     replace: str = "fresh"
 
     def __post_init__(self) -> None:
-        if self.replace not in ("fresh", "posterior"):
-            raise ValueError(f"unknown replacement {self.replace!r}; expected fresh or posterior")
+        if self.replace not in ("fresh", "posterior", "clean"):
+            raise ValueError(f"unknown replacement {self.replace!r}; expected fresh, posterior or clean")
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,29 @@ def _with_gradient(
             loss = loss + term.weight * (term.target.clone() - term.measure(x)).square().sum()
         (gradient,) = torch.autograd.grad(loss, z)
     return x.detach() - 0.5 * expand(alpha_of(lam), z) * gradient
+
+
+def given_frames(denoise: Denoise, known: Known) -> Denoise:
+    """A denoiser of a network that was trained with given frames: they are clean, and their noise level says so.
+
+        z_f := x_f,   λ_f := +inf   for f given
+
+    Raises:
+        ValueError: a mask of parts of frames.
+
+    Source: 2412.20404 section 3.1.3.
+    """
+    whole = known.mask.flatten(3).all(-1).all(1)  # [B or 1, F]
+    if not torch.equal(whole[:, None, :, None, None].expand_as(known.mask), known.mask):
+        raise ValueError("a network's given frames are whole frames, got a mask of parts of them")
+
+    def wrapped(z: Tensor, lam: Tensor) -> Tensor:
+        frames = lam if lam.ndim == 2 else lam[:, None]
+        told = torch.where(whole.to(lam.device), torch.inf, frames)
+        x = denoise(torch.where(known.mask, known.value.to(z), z), told)
+        return torch.where(known.mask, known.value.to(x), x)
+
+    return wrapped
 
 
 def frame_mask(known_frames: Sequence[int], num_frames: int, device: torch.device | str = "cpu") -> Tensor:

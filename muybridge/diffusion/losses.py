@@ -1,6 +1,7 @@
 """Per-sample errors and their weightings.
 
-For one denoiser, eps_mse = SNR x_mse and v_mse = (1 + SNR) x_mse = eps_mse / α². A weighting is a weight w_x on x_mse;
+For one denoiser, eps_mse = SNR x_mse, v_mse = (1 + SNR) x_mse = eps_mse / α², and u_mse = (α + σ)² v_mse of the flow
+u = ε - x, whose weights are those on v_mse over (α + σ)². A weighting is a weight w_x on x_mse;
 `weight_on` gives the equal weight on the error a network is trained with:
 
     name            on x_mse          on eps_mse           on v_mse
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from muybridge.diffusion.prediction import check_prediction_type
+from muybridge.diffusion.schedule import alpha_of, sigma_of
 
 WEIGHTINGS = ("constant", "snr", "snr+1", "truncated_snr", "min_snr")
 
@@ -52,4 +54,5 @@ def weight_on(kind: str, lam: Tensor, weighting: str, gamma: float = 5.0) -> Ten
     if weighting not in table:
         raise ValueError(f"unknown loss weighting {weighting!r}; expected one of {', '.join(WEIGHTINGS)}")
     on_x, on_eps, on_v = table[weighting]
-    return {"sample": on_x, "epsilon": on_eps, "v_prediction": on_v}[kind]
+    on_flow = on_v / (alpha_of(lam) + sigma_of(lam)) ** 2
+    return {"sample": on_x, "epsilon": on_eps, "v_prediction": on_v, "flow": on_flow}[kind]

@@ -1,13 +1,16 @@
-"""What a network predicts - eps, x or v - and the conversions between them.
+"""What a network predicts - eps, x, v or the flow u - and the conversions between them.
 
-v = α ε - σ x = dz/dφ on the circle z = cos φ x + sin φ ε. What one prediction says of another:
+v = α ε - σ x = dz/dφ on the circle z = cos φ x + sin φ ε; u = ε - x, the velocity of a rectified flow. What one
+prediction says of another:
 
-    have   x̂                 ε̂                 v̂
-    ε̂      (z - σ ε̂) / α     ε̂                 (ε̂ - σ z) / α
-    x̂      x̂                 (z - α x̂) / σ     (α z - x̂) / σ
-    v̂      α z - σ v̂         σ z + α v̂         v̂
+    have   x̂                         ε̂                         v̂
+    ε̂      (z - σ ε̂) / α             ε̂                         (ε̂ - σ z) / α
+    x̂      x̂                         (z - α x̂) / σ             (α z - x̂) / σ
+    v̂      α z - σ v̂                 σ z + α v̂                 v̂
+    û      (z - σ û) / (α + σ)       (z + α û) / (α + σ)       α ε̂ - σ x̂
 
-ε divides by α (breaks as λ -> -inf), x by σ (breaks as λ -> +inf), v never divides. Source: 2202.00512 section 4.
+ε divides by α (breaks as λ -> -inf), x by σ (breaks as λ -> +inf), v and u never divide by anything small. Source:
+2202.00512 section 4; u from 2209.03003 eq. 1 with the change of scale at the end of this file.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from torch import Tensor
 
 from muybridge.diffusion.schedule import alpha_of, expand, sigma_of
 
-PredictionType = Literal["epsilon", "sample", "v_prediction"]
+PredictionType = Literal["epsilon", "sample", "v_prediction", "flow"]
+#: Those that diffusers' schedulers of noise tables know.
+OF_TABLES = ("epsilon", "sample", "v_prediction")
 
 #: The contract of every sampler and guidance: (z [B, C, F, H, W], lam [B] or [B, F]) -> x_hat like z. lam is float64 on
 #: the CPU (schedule.py says why); a network is given its float32 copy on its own device.
@@ -39,6 +44,8 @@ def to_x(output: Tensor, z: Tensor, lam: Tensor, kind: str) -> Tensor:
     alpha, sigma = expand(alpha_of(lam), z), expand(sigma_of(lam), z)
     if kind == "v_prediction":
         return alpha * z - sigma * output
+    if kind == "flow":
+        return (z - sigma * output) / (alpha + sigma)
     check_prediction_type(kind)
     return (z - sigma * output) / alpha
 
@@ -50,6 +57,8 @@ def to_eps(output: Tensor, z: Tensor, lam: Tensor, kind: str) -> Tensor:
     alpha, sigma = expand(alpha_of(lam), z), expand(sigma_of(lam), z)
     if kind == "v_prediction":
         return sigma * z + alpha * output
+    if kind == "flow":
+        return (z + alpha * output) / (alpha + sigma)
     check_prediction_type(kind)
     return (z - alpha * output) / sigma
 
@@ -61,6 +70,8 @@ def to_v(output: Tensor, z: Tensor, lam: Tensor, kind: str) -> Tensor:
     alpha, sigma = expand(alpha_of(lam), z), expand(sigma_of(lam), z)
     if kind == "epsilon":
         return (output - sigma * z) / alpha
+    if kind == "flow":
+        return alpha * to_eps(output, z, lam, kind) - sigma * to_x(output, z, lam, kind)
     check_prediction_type(kind)
     return (alpha * z - output) / sigma
 
@@ -68,6 +79,8 @@ def to_v(output: Tensor, z: Tensor, lam: Tensor, kind: str) -> Tensor:
 def target_of(x: Tensor, eps: Tensor, lam: Tensor, kind: str) -> Tensor:
     """What a network of this prediction type is trained towards."""
     check_prediction_type(kind)
+    if kind == "flow":
+        return eps - x
     if kind == "sample":
         return x
     if kind == "epsilon":
@@ -75,11 +88,17 @@ def target_of(x: Tensor, eps: Tensor, lam: Tensor, kind: str) -> Tensor:
     return expand(alpha_of(lam), x) * eps - expand(sigma_of(lam), x) * x
 
 
+def to_flow(output: Tensor, z: Tensor, lam: Tensor, kind: str) -> Tensor:
+    """û = ε̂ - x̂ from a network's output of the given prediction type."""
+    return output if kind == "flow" else to_eps(output, z, lam, kind) - to_x(output, z, lam, kind)
+
+
 #: The conversion into each type, by its name.
 INTO: dict[str, Callable[[Tensor, Tensor, Tensor, str], Tensor]] = {
     "sample": to_x,
     "epsilon": to_eps,
     "v_prediction": to_v,
+    "flow": to_flow,
 }
 
 
@@ -94,6 +113,11 @@ def lam_of_flow_time(t: Tensor) -> Tensor:
 def flow_scale(t: Tensor) -> Tensor:
     """c = sqrt((1 - t)² + t²), so that z_f / c is variance preserving with α = (1 - t) / c, σ = t / c."""
     return ((1 - t) ** 2 + t**2).sqrt()
+
+
+def flow_input(z: Tensor, lam: Tensor) -> Tensor:
+    """What a flow's network is shown of z: z_f = c z = z / (α + σ)."""
+    return z / expand(alpha_of(lam) + sigma_of(lam), z)
 
 
 def flow_to_x(u: Tensor, z_f: Tensor, t: Tensor) -> Tensor:

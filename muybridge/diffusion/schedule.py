@@ -165,6 +165,17 @@ class UniformSchedule(FiniteRange):
 
 
 @dataclass(frozen=True)
+class FlowSchedule(Settings):
+    """λ(t) = 2 log((1 - t) / t), from +inf to -inf: uniform time of a rectified flow z_f = (1 - t) x + t ε.
+
+    Source: 2209.03003 eq. 1, 2403.03206 section 2.
+    """
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return 2 * (torch.log1p(-t.double()) - torch.log(t.double()))
+
+
+@dataclass(frozen=True)
 class ShiftedSchedule(Settings):
     """λ'(t) = λ(t) - log κ: more noise for larger data.
 
@@ -199,16 +210,30 @@ def stratified_times(uniform: Tensor, offset: int = 0, total: int | None = None)
     return (place + uniform) / size
 
 
+def size_shift(positions: int, base: int) -> float:
+    """2 log a with a = sqrt(n / n_0), by how much a sample of n latent positions is given a lower log-SNR than one of
+    n_0: more of them show the same content less noisily. Of a flow's time it is t' = a t / (1 + (a - 1) t).
+
+    Source: 2403.03206 section 5.3.2; frames counted as in Open-Sora 1.2 (2412.20404). Base 0 shifts nothing.
+    """
+    return math.log(positions / base) if base else 0.0
+
+
 def logit_normal_times(normal: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """t = sigmoid(mean + std n) for n ~ N(0, 1). Source: 2403.03206."""
     return torch.sigmoid(mean + std * normal)
 
 
-SCHEDULES: dict[str, type] = {"cosine": CosineSchedule, "linear": LinearSchedule, "uniform": UniformSchedule}
+SCHEDULES: dict[str, type] = {
+    "cosine": CosineSchedule,
+    "linear": LinearSchedule,
+    "uniform": UniformSchedule,
+    "flow": FlowSchedule,
+}
 
 
 def schedule_from_name(name: str, options: Mapping[str, Any] | None = None) -> Schedule:
-    """Build a continuous schedule by name ("cosine", "linear", "uniform"); `kappa` in the options shifts it."""
+    """Build a continuous schedule by name ("cosine", "linear", "uniform", "flow"); `kappa` in the options shifts it."""
     if name not in SCHEDULES:
         raise UserError(f"unknown schedule {name!r}; {nearest(name, SCHEDULES)}")
     settings = dict(options or {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from muybridge.diffusion.prediction import check_prediction_type
+from muybridge.diffusion.prediction import OF_TABLES
 from muybridge.errors import UserError, nearest
 
 #: Schedulers that share one noise process, sqrt(ᾱ_i) x + sqrt(1 - ᾱ_i) ε over a beta table, and the spacing each has
@@ -53,10 +53,8 @@ def check_scheduler(config: Mapping[str, Any]) -> None:
             f"scheduler: final_sigmas_type {config['final_sigmas_type']!r} is not read here; set it to 'zero'"
         )
     kind, zero_snr = config.get("prediction_type", "epsilon"), config.get("rescale_betas_zero_snr", False)
-    try:
-        check_prediction_type(kind)
-    except ValueError as error:
-        raise UserError(f"scheduler: {error}") from error
+    if kind not in OF_TABLES:
+        raise UserError(f"scheduler: unknown prediction type {kind!r}; expected one of {', '.join(OF_TABLES)}")
     if zero_snr and kind == "epsilon":
         raise UserError(
             "scheduler: rescale_betas_zero_snr needs prediction_type v_prediction or sample: where the SNR is zero, "

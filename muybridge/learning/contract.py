@@ -14,6 +14,9 @@ from muybridge.errors import UserError
 from muybridge.models.text.encoder import TextConfig
 from muybridge.nn.text_conditioning import TextCondition
 
+#: How clips share a row: any that fit, which do not see each other; or as many of one size as fit.
+BATCHINGS = ("pack", "bucket")
+
 
 @dataclass(frozen=True)
 class TrainingBatch:
@@ -32,6 +35,8 @@ class TrainingBatch:
             (`wants_first_frame`).
         pixels: of all their frames, [B, 3, F, H, W] (`wants_pixels`).
         loops: behind a clip's last frame comes its first again.
+        clips: latents [C, F, h, w] of different sizes, of systems that train on rows of them (`token_budget`), in place
+            of `video`; `places` then numbers the clips of the step, and `total` counts them.
         null_text: the empty caption's embedding [1, ...], for systems that train on it in place of dropped captions.
     """
 
@@ -47,6 +52,7 @@ class TrainingBatch:
     first_frame: Tensor | None = None
     pixels: Tensor | None = None
     loops: bool = False
+    clips: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Losses:
     """Per-sample results of a training step.
 
     Attributes:
-        weighted: [B], what is minimised (its mean over the global batch).
+        weighted: [B], what is minimised (its mean over the global batch; of rows, over the clips in them).
         error: [B], the plain error in the network's own prediction space.
         log_snr: [B], where on the schedule each sample was.
     """
@@ -80,6 +86,9 @@ class System:
         names_are_told: a prompt with none of the data's names is told when the model samples; their embeddings are then
             kept in its folder.
         space: the latent space that clips are encoded into; None trains on pixels.
+        token_budget: of systems that train on rows of clips of any size: how many tokens a row has at most, of which
+            `training.batch_size` make a step; 0 for batches of clips.
+        batching: how rows are filled, one of BATCHINGS.
     """
 
     name: str = ""
@@ -93,6 +102,8 @@ class System:
     find_unused_parameters: bool = False
     names_are_told: bool = True
     space: Any = None
+    token_budget: int = 0
+    batching: str = "pack"
 
     def __init__(self, model: Mapping[str, Any], settings: Mapping[str, Any] | None, text: TextConfig | None):
         raise NotImplementedError
@@ -104,6 +115,10 @@ class System:
     def trainable(self, model: Any) -> Sequence[tuple[str, nn.Parameter]]:
         """The named parameters that train; the rest is frozen. All of them unless a system says otherwise."""
         return list(model.named_parameters())
+
+    def tokens(self, shape: Sequence[int]) -> int:
+        """Of latents of a shape [C, F, h, w], for systems with a token budget."""
+        raise NotImplementedError
 
     def losses(self, model: Any, batch: TrainingBatch) -> Losses:
         """What is minimised, and the plain error, for each sample."""

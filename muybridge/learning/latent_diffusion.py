@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from muybridge.configuration import Settings, from_mapping, from_names, setting
 from muybridge.diffusion.losses import WEIGHTINGS
-from muybridge.diffusion.prediction import PredictionType
+from muybridge.diffusion.prediction import OF_TABLES
 from muybridge.diffusion.tables import BETA_SCHEDULES, DiscreteSchedule
 from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch
@@ -36,7 +36,7 @@ class NoiseTable(Settings):
     beta_schedule: str = setting("scaled_linear", "how the betas grow", choices=BETA_SCHEDULES)
     beta_start: float = setting(0.00085, "the first beta", above=0, below=1)
     beta_end: float = setting(0.012, "the last beta", above=0, below=1)
-    prediction_type: str = setting("v_prediction", "what the network predicts", choices=get_args(PredictionType))
+    prediction_type: str = setting("v_prediction", "what the network predicts", choices=OF_TABLES)
     rescale_betas_zero_snr: bool = setting(True, "end the table at pure noise")
     timestep_spacing: str = setting(
         "trailing", "which entries a run visits", choices=("leading", "linspace", "trailing")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from muybridge.configuration import setting
-from muybridge.errors import UserError
+from muybridge.errors import Notice, UserError
+from muybridge.library.catalogue import find_model
+from muybridge.library.index import settings_of
 from muybridge.making.base import Heard, Made, Making, Run, at_model_size, heard_of, read_source
 from muybridge.making.from_video import FromVideo, filled
 from muybridge.making.from_words import EVERY
-from muybridge.pipelines.methods import CONTINUATION_SAMPLER, METHODS
+from muybridge.pipelines.methods import AUTO, CONTINUATION_SAMPLER, EVERY_METHOD, TOLD, TRAINED, method_of
 from muybridge.pipelines.settings import SamplingConfig
 
 #: An extension is refused above so many frames: hours of sampling are not begun by a slip of the finger.
@@ -27,14 +30,21 @@ class Continuation(Making):
     reads: ClassVar[Sequence[str]] = tuple(n for n in EVERY if n not in ("fps", "height", "width", "context_scale"))
 
     prompt: str | None = setting(None, "what the video shows")
-    method: str = setting("reconstruction", "guidance towards the known frames, or plain replacement", choices=METHODS)
+    method: str = setting(
+        AUTO,
+        "how known frames are kept: trained, by a model that was trained with given frames; reconstruction, guidance "
+        "towards them; replacement; auto takes the first where it can, else the second, and says which",
+        choices=EVERY_METHOD,
+    )
     weight: float = setting(4.0, "w_r of reconstruction guidance", low=0, high=1000)
 
     def check(self, model: str, settings: dict[str, Any]) -> Any:
-        return super().check(model, {"sampler": CONTINUATION_SAMPLER, **_given(settings)})
+        return super().check(model, with_sampler(settings, method_of(self.method, trained_with_given_frames(model))))
 
     def unread(self, given: Collection[str]) -> dict[str, str]:
-        return {} if self.method == "reconstruction" else {"weight": f"--method {self.method} has no guidance to weigh"}
+        if self.method in ("reconstruction", AUTO):
+            return {}
+        return {"weight": f"--method {self.method} has no guidance to weigh"}
 
     def length(self, settings: SamplingConfig, source: Callable[[int], int]) -> int:
         return source(2)
@@ -60,6 +70,7 @@ class Continuation(Making):
             raise UserError(f"{run.model} does not draw from words alone, so it cannot fill in frames")
         clip = read_source(run)
         frames = run.checked(at_model_size(run, clip.frames))
+        tell_method(run, self.method)
         settings = run.pipeline.settings(**self._settings(run))
         shared = {"method": self.method, "weight": self.weight, "on_step": run.on_step, "seed": run.seed}
         out = self.filled(run, frames, {**shared, **self._settings(run)})
@@ -71,7 +82,24 @@ class Continuation(Making):
         return heard_of(run, frames, fps)
 
     def _settings(self, run: Run) -> dict[str, Any]:
-        return {"sampler": CONTINUATION_SAMPLER, **_given(run.settings)}
+        return with_sampler(run.settings, method_of(self.method, run.pipeline.trained_with_given_frames))
+
+
+def with_sampler(settings: dict[str, Any], way: str) -> dict[str, Any]:
+    """Settings that were given, and the sampler of a method: the model's own where it was trained with given frames."""
+    return {**({} if way == TRAINED else {"sampler": CONTINUATION_SAMPLER}), **_given(settings)}
+
+
+def trained_with_given_frames(model: str) -> bool:
+    """What a model's folder says of it, before it is opened."""
+    return bool(settings_of(find_model(model)).get("process", {}).get("masks"))
+
+
+def tell_method(run: Run, method: str) -> None:
+    """Say how given frames are kept, where the model decides."""
+    if method == AUTO:
+        way = method_of(method, run.pipeline.trained_with_given_frames)
+        warnings.warn(f"{run.model}: {TOLD[way]}", Notice, stacklevel=3)
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
@@ -80,19 +108,24 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Extend(Continuation):
-    """Make a video longer with any model, block by block, each knowing the frames before it."""
+    """Make a video longer with any model, block by block, each knowing the frames before it; or begin it earlier, each
+    block knowing the frames after it."""
 
     command: ClassVar[str] = "extend"
 
     add_frames: int = setting(8, "frames to append", low=1, high=MOST_FRAMES)
     context_frames: int | None = setting(None, "last frames that each block knows; half a block by default", low=1)
+    backward: bool = setting(False, "put the new frames before the first one")
+    anchor_frames: int = setting(
+        0, "first frames of the video that each block knows too, so that a long one does not drift", low=0
+    )
 
     def length(self, settings: SamplingConfig, source: Callable[[int], int]) -> int:
         return 1 + self.add_frames
 
     def blocks(self, frames: int, block: int) -> int:
         context = min(self.context_frames or block // 2, frames)
-        return -(-self.add_frames // max(1, block - context))
+        return -(-self.add_frames // max(1, block - context - self.anchor_frames))
 
     def heard(self, run: Run, frames: int, fps: float) -> Heard:
         return Heard(run.source.partition("#")[0], silent="the video is longer than its sound now")
@@ -101,8 +134,9 @@ class Extend(Continuation):
         from muybridge.pipelines.continuation import extend_video
 
         return extend_video(
-            run.pipeline, frames, self.prompt, self.add_frames, context_frames=self.context_frames, **options
-        )
+            run.pipeline, frames, self.prompt, self.add_frames, context_frames=self.context_frames,
+            backward=self.backward, anchor_frames=self.anchor_frames, **options,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

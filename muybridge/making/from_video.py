@@ -69,8 +69,8 @@ class FromVideo(Making):
         return fitted_to(run, frames, *(round(side * known / shorter) for side in frames.shape[1:3]))
 
     def finished(self, run: Run, drawn: Any, settings: SamplingConfig, fps: float, read: Any, fitted: Any) -> Made:
-        """Cropped to what was given: the model's sides are multiples."""
-        frames = drawn.frames[0][:, : fitted.shape[1], : fitted.shape[2]]
+        """Cropped to what was given: the model's sides are multiples, and its length may be."""
+        frames = drawn.frames[0][: len(fitted), : fitted.shape[1], : fitted.shape[2]]
         return self.made(run, frames, settings, fps, read, heard_of(run, len(read), fps))
 
 
@@ -127,9 +127,12 @@ def estimators_of(name: str, folder: str = "") -> dict[str, str]:
     return {whole_path(folder) if folder else name: FOLDER}
 
 
-def filled(frames: Any, multiple: int) -> Any:
-    """Repeat the last row and column until both sides are multiples, uint8 [F, H, W, 3]."""
+def filled(frames: Any, multiple: int, step: int = 1) -> Any:
+    """Repeat the last row and column until both sides are multiples, and the last frame until there are 1 + k `step`,
+    uint8 [F, H, W, 3]."""
     import numpy as np
 
     height, width = frames.shape[1:3]
-    return np.pad(frames, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+    return np.pad(
+        frames, ((0, (1 - len(frames)) % step), (0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge"
+    )

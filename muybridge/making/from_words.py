@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from muybridge.configuration import setting
-from muybridge.errors import UserError
+from muybridge.errors import Notice, UserError
 from muybridge.files import read_mapping
 from muybridge.library.catalogue import INVERSION, find_model, sampling_of, split_lora
 from muybridge.making.base import Heard, Made, Making, Run, read_source
-from muybridge.making.used import FILE, FOLDER, whole_name
+from muybridge.making.used import FILE, FOLDER, whole_name, whole_path
+from muybridge.models.text.names import RULES
+from muybridge.pipelines.methods import AUTO, EVERY_METHOD, method_of
 from muybridge.pipelines.settings import SamplingConfig
 from muybridge.systems.text2video_zero.settings import ZeroConfig
 
@@ -38,21 +41,36 @@ class Generate(Making):
         "of models whose picture network may be styled (Lumiere): a picture model's folder or a LoRA, with :WEIGHT, "
         "0.5 to 1 as a rule",
     )
+    expand: str = setting(
+        "",
+        "write the prompt out before it is read: `rules` (the plain wording of captions), or the folder of a language "
+        "model of transformers",
+    )
 
     def placed(self) -> Self:
+        made = replace(self, expand=self.expand if self.expand == RULES else whole_path(self.expand))
         if not self.style:
-            return self
+            return made
         name, weight = split_lora(self.style)
-        return replace(self, style=f"{whole_name(name)}:{weight!r}")
+        return replace(made, style=f"{whole_name(name)}:{weight!r}")
 
     def uses(self, model: str) -> dict[str, str]:
+        used = super().uses(model)
+        if self.expand not in ("", RULES):
+            used[whole_path(self.expand)] = FOLDER
         if not self.style:
-            return super().uses(model)
+            return used
         from muybridge.pipelines.style import parse_style
 
         where, is_lora, _ = parse_style(self.style)
         name = whole_name(split_lora(self.style)[0])
-        return super().uses(model) | {str(where) if is_lora else name: FILE if is_lora else FOLDER}
+        return used | {str(where) if is_lora else name: FILE if is_lora else FOLDER}
+
+    def read_prompt(self) -> str:
+        """What the model reads."""
+        from muybridge.models.text.expansion import expanded
+
+        return expanded(self.prompt, self.expand)
 
     def make(self, run: Run) -> Made:
         return self.make_batch([self], run, [run.seed])[0]
@@ -64,8 +82,12 @@ class Generate(Making):
             raise UserError(f"{run.model} does not draw from words alone; give it to the command that it was made for")
         settings = run.pipeline.settings(**run.settings)
         use_style(run, batch[0].style)
+        prompts = [making.read_prompt() for making in batch]
+        for making, prompt in zip(batch, prompts, strict=True):
+            if prompt != making.prompt:
+                warnings.warn(f"{making.prompt!r} is written out as {prompt!r}", Notice, stacklevel=2)
         drawn = run.pipeline(
-            [making.prompt for making in batch], list(seeds), negative_prompt=batch[0].negative_prompt,
+            prompts, list(seeds), negative_prompt=batch[0].negative_prompt,
             batch_size=len(batch), on_step=run.on_step, **run.settings,
         ).frames  # fmt: skip
         rows = zip(batch, drawn, seeds, strict=True)
@@ -89,10 +111,14 @@ def _seeded(run: Run, seed: int) -> Run:
     return Run(run.pipeline, run.model, seed, run.settings)
 
 
+#: What Stable Video is told of the motion.
+OF_STABLE_VIDEO = ("motion", "noise", "first_guidance")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Animate(Making):
-    """Bring a picture to life. It is resized to cover the model's size and cropped in the middle; transparency lies on
-    white."""
+    """Bring a picture to life, by a model that was made for it, or as the first frame of any model of words. It is
+    resized to cover the model's size and cropped in the middle; transparency lies on white."""
 
     command: ClassVar[str] = "animate"
     default_model: ClassVar[str] = "emoji-animate"
@@ -109,15 +135,17 @@ class Animate(Making):
         1.0, "guidance of the first frame; it grows linearly to the guidance scale at the last", low=0, high=100
     )
 
+    prompt: str | None = setting(None, "what the video shows, for models of words")
+    method: str = setting(AUTO, "how models of words keep the picture: as of extend", choices=EVERY_METHOD)
+    weight: float = setting(4.0, "w_r of reconstruction guidance", low=0, high=1000)
+
     def make(self, run: Run) -> Made:
         from muybridge.making.from_video import fitted_to
         from muybridge.nn.frames import from_uint8
 
         if not run.pipeline.animates_pictures:
-            raise UserError(
-                f"{run.model} is not a model that brings a picture to life; emoji-animate is one, and so is a "
-                "Stable Video Diffusion folder"
-            )
+            return self._by_words(run)
+        self._refuse(run, ("prompt", "method", "weight"), "it is told a picture, not words")
         settings, told = run.pipeline.settings(**run.settings), self.told(run)
         read = read_source(run, 1).frames[:1]
         picture = run.checked(fitted_to(run, read, settings.height, settings.width))
@@ -137,13 +165,35 @@ class Animate(Making):
             return {
                 "motion_bucket": self.motion, "noise_augmentation": self.noise, "first_guidance": self.first_guidance,
             }  # fmt: skip
-        for known in fields(Animate):
-            value = getattr(self, known.name)
-            if value != known.default:
-                raise UserError(
-                    f"--{known.name.replace('_', '-')} {value:g}: {run.model} is not told that; leave it out"
-                )
+        self._refuse(run, OF_STABLE_VIDEO, "it is told the picture alone")
         return {}
+
+    def _by_words(self, run: Run) -> Made:
+        """The picture as the first frame of a model of words."""
+        from muybridge.making.continued import tell_method, with_sampler
+        from muybridge.making.from_video import fitted_to
+        from muybridge.pipelines.continuation import bring_to_life
+
+        if not run.pipeline.draws_from_words or run.pipeline.settings(**run.settings).num_frames < 2:
+            raise UserError(
+                f"{run.model} is not a model that brings a picture to life; emoji-animate is one, and so are models of "
+                "videos from words and a Stable Video Diffusion folder"
+            )
+        self._refuse(run, OF_STABLE_VIDEO, "it is a model of words, whose first frame is given")
+        tell_method(run, self.method)
+        chosen = with_sampler(run.settings, method_of(self.method, run.pipeline.trained_with_given_frames))
+        settings = run.pipeline.settings(**chosen)
+        picture = run.checked(fitted_to(run, read_source(run, 1).frames[:1], settings.height, settings.width))
+        frames = bring_to_life(
+            run.pipeline, picture, self.prompt, run.seed, self.method, self.weight, run.on_step, **chosen
+        )
+        return self.made(run, frames, settings, source=picture)
+
+    def _refuse(self, run: Run, names: Sequence[str], why: str) -> None:
+        """Refuse options that this kind of model does not read."""
+        changed = [f.name for f in fields(self) if f.name in names and getattr(self, f.name) != f.default]
+        if changed:
+            raise UserError(f"--{changed[0].replace('_', '-')}: {run.model} does not read it: {why}; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

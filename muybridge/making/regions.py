@@ -1,4 +1,4 @@
-"""Parts of a video made anew, or of a picture set in motion: inpaint, cinemagraph."""
+"""Parts of videos and pictures, said by masks; and a part of a picture set in motion: cinemagraph."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Self
 
 from muybridge.configuration import setting
 from muybridge.errors import UserError
-from muybridge.making.base import Made, Making, Run, heard_of, read_source
+from muybridge.making.base import Made, Making, Run, read_source
 from muybridge.making.boxes import Box, parse_box
-from muybridge.making.from_video import FromVideo, filled, fitted_to
+from muybridge.making.from_video import fitted_to
 from muybridge.making.used import FILE, whole_path
 
 #: Pixels of a mask at least so bright are its white.
@@ -23,8 +23,11 @@ READS = (
 MASK = "a picture or a video whose white is it, or a box LEFT,TOP,RIGHT,BOTTOM in pixels or in shares of the sides"
 
 
-def mask_frames(run: Run, text: str, frames: int, height: int, width: int) -> Any:
+def mask_frames(run: Run, text: str, frames: int, height: int, width: int, step: int = 1) -> Any:
     """Where a mask is white, bool [frames, height, width]; a picture's and a box's hold throughout.
+
+    Args:
+        step: which frames of a video of masks are taken, as of the video itself.
 
     Raises:
         UserError: neither a file nor a box, or a video of fewer frames.
@@ -40,7 +43,7 @@ def mask_frames(run: Run, text: str, frames: int, height: int, width: int) -> An
         if not Path(text).expanduser().is_file():
             raise UserError(f"{text!r}: no file is there, and it is no box; expected {MASK}")
         assert run.read is not None
-        read = run.read(text, frames).frames
+        read = run.read(text, frames * step).frames[::step]
         if 1 < len(read) < frames:
             raise UserError(f"{text}: {len(read)} frames, but the video has {frames}; give as many, or a picture")
         white = fitted_to(run, read[:frames], height, width).mean(-1) >= WHITE
@@ -55,14 +58,6 @@ def as_mask(given: Any) -> Any:
     return torch.from_numpy(np.ascontiguousarray(given))[None, None].float()
 
 
-def padded(white: Any, like: Any) -> Any:
-    """A mask [F, H, W] at the size that frames were filled up to: what was added is as its border."""
-    import numpy as np
-
-    more = [(0, 0), *((0, like.shape[i] - white.shape[i]) for i in (1, 2))]
-    return np.pad(white, more, mode="edge")
-
-
 def check_fills(run: Run) -> None:
     """Refuse a model that is not told parts of a video.
 
@@ -73,48 +68,6 @@ def check_fills(run: Run) -> None:
         raise UserError(
             f"{run.model} is not told parts of a video; give a Lumiere model that was trained with diffusion.tasks"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inpaint(FromVideo):
-    """Make a part of a video anew: take something out, put something in, or go on beyond its borders (Lumiere)."""
-
-    command: ClassVar[str] = "inpaint"
-    default_model: ClassVar[str] = ""
-    reads: ClassVar[Sequence[str]] = READS
-
-    prompt: str = setting("", "what the video shall show")
-    mask: str = setting(..., f"what is made anew: {MASK}")
-    outside: bool = setting(False, "make what lies outside of the mask instead")
-    keep: bool = setting(True, "the rest stays as it is, to the last bit; without it the network draws it too")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        parse_box(self.mask)
-
-    def placed(self) -> Self:
-        return replace(self, mask=whole_path(self.mask))
-
-    def uses(self, model: str) -> dict[str, str]:
-        return super().uses(model) | _files(self.mask)
-
-    def make(self, run: Run) -> Made:
-        from muybridge.nn.frames import from_uint8
-
-        check_fills(run)
-        read, fitted, fps = self.taken(run)
-        white = mask_frames(run, self.mask, *fitted.shape[:3])
-        given = filled(fitted, run.pipeline.multiple)
-        mask = as_mask(padded(white if self.outside else ~white, given))
-        chosen = {**run.settings, "fps": run.settings.get("fps") or min(fps, 240.0)}
-        drawn = run.pipeline.fill(
-            from_uint8(given)[None], mask, self.prompt, run.seed, keep=self.keep, on_step=run.on_step, **chosen
-        )
-        factor = drawn.frames.shape[2] // given.shape[1]
-        height, width = (side * factor for side in fitted.shape[1:3])
-        settings = _settings(run, drawn.frames[0][:, :height, :width], fps)
-        heard = heard_of(run, len(read), fps)
-        return self.made(run, drawn.frames[0][:, :height, :width], settings, fps, read, heard)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +92,7 @@ class Cinemagraph(Making):
         return replace(self, region=whole_path(self.region))
 
     def uses(self, model: str) -> dict[str, str]:
-        return super().uses(model) | _files(self.region)
+        return super().uses(model) | files_of(self.region)
 
     def make(self, run: Run) -> Made:
         import torch
@@ -157,14 +110,15 @@ class Cinemagraph(Making):
             video, mask, self.prompt, run.seed, keep=self.keep, on_step=run.on_step, **run.settings
         )
         fps = run.settings.get("fps") or own.fps
-        return self.made(run, drawn.frames[0], _settings(run, drawn.frames[0], fps), fps, picture)
+        return self.made(run, drawn.frames[0], settings_of_made(run, drawn.frames[0], fps), fps, picture)
 
 
-def _files(text: str) -> dict[str, str]:
+def files_of(text: str) -> dict[str, str]:
+    """What a mask is read from, as `Making.uses` has it."""
     return {} if isinstance(parse_box(text), Box) else {whole_path(text): FILE}
 
 
-def _settings(run: Run, frames: Any, fps: float) -> Any:
+def settings_of_made(run: Run, frames: Any, fps: float) -> Any:
     """The settings of what was made."""
     count, height, width = frames.shape[:3]
     return replace(run.pipeline.settings(), num_frames=count, height=height, width=width, fps=min(240.0, fps))

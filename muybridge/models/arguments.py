@@ -31,9 +31,13 @@ ARGUMENTS: dict[str, Setting] = {
     "groups": Setting(low=1, high=4096),
     "group_norm": Setting(choices=("per_frame", "pooled")),
     "norm": Setting(choices=NORMS),
+    "text_mode": Setting(choices=("cross", "joint")),
+    "modulation": Setting(choices=("block", "single")),
     "temporal": Setting(choices=("attention", "convolution")),
     "patch_size": Setting(low=1, high=64),
     "max_frames": Setting(low=1, high=100_000),
+    "time_compression": Setting(choices=(1, 2, 4, 8, 16)),  # type: ignore[arg-type]
+    "time_kernel": Setting(low=1, high=16),
     "mlp_ratio": Setting(above=0, high=64),
     "num_classes": Setting(low=0, high=10**6),
     "dropout": Setting(low=0, below=1),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from muybridge.diffusion.prediction import flow_input
 from muybridge.errors import UserError
 from muybridge.nn.text_conditioning import TextCondition
 
@@ -16,8 +18,9 @@ class NetworkInputs:
     """What a video network is told.
 
     Attributes:
-        sample: z [B, C, F, H, W].
-        log_snr: [B], or [B, F] for a noise level per frame.
+        sample: z [B, C, F, H, W]; of networks that take packs also a list of z [C, F, H, W] of different sizes, which
+            do not see each other.
+        log_snr: [B], or [B, F] for a noise level per frame; of a pack a list of them, [] or [F].
         text: captions, one a sample, or K a sample together with `frame_to_caption`; None is unconditional.
         temporal_mask: bool [F, F] or [B, F, F], True where frame i may attend to frame j (`joint_mask` for a video
             followed by independent images).
@@ -30,8 +33,8 @@ class NetworkInputs:
         class_labels: int64 [B], `num_classes` being the null class, of networks that have classes.
     """
 
-    sample: Tensor
-    log_snr: Tensor
+    sample: Any
+    log_snr: Any
     text: TextCondition | None = None
     temporal_mask: Tensor | None = None
     frame_to_caption: Tensor | None = None
@@ -44,10 +47,12 @@ class NetworkInputs:
 class VideoNetwork:
     """Base of the networks that predict a video: all are called the same way."""
 
+    config: Any
+
     def forward(
         self,
-        sample: Tensor,
-        log_snr: Tensor,
+        sample: Any,
+        log_snr: Any,
         text: TextCondition | None = None,
         temporal_mask: Tensor | None = None,
         frame_to_caption: Tensor | None = None,
@@ -55,14 +60,18 @@ class VideoNetwork:
         class_labels: Tensor | None = None,
         condition_log_snr: Tensor | None = None,
         guidance: Tensor | None = None,
-    ) -> Tensor:
-        """Predict: z [B, C, F, H, W] -> [B, out_channels, F, H, W] in the space of `prediction_type`.
+    ) -> Any:
+        """Predict: z [B, C, F, H, W] -> [B, out_channels, F, H, W] in the space of `prediction_type`; of a pack a list.
+
+        One that predicts a flow sees z_f in place of z (diffusion.prediction.flow_input).
 
         Args: as the attributes of NetworkInputs.
 
         Raises:
             UserError: data or a condition that do not fit the network.
         """
+        if getattr(self.config, "prediction_type", "") == "flow":
+            sample = _as_flow(sample, log_snr)
         return self.predict(
             NetworkInputs(
                 sample,
@@ -77,9 +86,15 @@ class VideoNetwork:
             )
         )
 
-    def predict(self, inputs: NetworkInputs) -> Tensor:
+    def predict(self, inputs: NetworkInputs) -> Any:
         """The network itself."""
         raise NotImplementedError
+
+
+def _as_flow(sample: Any, log_snr: Any) -> Any:
+    if isinstance(sample, Tensor):
+        return flow_input(sample, log_snr)
+    return [flow_input(z[None], lam[None])[0] for z, lam in zip(sample, log_snr, strict=True)]
 
 
 def check_condition(condition: Tensor | None, channels: int, network: str) -> None:

@@ -12,6 +12,8 @@ TRAINS = {
     "upscaler": "upscaler:UpscalerTraining",
 }
 KNOWS = {
+    "CausalAutoencoder": ("muybridge autoencoder of videos", "`model: {autoencoder: FOLDER}` of a recipe of sora"),
+    "AutoencoderKLCogVideoX": ("CogVideoX video autoencoder", "`model: {autoencoder: FOLDER}` of a recipe of sora"),
     "ControlNetModel": ("ControlNet", "control --control-net, with an image model of the same widths"),
     "DualEncoder": ("muybridge image-text scorer", "curate --scorer"),
     "CLIP": ("CLIP model", "curate --scorer"),

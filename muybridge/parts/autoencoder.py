@@ -1,7 +1,8 @@
 """The autoencoder of a latent diffusion model: L1, perceptual distance, a weak KL, and a patch critic; and its
-decoder's second training, with time and a critic of videos.
+decoder's second training, with time and a critic of videos; and causal autoencoders of videos.
 
-Source: 2112.10752 appendix G; 2304.08818 section 3.1.2 for the temporal decoder. Differs from the paper: weights are
+Source: 2112.10752 appendix G; 2304.08818 section 3.1.2 for the temporal decoder; 2408.06072 section 2.1 and 2412.00131
+for the causal one. Differs from the paper: weights are
 per value (means), the adversarial weight is constant, and one optimizer trains both sides (see
 models/latent/critics.py).
 """
@@ -25,13 +26,18 @@ from muybridge.errors import UserError
 from muybridge.learning.contract import Losses, System, TrainingBatch
 from muybridge.library.catalogue import find_part
 from muybridge.models import built
+from muybridge.models.arguments import check_arguments
 from muybridge.models.latent.autoencoder import AutoencoderWithCritic
+from muybridge.models.latent.causal_autoencoder import CausalAutoencoder
 from muybridge.models.latent.critics import PatchCritic
 from muybridge.models.latent.perceptual import PerceptualDistance, perceptual_distance
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.latent.video_autoencoder import VideoAutoencoder, save_decoder
 from muybridge.models.text.encoder import TextConfig
-from muybridge.nn.frames import batch_to_frames, frames_to_batch, to_uint8
+from muybridge.nn.frames import frames_to_batch, to_uint8
+
+#: Arguments of a causal autoencoder beside the picture autoencoder's.
+TIME = ("time_compression", "time_kernel")
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,9 @@ class Autoencoder(System):
     Args:
         model: arguments of diffusers' AutoencoderKL, whose block types follow from `block_out_channels` unless given;
             or {"temporal_decoder_of": a bundled part or a folder}, which gives that autoencoder's decoder temporal
-            layers, trains the decoder on videos and leaves the encoder as it is.
+            layers, trains the decoder on videos and leaves the encoder as it is; or, of a causal autoencoder,
+            `time_compression` and `time_kernel` (models.latent.causal_autoencoder) beside either AutoencoderKL's
+            arguments or {"causal_of": a bundled part or a folder}, whose weights it starts from.
         objective: fields of AutoencoderObjective.
     """
 
@@ -75,13 +83,25 @@ class Autoencoder(System):
             raise UserError("text: an autoencoder reads no captions; leave the section out")
         self.model_config = dict(model)
         self.picture = str(self.model_config.pop("temporal_decoder_of", ""))
-        if self.picture and self.model_config:
-            raise UserError(f"model: unknown key {next(iter(self.model_config))!r} beside temporal_decoder_of")
-        if not self.picture:
+        self.causal_of = str(self.model_config.pop("causal_of", ""))
+        self.time = {name: self.model_config.pop(name) for name in TIME if name in self.model_config}
+        check_arguments(self.time)
+        start = "temporal_decoder_of" if self.picture else "causal_of"
+        others = [*self.model_config, *(self.time if self.picture else ()), *(["causal_of"] if self.causal_of else ())]
+        if others if self.picture else self.causal_of and self.model_config:
+            raise UserError(f"model: unknown key {others[0]!r} beside {start}")
+        if not self.picture and not self.causal_of:
             _check_levels(self.model_config)
         self.objective = from_mapping(AutoencoderObjective, objective, "objective")
-        if self.objective.motion and not self.picture:
-            raise UserError("objective: motion is for a decoder with time (model.temporal_decoder_of)")
+        if self.objective.motion and not (self.picture or self.knows_time):
+            raise UserError(
+                "objective: motion is for a decoder with time (model.temporal_decoder_of, causal_of, time_compression)"
+            )
+
+    @property
+    def knows_time(self) -> bool:
+        """Whether it is an autoencoder of videos."""
+        return bool(self.causal_of or self.time)
 
     @cached_property
     def perceptual(self) -> PerceptualDistance:
@@ -92,6 +112,12 @@ class Autoencoder(System):
         if self.picture:
             space = LatentSpace.open(find_part(self.picture))
             return AutoencoderWithCritic(VideoAutoencoder.from_image_model(space.vae), critic)
+        if self.causal_of:
+            image = LatentSpace.open(find_part(self.causal_of)).vae
+            return AutoencoderWithCritic(CausalAutoencoder.from_image_model(image, **self.time), critic)
+        if self.time:
+            built(AutoencoderKL, self.model_config)  # says which argument is wrong
+            return AutoencoderWithCritic(CausalAutoencoder(self.model_config, **self.time), critic)
         return AutoencoderWithCritic(built(AutoencoderKL, self.model_config), critic)
 
     def trainable(self, model: nn.Module) -> Sequence[tuple[str, nn.Parameter]]:
@@ -111,7 +137,7 @@ class Autoencoder(System):
         if weights.perceptual:
             look = self.perceptual.to(x.device)(frames_to_batch(out.sample), frames_to_batch(x))
             error = error + weights.perceptual * look.unflatten(0, (len(x), -1)).mean(1)
-        if weights.motion:
+        if weights.motion and x.shape[2] > 1:
             error = error + weights.motion * (out.sample - x).diff(dim=2).abs().flatten(1).mean(1)
         adversarial = weights.adversarial if batch.step >= weights.critic_start else 0.0
         total = error + weights.kl * out.kl + adversarial * out.maker + out.judge
@@ -120,8 +146,7 @@ class Autoencoder(System):
     @torch.no_grad()
     def preview(self, model: Any, prompts: Any, sampling: Mapping[str, Any], clips: Tensor) -> np.ndarray:
         """Held-out clips and what comes back, one under the other."""
-        mean = model.vae.encode(frames_to_batch(clips)).latent_dist.mean
-        back = model.decode(batch_to_frames(mean, len(clips)))
+        back = model.decode(model.encode(clips)[0])
         pairs = torch.stack([clips, back], 1).flatten(0, 1)
         return to_uint8(pairs)
 

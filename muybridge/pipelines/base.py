@@ -12,7 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from muybridge.diffusion.conditioning import Known, Measurement, reconstruction_guidance
+from muybridge.diffusion.conditioning import Known, Measurement, given_frames, reconstruction_guidance
 from muybridge.diffusion.guidance import Scale, classifier_free, guidance_interval, with_threshold
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_x
@@ -137,6 +137,8 @@ class VideoPipeline(ReadsWords, PipelineHooks, DiffusionPipeline):
             raise UserError(f"output: expected pixels or latents, got {output!r}")
         scale = settings.guidance_scale if guidance is None else guidance
         known = None if known is None else _moved(known, self.device)
+        if known is not None and known.replace == "clean" and not self.trained_with_given_frames:
+            raise UserError("given frames: this model was not trained with them; take reconstruction or replacement")
         parts = []
         for start in range(0, len(seeds), batch_size):
             rows = slice(start, start + batch_size)
@@ -232,7 +234,7 @@ class VideoPipeline(ReadsWords, PipelineHooks, DiffusionPipeline):
         run."""
         steps = settings.num_inference_steps
         first, behind = (math.ceil(share * steps - 1e-9) for share in (settings.guidance_start, settings.guidance_end))
-        lams = self.levels(steps, settings.sampler)
+        lams = self.levels_for(settings)
         low = -math.inf if first == 0 else float(lams[first])
         return low, math.inf if behind == steps else float(lams[behind - 1])
 
@@ -253,8 +255,10 @@ class VideoPipeline(ReadsWords, PipelineHooks, DiffusionPipeline):
         measurements: Sequence[Measurement],
         on_step: OnStep | None,
     ) -> Tensor:
-        lams = self.levels(settings.num_inference_steps, settings.sampler)
-        if known is not None or measurements:
+        lams = self.levels_for(settings)
+        if known is not None and known.replace == "clean":
+            denoise = given_frames(denoise, known)
+        elif known is not None or measurements:
             denoise = reconstruction_guidance(denoise, known, measurements, noise)
         z = noise(self.sample_shape(settings), "start")
         if known is not None:

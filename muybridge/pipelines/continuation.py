@@ -1,27 +1,29 @@
-"""Longer and smoother videos from any text-to-video checkpoint, by reconstruction guidance or replacement.
+"""Longer and smoother videos from any text-to-video checkpoint: by given frames where it was trained with them, by
+reconstruction guidance or replacement elsewhere.
 
-Source: 2204.03458 section 3.1: block-autoregressive extension and temporal interpolation.
+Source: 2204.03458 section 3.1: block-autoregressive extension and temporal interpolation; Sora's report names extension
+both ways, loops and videos between two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from muybridge.diffusion.conditioning import Known, frame_mask
+from muybridge.diffusion.conditioning import Known
 from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
 from muybridge.nn.frames import from_uint8, to_uint8
 from muybridge.pipelines.base import VideoPipeline
-from muybridge.pipelines.methods import CONTINUATION_SAMPLER, METHODS
+from muybridge.pipelines.methods import CONTINUATION_SAMPLER, EVERY_METHOD, TRAINED, method_of
 from muybridge.pipelines.running import OnStep
 
 #: (known frames, their places, seed) -> the block, completed.
-Fill = Callable[[Tensor, range, int], Tensor]
+Fill = Callable[[Tensor, Sequence[int], int], Tensor]
 
 
 def enlargement_of(pipeline: VideoPipeline, frames: np.ndarray) -> int:
@@ -68,16 +70,21 @@ def extend_video(
     method: str = "reconstruction",
     weight: float = 4.0,
     on_step: OnStep | None = None,
+    backward: bool = False,
+    anchor_frames: int = 0,
     **overrides: Any,
 ) -> np.ndarray:
-    """Append frames, one block after another, each knowing the last frames before it.
+    """Append frames, or put them in front, one block after another, each knowing the frames beside it.
 
     Args:
         frames: uint8 [F, H, W, 3], the video so far; its frames are not rewritten.
         add_frames: how many to append.
-        context_frames: how many of the last frames each block knows; half of the model's frames by default.
-        method: "reconstruction" guidance or plain "replacement".
+        context_frames: how many of the last frames each block knows; half of the model's frames by default. A model
+            that compresses time takes the next lower 1 + k T.
+        method: of EVERY_METHOD.
         weight: w_r of reconstruction guidance.
+        backward: go on before the first frame in place of behind the last.
+        anchor_frames: of the video's first ones each block also knows, so that a long video does not drift.
         overrides: fields of SamplingConfig.
 
     Returns:
@@ -89,20 +96,117 @@ def extend_video(
     block = pipeline.settings(**overrides).num_frames
     if block < 2:
         raise UserError(f"going on needs a model of at least 2 frames, got {block}")
-    context = min(context_frames or block // 2, len(frames))
+    if anchor_frames and backward:
+        raise UserError("anchor_frames: going on before the first frame, there is no earlier one to keep")
     if add_frames < 1:
         raise UserError(f"add_frames must be at least 1, got {add_frames}")
-    if not 1 <= context < block:
-        raise UserError(f"context_frames must be in 1..{block - 1} for a model of {block} frames, got {context}")
-    fill = _filler(pipeline, prompt, method, weight, on_step, overrides)
-    video = from_uint8(frames)[None]
-    for turn in range(-(-add_frames // (block - context))):
+    wanted = min(context_frames or max(block // 2, _least(pipeline, backward)), len(frames))
+    context = _context(pipeline, wanted, block, backward, anchor_frames)
+    fill = filler(pipeline, prompt, method, weight, on_step, overrides)
+    video, given = from_uint8(frames)[None], anchor_frames + context
+    for turn in range(-(-add_frames // (block - given))):
         known = torch.zeros(1, video.shape[1], block, *video.shape[3:])
-        known[:, :, :context] = video[:, :, -context:]
-        out = fill(known, range(context), derive_seed(seed, "extend", turn))
-        video = torch.cat([video, out[:, :, context:].to(video)], 2)
-    new = to_uint8(video)[0, len(frames) : len(frames) + add_frames]
-    return np.concatenate([frames, new])
+        key = derive_seed(seed, "extend", turn)
+        if backward:
+            known[:, :, -context:] = video[:, :, :context]
+            new = fill(known, range(block - context, block), key)[:, :, :-context]
+            video = torch.cat([new.to(video), video], 2)
+        else:
+            known[:, :, :given] = torch.cat([video[:, :, :anchor_frames], video[:, :, -context:]], 2)
+            video = torch.cat([video, fill(known, range(given), key)[:, :, given:].to(video)], 2)
+    made = to_uint8(video)[0]
+    if backward:
+        before = len(made) - len(frames)
+        return np.concatenate([made[before - add_frames : before], frames])
+    return np.concatenate([frames, made[len(frames) : len(frames) + add_frames]])
+
+
+def _least(pipeline: VideoPipeline, at_end: bool) -> int:
+    """How few frames can be given: where T frames are one latent frame, the end of a block takes 1 + T."""
+    step = pipeline.frames_per_latent
+    return 1 + step * (step > 1 and at_end)
+
+
+def _context(pipeline: VideoPipeline, wanted: int, block: int, at_end: bool, anchor: int = 0) -> int:
+    """How many frames of a block are given at one of its ends.
+
+    Raises:
+        UserError: none, or none that would be new.
+    """
+    step = pipeline.frames_per_latent
+    context = wanted - (anchor + wanted - 1) % step
+    least = _least(pipeline, at_end)
+    if not least <= context < block - anchor:
+        raise UserError(
+            f"context_frames must be in {least}..{block - anchor - 1} for a model of {block} frames"
+            f"{f' with {anchor} anchor_frames' if anchor else ''}, got {wanted}"
+        )
+    return context
+
+
+def bridge(
+    pipeline: VideoPipeline,
+    before: np.ndarray,
+    after: np.ndarray,
+    prompt: str | None,
+    seed: int = 0,
+    context_frames: int | None = None,
+    method: str = "auto",
+    weight: float = 4.0,
+    on_step: OnStep | None = None,
+    **overrides: Any,
+) -> np.ndarray:
+    """Frames that lead from one video's end to another's start: one block that knows both. A video's own start makes a
+    loop of it.
+
+    Args:
+        before, after: uint8 [F, H, W, 3] of one size.
+        context_frames: how many of the frames at each end the block knows; a quarter of it by default.
+        others: as of `extend_video`.
+
+    Returns:
+        uint8 [block - known frames, H, W, 3], the new frames alone.
+
+    Raises:
+        UserError: settings that leave nothing new.
+    """
+    block = pipeline.settings(**overrides).num_frames
+    wanted = context_frames or max(_least(pipeline, True), block // 4)
+    head = _context(pipeline, min(wanted, len(before)), block, False)
+    tail = _context(pipeline, min(wanted, len(after)), block, True)
+    if head + tail >= block:
+        raise UserError(f"context_frames {wanted} at each end leave nothing new in a block of {block} frames")
+    known = torch.zeros(1, 3, block, *before.shape[1:3])
+    known[:, :, :head] = from_uint8(before[len(before) - head :])[None]
+    known[:, :, block - tail :] = from_uint8(after[:tail])[None]
+    fill = filler(pipeline, prompt, method, weight, on_step, overrides)
+    out = fill(known, [*range(head), *range(block - tail, block)], derive_seed(seed, "bridge"))
+    return to_uint8(out[:, :, head : block - tail])[0]
+
+
+def bring_to_life(
+    pipeline: VideoPipeline,
+    picture: np.ndarray,
+    prompt: str | None,
+    seed: int = 0,
+    method: str = "auto",
+    weight: float = 4.0,
+    on_step: OnStep | None = None,
+    **overrides: Any,
+) -> np.ndarray:
+    """A video whose first frame is given.
+
+    Args:
+        picture: uint8 [1, H, W, 3].
+        others: as of `extend_video`.
+
+    Returns:
+        uint8 [F, H, W, 3]; the first frame is the picture.
+    """
+    block = pipeline.settings(**overrides).num_frames
+    return extend_video(
+        pipeline, picture, prompt, block - 1, seed, 1, method, weight, on_step, **overrides
+    )  # fmt: skip
 
 
 def interpolate_video(
@@ -128,12 +232,17 @@ def interpolate_video(
     """
     if factor < 2 or factor & (factor - 1):
         raise UserError(f"factor must be 2, 4, 8, ..., got {factor}")
+    if pipeline.frames_per_latent > 1:
+        raise UserError(
+            f"this model draws {pipeline.frames_per_latent} frames at once, so it cannot put frames between single "
+            "ones; take one that draws frames, such as world-vdm"
+        )
     if len(frames) < 2:
         raise UserError(f"interpolation needs at least 2 frames, got {len(frames)}")
     block = pipeline.settings(**overrides).num_frames
     if block < 3:
         raise UserError(f"interpolation needs a model of at least 3 frames, got {block}")
-    fill = _filler(pipeline, prompt, method, weight, on_step, overrides)
+    fill = filler(pipeline, prompt, method, weight, on_step, overrides)
     for level in range(factor.bit_length() - 1):
         frames = _double(fill, frames, block, derive_seed(seed, "level", level))
     return frames
@@ -158,7 +267,7 @@ def _double(fill: Fill, frames: np.ndarray, block: int, seed: int) -> np.ndarray
     return to_uint8(out[None])[0]
 
 
-def _filler(
+def filler(
     pipeline: VideoPipeline,
     prompt: str | None,
     method: str,
@@ -167,13 +276,15 @@ def _filler(
     overrides: dict[str, Any],
 ) -> Fill:
     """What completes a block [1, 3, F, H, W] of which the frames at some places are known."""
-    if method not in METHODS:
-        raise UserError(f"unknown method {method!r}; Known: {', '.join(METHODS)}")
+    if method not in EVERY_METHOD:
+        raise UserError(f"unknown method {method!r}; Known: {', '.join(EVERY_METHOD)}")
+    way = method_of(method, pipeline.trained_with_given_frames)
+    guided, replace = way == "reconstruction", "clean" if way == TRAINED else "fresh"
 
-    def fill(known: Tensor, places: range, seed: int) -> Tensor:
-        mask = frame_mask(places, known.shape[2])
-        given = Known(pipeline.to_samples(known), mask, weight if method == "reconstruction" else 0.0)
-        sampler = overrides.get("sampler") or CONTINUATION_SAMPLER
+    def fill(known: Tensor, places: Sequence[int], seed: int) -> Tensor:
+        value, mask = pipeline.known_samples(known, places)
+        given = Known(value, mask, weight if guided else 0.0, replace)
+        sampler = overrides.get("sampler") or (None if way == TRAINED else CONTINUATION_SAMPLER)
         settings = {**overrides, "sampler": sampler, "height": known.shape[-2], "width": known.shape[-1]}
         made: Tensor = pipeline(prompt, seed=seed, known=given, on_step=on_step, **settings).samples
         return made

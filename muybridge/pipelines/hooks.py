@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from muybridge.diffusion.conditioning import frame_mask
 from muybridge.pipelines.settings import SamplingConfig
 
 
@@ -69,6 +71,25 @@ class PipelineHooks:
         """Settings of the size that videos are given to it at: those that it samples with."""
         own: SamplingConfig = self.settings()  # type: ignore[attr-defined]
         return own
+
+    def levels_for(self, settings: SamplingConfig) -> Tensor:
+        """The levels of a run: those of its steps and sampler, and where a model shifts them by size, of its size."""
+        return self.levels(settings.num_inference_steps, settings.sampler)
+
+    @property
+    def trained_with_given_frames(self) -> bool:
+        """Whether the network was trained with frames that are given clean, as a noise level a frame says."""
+        return False
+
+    @property
+    def frames_per_latent(self) -> int:
+        """How many frames one of what is sampled stands for: T, and then 1 + k T frames are sampled as 1 + k."""
+        return 1
+
+    def known_samples(self, pixels: Tensor, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What is sampled of the frames at some places of [1, 3, F, H, W], and a mask that is True where it is given;
+        the other frames are not looked at, or are zero."""
+        return self.to_samples(pixels), frame_mask(places, pixels.shape[2])
 
     @property
     def multiple(self) -> int:

@@ -51,7 +51,7 @@ def redraw(
     sampled = steps_of(strength, steps)
     if sampled == 0:
         return VideoOutput(frames=to_uint8(video), samples=video)
-    lams = pipeline.levels(steps, settings.sampler)[steps - sampled :]
+    lams = pipeline.levels_for(settings)[steps - sampled :]
     noise = Noise([seed], pipeline.device)
     x = pipeline.to_samples(video)
     z = diffuse(x, noise(x.shape[1:], "start").to(x), lams[0])

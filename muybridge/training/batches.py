@@ -58,7 +58,8 @@ class BatchMaker:
         self.images_per_video, self.total = images_per_video, total
         self.seed, self.purpose, self.latents = seed, purpose, latents
         self.pixels = pixels
-        self.rolls = purpose == "data" and bool(getattr(source, "loops", False))
+        # the latents of a causal autoencoder begin with the first frame alone: a loop in them starts there
+        self.rolls = purpose == "data" and bool(getattr(source, "loops", False)) and getattr(latents, "time", 1) == 1
         self.captions = source.captions() if latents is not None else []
         self._order = lru_cache(maxsize=2)(self._shuffle)
 

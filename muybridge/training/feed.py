@@ -75,5 +75,6 @@ def _mapped(batch: TrainingBatch, act: Callable[[Tensor], Tensor]) -> TrainingBa
         scalars={name: act(value) for name, value in batch.scalars.items()},
         first_frame=each(batch.first_frame),
         pixels=each(batch.pixels),
+        clips=tuple(act(clip) for clip in batch.clips),
         **texts,
     )

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -22,6 +24,7 @@ from muybridge.learning.contract import System
 from muybridge.models.text.encoder import told_of_long_captions
 from muybridge.models.text.vocabulary import Vocabulary, chosen
 from muybridge.training.batches import BatchMaker, HeldOutClips
+from muybridge.training.packing import RowMaker
 from muybridge.training.recipe import Recipe
 
 
@@ -57,7 +60,7 @@ def run_data(
     source, held_out = make_source(recipe.data), make_source(recipe.data, "validation")
     held_out = FirstClips(held_out, min(config.validation_clips, limit or config.validation_clips))
     if limit:
-        source = FirstClips(source, limit, largest=True)
+        source = FirstClips(source, limit * _clips_of_a_row(source, system), largest=True)
     motion = float(np.mean([mean_frame_difference(source.clip(i).frames) for i in range(min(8, len(source)))]))
 
     @contextmanager
@@ -91,13 +94,23 @@ def run_data(
         with first_with_bar("encoding clips") as tell:
             return ClipLatents(clips, space, cache, tell, config.workers)
 
-    told = ""
-    if recipe.text is not None and accelerator.is_main_process:  # who says it
-        told = told_of_long_captions(source.captions(), recipe.text)
+    says = recipe.text is not None and accelerator.is_main_process
+    told = told_of_long_captions(source.captions(), recipe.text) if says and recipe.text else ""
     latents, unseen = encoded(source), encoded(held_out)
     images = int(getattr(system, "images_per_video", 0))
-    wants = {"first": "wants_first_frame", "all": "wants_pixels"}
-    pixels = next((kind for kind, name in wants.items() if getattr(system, name, False)), "")
-    batches = BatchMaker(source, embeddings, images, config.batch_size, recipe.seed, latents=latents, pixels=pixels)
+    pixels = "first" if system.wants_first_frame else "all" if system.wants_pixels else ""
+    kind: Any = BatchMaker
+    if system.token_budget:
+        rows: dict[str, Any] = {"budget": system.token_budget, "batching": system.batching, "tokens": system.tokens}
+        kind = partial(RowMaker, **rows)
+    batches = kind(source, embeddings, images, config.batch_size, recipe.seed, latents=latents, pixels=pixels)
     looked_at = HeldOutClips(held_out, embeddings, images, recipe.seed, unseen, pixels)
     return RunData(batches, looked_at, motion, told, vocabulary)
+
+
+def _clips_of_a_row(source: ClipSource, system: System) -> int:
+    """How many of a source's largest clips fill a row, for a probe; 1 where there are no rows."""
+    if not system.token_budget:
+        return 1
+    shape = max(getattr(source, "shapes", None) or [source.clip(0).frames.shape[:3]], key=lambda s: int(np.prod(s)))
+    return max(1, -(-system.token_budget // system.tokens(system.space.shape(*shape))))

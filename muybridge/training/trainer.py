@@ -250,7 +250,8 @@ class Trainer:
         for turn in range(config.accumulation):
             batch = self.feed(step * config.accumulation + turn)
             with accelerator.autocast():
-                loss = self.system.losses(self.model, batch).weighted.mean() / config.accumulation
+                # a share of the mean over the global batch: rows of clips hold different numbers of them
+                loss = self.system.losses(self.model, batch).weighted.sum() * accelerator.num_processes / batch.total
             accelerator.backward(loss)
             total += loss.detach()
         size = accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm or math.inf)

@@ -3,6 +3,7 @@ seen."""
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from muybridge.data.clips import FirstClips, buckets_of
-from muybridge.data.folder import FolderConfig, FolderSource
+from muybridge.data.folder import LEAST_PIXELS, FolderConfig, FolderSource, _bucket
 from muybridge.data.latents import ClipLatents
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_video
@@ -103,7 +104,43 @@ def test_bad_buckets(clips):
         "buckets": BUCKETS,
         "store": str(clips.parent / "store"),
     }
-    with pytest.raises(UserError, match="cannot be part of a mix"):
-        make_source({"source": "mix", "of": [folder]}, "all")
+    with pytest.raises(UserError, match=r"\[frames, height, width\]"):
+        make_source({"source": "mix", "of": [{**folder, "buckets": [[8, 16]]}]}, "all")
     with pytest.raises(UserError, match=r"\[frames, height, width\]"):
         FolderConfig(str(clips), buckets=((8, 16),))
+
+
+def test_a_mix_of_sizes_has_their_buckets(clips, monkeypatch):
+    """Clips with buckets of their own, pictures twice an epoch, and a generated world: every batch has one shape."""
+    folder = {"source": "folder", "path": str(clips), "fps": 0.0, "buckets": BUCKETS, "store": str(clips.parent / "s")}
+    world = {"source": "world", "height": 16, "width": 24, "num_clips": 5}
+    parts = [folder, {**world, "num_frames": 1, "times": 2}, {**world, "num_frames": 9}]
+    monkeypatch.setattr("muybridge.data.packs.VALIDATION_SHARE", 0.0)
+    mixed = make_source({"source": "mix", "of": parts})
+    shapes = [mixed.clip(i).frames.shape[:3] for i in range(len(mixed))]
+    assert mixed.shapes == shapes and len(set(shapes)) == 5
+    sizes = {shapes[int(b[0])]: len(b) for b in buckets_of(mixed)}
+    assert sizes[(1, 16, 24)] == 10 and sizes[(9, 16, 24)] == 5
+    first = FirstClips(mixed, 5)  # one of each
+    assert len(set(first.shapes)) == 5
+    maker = BatchMaker(mixed, None, 0, 2, seed=1)
+    seen = [maker.index_of(step, place) for step in range(maker.epoch // 2) for place in range(2)]
+    assert set(seen) == set(range(len(mixed)))
+    pictures = [i for i in seen if shapes[i] == (1, 16, 24)]
+    assert sorted(pictures) == sorted([*set(pictures), *set(pictures)])
+
+
+def test_t20_of_several_sizes_a_clip_goes_to_one_that_hardly_enlarges_it():
+    """No bucket of more than 1 / .8 of its pixels where there is a smaller one, never a longer one; by its shape
+    alone."""
+    config = FolderConfig(".", buckets=((4, 16, 16), (8, 16, 16), (8, 32, 32), (16, 32, 32), (8, 16, 32), (8, 32, 64)))
+    wanted = {
+        (48, 48, 20): (16, 32, 32), (48, 48, 9): (8, 32, 32), (30, 30, 9): (8, 32, 32), (28, 28, 9): (8, 16, 16),
+        (28, 28, 5): (4, 16, 16), (64, 32, 9): (8, 32, 64), (40, 20, 9): (8, 16, 32), (8, 8, 9): (8, 16, 16),
+    }  # fmt: skip
+    for (width, height, frames), bucket in wanted.items():
+        found = _bucket(SimpleNamespace(width=width, height=height), frames, config)
+        assert (found.num_frames, found.height, found.width) == bucket
+        assert found.num_frames <= frames
+        if (width, height) != (8, 8):  # smaller than the smallest
+            assert found.height * found.width <= width * height / LEAST_PIXELS

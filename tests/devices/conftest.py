@@ -5,6 +5,7 @@ import torch
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL
 
+from muybridge.models.latent.causal_autoencoder import CausalAutoencoder
 from muybridge.models.text.scorers import DualEncoder
 from muybridge.opening.training import build_system
 from muybridge.parts.image_ldm import ImageLDM
@@ -42,7 +43,9 @@ def tiny_models(tmp_path_factory):
 def make_tiny_models(folder):
     """Write them into a folder; returns it."""
     torch.manual_seed(0)
-    randomise(AutoencoderKL(**VAE), 0.02).save_pretrained(folder / "vae")
+    vae = randomise(AutoencoderKL(**VAE), 0.02)
+    vae.save_pretrained(folder / "vae")
+    CausalAutoencoder.from_image_model(vae, 2).save_pretrained(folder / "causal")
     picture = ImageLDM({"autoencoder": str(folder / "vae"), **UNET}, {}, TEXT)
     picture.save(randomise(picture.build(), 0.05), folder / "picture", SAMPLING)
     DualEncoder(hidden=16, width=8).save_pretrained(folder / "scorer")

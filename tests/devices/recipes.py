@@ -22,7 +22,7 @@ LARGER = {
     "sample_size": 32, "block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4,
     "down_block_types": ["DownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "UpBlock2D"],
 }  # fmt: skip
-
+SORA = {"layers": 2, "width": 48, "heads": 4, "patch_size": [1, 2, 2], "text_pooled_dim": 384, "text_token_dim": 384}
 #: name -> system, frames of a clip, words, the sections `model`, `diffusion`, `objective`. MODELS stands for the folder
 #: of tiny models.
 SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -33,10 +33,15 @@ SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[st
     "autoencoder": ("autoencoder", 1, False, TINY_VAE, {}, {"critic_start": 0}),
     "temporal_decoder": ("autoencoder", 4, False, {"temporal_decoder_of": "MODELS/vae"}, {}, {"motion": 1.0,
     "critic_frames": 3, "critic_start": 0}),
+    "causal_autoencoder": ("autoencoder", 5, False, {**TINY_VAE, "time_compression": 2}, {}, {"motion": 1.0,
+    "critic_frames": 3, "critic_start": 0}),
     "video_ldm_clip": ("video_ldm", 8, True, {"image": "MODELS/picture"}, {"task": "clip"}, {}),
     "video_ldm_prediction": ("video_ldm", 8, True, {"image": "MODELS/picture"}, {"task": "prediction"}, {}),
     "video_ldm_interpolation": ("video_ldm", 8, True, {"image": "MODELS/picture"}, {"task": "interpolation",
     "strides": [1]}, {}),
+    "sora": ("sora", 5, True, {"autoencoder": "MODELS/causal", **SORA}, {"masks": 0.5, "token_budget": 64}, {}),
+    "sora_v": ("sora", 4, True, {"autoencoder": "MODELS/vae", **SORA, "text_mode": "joint", "patch_size": [1, 2, 2]},
+    {"prediction": "v_prediction"}, {}),
     "stable_video": ("stable_video", 8, False, {"image": "MODELS/picture", "scorer": "MODELS/scorer"}, {}, {}),
     "camera_lora": ("camera_lora", 8, False, {"base": "MODELS/alive", "rank": 2, "layers": "all"}, {}, {}),
     "tune_a_video": ("tune_a_video", 4, True, {"image": "MODELS/picture"}, {}, {}),

@@ -16,7 +16,11 @@ MADE = {
     "extend": (("{dir}/v.npy", "--add-frames", "2"), WORDS - {"emoji-image"}),
     "interpolate": (("{dir}/v.npy",), WORDS - {"emoji-image"}),
     "upsample-fps": (("{dir}/v.npy",), {"emoji-between"}),
-    "animate": (("{dir}/p.png",), {"emoji-animate"}),
+    "loop": (("{dir}/v.npy",), WORDS - {"emoji-image"}),
+    "connect": (("{dir}/v.npy", "{dir}/v.npy"), WORDS - {"emoji-image"}),
+    "inpaint": (("{dir}/v.npy", "--mask", "{dir}/m.png"), WORDS),
+    "outpaint": (("{dir}/v.npy", "--left", "8"), WORDS),
+    "animate": (("{dir}/p.png",), {"emoji-animate"} | WORDS - {"emoji-image"}),
     "restyle": (("{dir}/v.npy", "--content", "a cat"), {"emoji-restyle"}),
     "instruct": (("{dir}/v.npy", "make it red"), set()),
 }
@@ -30,6 +34,7 @@ def test_every_model_with(command, tmp_path):
     drawn = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), dtype=np.uint8)
     write_video(drawn, tmp_path / "v.npy", 8)
     Image.fromarray(drawn[0]).save(tmp_path / "p.png")
+    Image.fromarray(np.pad(np.full((32, 32), 255, np.uint8), 16)).save(tmp_path / "m.png")
     arguments, makes = MADE[command]
     for model in bundled_models():
         out = tmp_path / f"{model}.npy"

@@ -11,6 +11,7 @@ from muybridge.models.transformer import SIZES, SpacetimeTransformer, patchify, 
 from muybridge.models.unet3d import joint_mask
 from muybridge.nn.position import grid_positions, rotary_angles, rotate, split_rotary_dims
 from muybridge.nn.text_conditioning import TextCondition, Words
+from muybridge.nn.token_rows import TokenRow
 from muybridge.nn.transformer_blocks import TokenAttention
 from tests.conftest import randomise, some_text
 
@@ -34,7 +35,7 @@ def test_t1_starts_at_zero_with_identity_blocks(attention):
     x = torch.randn(2, 64, 64, dtype=F64)
     text = some_text(2)
     words = Words(text.tokens.double(), text.mask[:, None])
-    out = fresh.blocks[0](x, torch.randn(2, 1, 64, dtype=F64), 4, None, None, words)
+    out = fresh.blocks[0](x, torch.randn(2, 1, 64, dtype=F64), TokenRow([(4, 4, 4)]), words)
     assert torch.equal(out, x)
 
 

@@ -242,4 +242,26 @@ READING = [
     ("captions: a neighbour's text", "if not _numbered(member, key):", "if True:", "test_captions"),
 ]  # fmt: skip
 
-MUTANTS = [Mutant(*row) for row in [*DIFFUSION, *LAYERS_AND_NETWORKS, *UPSCALING, *READING, *EVERYTHING_ELSE]]
+SORA = [
+    ("causal: copies of the last frame in front", "past = video[:, :, :1].expand(-1, -1, before, -1, -1)", "past = video[:, :, -1:].expand(-1, -1, before, -1, -1)", "test_causal_autoencoder"),
+    ("causal: pieces forget", "past = None if piece.past is None else piece.past.get(self.name)", "past = None", "test_causal_autoencoder"),
+    ("causal: starts from the frame before", "self.weight[:, :, -1] = like.weight", "self.weight[:, :, 0] = like.weight", "test_causal_autoencoder"),
+    ("causal: the first frame is copied too", "torch.cat([alone, rest.repeat_interleave(2, 2)], 2)", "torch.cat([alone.repeat_interleave(2, 2), rest.repeat_interleave(2, 2)], 2)", "test_causal_autoencoder"),
+    ("latents of videos: without the compression in their name", 'f"/{self.time}" if self.time > 1 else ""', '""', "test_causal_autoencoder"),
+    ("flow: the other way", "return eps - x", "return x - eps", "test_flow"),
+    ("flow: eps without its weight", "return (z + alpha * output) / (alpha + sigma)", "return (z + sigma * output) / (alpha + sigma)", "test_flow"),
+    ("flow: shown z, not z_f", "return z / expand(alpha_of(lam) + sigma_of(lam), z)", "return z", "test_flow test_transformer_rows"),
+    ("flow: weights of v", "on_flow = on_v / (alpha_of(lam) + sigma_of(lam)) ** 2", "on_flow = on_v", "test_flow"),
+    ("size shift twice", "return math.log(positions / base) if base else 0.0", "return 2 * math.log(positions / base) if base else 0.0", "test_flow"),
+    ("sampling is not shifted by size", "self.process.levels(settings.num_inference_steps, settings.sampler, self.sample_shape(settings))", "self.levels(settings.num_inference_steps, settings.sampler)", "test_sora"),
+    ("packs: the first sample's words", "Words(words.tokens[run], words.allowed[run])", "Words(words.tokens[:1], words.allowed[:1])", "test_transformer_rows"),
+    ("packs: all have the first condition", "which.append(base + torch.arange(count, device=device)", "which.append(torch.arange(count, device=device)", "test_transformer_rows"),
+    ("words modulated as patches", "six = torch.cat([six, self.word_modulation(heard[:, row.video_conditions :])], 1)", "six = torch.cat([six, self.modulation(heard[:, row.video_conditions :])], 1)", "test_transformer_rows"),
+    ("skiparse: runs of the wrong length", "places.unflatten(0, (-1, ratio, ratio)).transpose(0, 1)", "places.unflatten(0, (-1, ratio, 1)).transpose(0, 1)", "test_transformer_rows"),
+    ("sora: given frames count", "errors.append(square[~mask.to(square.device)].mean())", "errors.append(square.mean())", "test_sora"),
+    ("sora: given frames are noised", "told = [torch.where(mask, inf, lam)", "told = [torch.where(mask, lam, lam)", "test_sora"),
+    ("a stretch's first frame is not left out", "(code[:, :, 1:], start // step + 1)", "(code[:, :, 1:], start // step)", "test_sora"),
+    ("rows: each process numbers its own clips", "numbers.append(sum(counts[:place]) + turn)", "numbers.append(turn)", "test_packing"),
+]  # fmt: skip
+
+MUTANTS = [Mutant(*row) for row in [*DIFFUSION, *LAYERS_AND_NETWORKS, *UPSCALING, *READING, *SORA, *EVERYTHING_ELSE]]

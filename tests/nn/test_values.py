@@ -22,6 +22,7 @@ from muybridge.nn.position import (
 )
 from muybridge.nn.spacetime_attention import THETA, SpacetimeAttention
 from muybridge.nn.text_conditioning import TextCondition, TextPooling, Words
+from muybridge.nn.token_rows import TokenRow
 from muybridge.nn.transformer_blocks import TextCrossAttention, TokenAttention, TransformerBlock
 from tests.conftest import randomise, some_text
 
@@ -340,5 +341,5 @@ def test_transformer_block(factorised):
         inner = linear(normed(h) * (1 + scale2) + shift2, layer.mlp[0].weight, layer.mlp[0].bias)
         gelu = 0.5 * inner * (1 + torch.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
         expected = h + gate2 * linear(gelu, layer.mlp[2].weight, layer.mlp[2].bias)
-        got = layer(x, vector, F, angles, mask, words)[b]
+        got = layer(x, vector, TokenRow([(F, H, W)], angles, mask=mask), words)[b]
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)  # angles are made in float32

@@ -49,7 +49,7 @@ def weights(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vdm_joint", "video_ldm_clip", "stable_video", "gen1"])
+@pytest.mark.parametrize("name", ["vdm_joint", "video_ldm_clip", "stable_video", "gen1", "sora"])
 def test_two_processes_compute_what_one_computes(name, tiny_models, tmp_path):
     recipe = recipe_of(name, tiny_models, steps=5, validate_every=5, sample_every=0, checkpoint_every=5)
     Trainer(recipe, tmp_path / "one").run()

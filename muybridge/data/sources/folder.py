@@ -32,7 +32,8 @@ class FolderConfig(Settings):
     buckets: tuple[tuple[int, ...], ...] = setting(
         (),
         "[frames, height, width] each, in place of the one size: a clip goes to the bucket of the nearest "
-        "aspect ratio, among these to the longest that it fills",
+        "aspect ratio, among these to one of at most 1.25 times its pixels where there is one, and to the longest that "
+        "it fills",
         low=1,
         high=max(LARGEST_SIDE, MOST_FRAMES),
     )

@@ -31,6 +31,29 @@ def shrink_of(vae: AutoencoderKL) -> int:
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
+def open_whole(kind: Any, folder: Path) -> Any:
+    """A network's folder as a class of diffusers' kind, tables that it computes included.
+
+    Raises:
+        UserError: incomplete or damaged.
+    """
+    try:
+        vae = kind.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            use_safetensors=True,
+            torch_dtype=torch.float32,
+            variant=variant_of(folder),
+        )
+    except UserError:
+        raise
+    except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
+        raise UserError(f"{folder}: it cannot be opened: {error}") from error
+    for parameter in vae.parameters():  # memory of its own: a mapped file stays as long as one tensor of it
+        parameter.data = parameter.data.clone()
+    return vae
+
+
 def pieces_of(frames: int, size: int, shared: int) -> list[slice]:
     """Frames in as few near-equal pieces of at most `size` as it takes, each sharing `shared` frames with the next (no
     more than half of it).
@@ -69,6 +92,9 @@ class LatentSpace:
         decoder: takes the place of the picture decoder.
     """
 
+    #: frames that a latent frame stands for
+    time = 1
+
     def __init__(self, vae: AutoencoderKL, chunk: int = 0, decoder: VideoDecoder | None = None):
         self.vae, self.chunk = vae.eval().requires_grad_(False), chunk
         self.decoder = decoder
@@ -83,27 +109,13 @@ class LatentSpace:
         Raises:
             UserError: incomplete or damaged.
         """
-        try:
-            vae = AutoencoderKL.from_pretrained(
-                str(folder),
-                local_files_only=True,
-                use_safetensors=True,
-                torch_dtype=torch.float32,
-                variant=variant_of(folder),
-            )
-        except UserError:
-            raise
-        except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
-            raise UserError(f"autoencoder {folder}: it cannot be opened: {error}") from error
-        for parameter in vae.parameters():  # memory of its own: a mapped file stays as long as one tensor of it
-            parameter.data = parameter.data.clone()
-        return cls(vae)
+        return cls(open_whole(AutoencoderKL, folder))
 
     def identity(self) -> str:
         """Changes with anything that changes the latents."""
-        digest = hashlib.sha256(repr(self.scale).encode())
+        digest = hashlib.sha256((repr(self.scale) + (f"/{self.time}" if self.time > 1 else "")).encode())
         for name, value in sorted(self.vae.state_dict().items()):
-            if name.startswith(("encoder.", "quant_conv.")):
+            if name.removeprefix("image.").startswith(("encoder.", "quant_conv.")):
                 digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:20]
 

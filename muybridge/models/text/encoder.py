@@ -142,6 +142,8 @@ class TextEncoder:
         # half-precision files are opened as they are stored, and computed with in float32
         self.model = model.float().eval().requires_grad_(False)
         self.clip_pooling = kind in CLIP
+        #: whether words see the padding behind them, where a model was trained so (CogVideoX' T5)
+        self.reads_padding = False
         if config.lora and self.clip_pooling:
             from muybridge.models.weights.lora import apply_text_halves
 
@@ -166,6 +168,7 @@ class TextEncoder:
         ).to(self.device)
         # Stable Diffusion lets CLIP see its padding, unless the encoder's config says otherwise
         blind = not self.clip_pooling or getattr(self.model.config, "use_attention_mask", False)
+        blind = blind and not self.reads_padding
         output = self.model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"] if blind else None)
         tokens, mask = output.last_hidden_state.float(), encoded["attention_mask"].bool()
         if self.clip_pooling:
