@@ -154,11 +154,7 @@ class Animate(Making):
         return self.made(run, frames, settings, source=picture)
 
     def told(self, run: Run) -> dict[str, float]:
-        """What the model is told beside the picture.
-
-        Raises:
-            UserError: a model that is not told what was asked for.
-        """
+        """What the model is told beside the picture; refuses what it is not told."""
         from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
 
         if isinstance(run.pipeline, ImageToVideoPipeline):

@@ -141,7 +141,8 @@ class Inpaint(Painting):
         return super().uses(model) | files_of(self.mask)
 
     def canvas(self, run: Run, fitted: Any) -> tuple[Any, Any]:
-        white = mask_frames(run, self.mask, *fitted.shape[:3], step=self.frame_step)
+        count, height, width = fitted.shape[:3]
+        white = mask_frames(run, self.mask, count, height, width, self.frame_step)
         return fitted, (~white if self.outside else white).copy()
 
 

@@ -336,7 +336,7 @@ def test_commands(trained, tmp_path):
     moving = read_video(tmp_path / "c.npy").frames
     assert moving.shape == (F, 16, 16, 3) and (moving[:, :8] == given[0, :8]).all() and (moving[0] == given[0]).all()
     for arguments, words in (
-        (("inpaint", tmp_path / "x.npy", "--mask", "0,0,1,1"), "none is bundled"),
+        (("inpaint", tmp_path / "x.npy", "--mask", "0,0,1,1"), "leaves nothing that stays"),
         (("inpaint", tmp_path / "x.npy", "--mask", "nothing.png", "--model", base), "no file is there"),
         (("inpaint", tmp_path / "x.npy", "--mask", "9,0,1,1", "--model", base), "LEFT,TOP,RIGHT,BOTTOM"),
         (("cinemagraph", tmp_path / "p.png", "--region", "0,0,1,1", "--model", "emoji-video"), "not told parts"),

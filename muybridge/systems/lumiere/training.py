@@ -64,7 +64,9 @@ class Lumiere(BehindPictureModel):
         if self.config.tasks:
             self.temporal["known_channels"] = self.space.channels
 
-    def predict(self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch) -> Tensor:
+    def predict(
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+    ) -> Tensor:
         out: Tensor = model(z, index, tokens, conditions=self.known(batch)).sample
         return out
 
