@@ -88,6 +88,10 @@ class CausalPriorTraining(ContentPriorTraining):
     name = "causal_prior"
     network_class = CausalPrior
 
+    def trainable(self, model: Any) -> Sequence[tuple[str, nn.Parameter]]:
+        """All but the statistics of CLIP that diffusers' transformer keeps for others; nothing here reads them."""
+        return [(n, p) for n, p in model.named_parameters() if not n.endswith((".clip_mean", ".clip_std"))]
+
     def told(self, words: Tensor, batch: TrainingBatch) -> tuple[Tensor, ...]:
         assert batch.text is not None
         kept = (Draws(batch, "drop").shares() >= DROPPED).to(words.device)

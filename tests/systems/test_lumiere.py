@@ -31,7 +31,7 @@ from muybridge.systems.lumiere.training import Lumiere
 from muybridge.training.recipe import Recipe, TrainingConfig
 from muybridge.training.trainer import Trainer
 from tests.conftest import randomise
-from tests.systems.test_make_a_video import SR, WORLD, recipe_of
+from tests.systems.test_make_a_video import SR, WORLD, overfitted, recipe_of
 from tests.tiny_models import PROMPT, SAMPLING, TEXT, UNET, VAE
 
 F = 4
@@ -202,6 +202,12 @@ def test_5_frozen_layers_stay_bit_for_bit(trained, name):
         }
         files = {"temporal/diffusion_pytorch_model.safetensors", "image/diffusion_pytorch_model.safetensors"}
         assert files <= saved | {"vocabulary.safetensors"}
+
+
+@pytest.mark.parametrize("name", ["base", "sr", "sr-time"])
+def test_each_network_learns_a_batch_by_heart(trained, name):
+    first, last = overfitted(trained[2][name])
+    assert last < 0.8 * first, (first, last)
 
 
 def test_a_run_goes_on_where_it_stopped(trained, tmp_path):

@@ -1,5 +1,6 @@
 """Make-A-Video: rates, masks, what each network is told, training stage behind stage, and the whole (spec 05)."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -145,6 +146,26 @@ def test_frozen_layers_stay_bit_for_bit(trained, name):
     assert pictures == ({"image.conv_in.weight", "image.conv_in.bias"} if name == "between" else set())
     assert any(n.startswith("temporal.convolutions") for n in moved)
     assert trainer.counts["trainable"] < sum(v.numel() for v in before.values())
+
+
+def overfitted(trainer, steps=40, rate=1e-2):
+    """The loss of one batch, noise and all, before and after steps on it."""
+    system, batch = trainer.system, trainer.batches(0, range(2))
+    model = copy.deepcopy(trainer.accelerator.unwrap_model(trainer.model)).train()
+    optimizer, losses = torch.optim.AdamW([p for _, p in system.trainable(model)], rate), []
+    for _ in range(steps):
+        loss = system.losses(model, batch).weighted.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses[0], min(losses[-5:])
+
+
+@pytest.mark.parametrize("name", ["image", "video", "between", "sr", "sr-time"])
+def test_each_network_learns_a_batch_by_heart(trained, name):
+    first, last = overfitted(trained[2][name])
+    assert last < 0.8 * first, (first, last)
 
 
 def test_a_run_goes_on_where_it_stopped(trained, tmp_path):
