@@ -32,6 +32,7 @@ from muybridge.learning.draws import Draws
 from muybridge.learning.latent_diffusion import SCHEDULER, NoiseTable
 from muybridge.library.catalogue import find_part
 from muybridge.models import built
+from muybridge.models.arguments import check_arguments
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.latent.video_space import open_space
 from muybridge.models.text.encoder import TextConfig
@@ -117,6 +118,7 @@ class Sora(System):
         for name in ("in_channels", "out_channels", "condition_channels", "prediction_type", "num_classes"):
             if name in self.model_config:
                 raise UserError(f"model.{name}: it follows from the autoencoder and from diffusion; leave it out")
+        check_arguments(self.model_config)
         words = any(self.model_config.get(name) for name in ("text_pooled_dim", "text_token_dim"))
         if text is not None and not words:
             raise UserError(
