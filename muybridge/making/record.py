@@ -70,10 +70,11 @@ def plain(value: Any) -> Any:
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """In what the record of a file differs from that of a video that is wanted, a line each; empty where they make the
-    same frames. Where a model lies is no difference, nor is which of the settings that ran had been given."""
+    same frames. Where a model lies is no difference, nor is which of the settings that ran had been given, nor an
+    option that says nothing ("") where an older record has none."""
     pairs = [dict(_flat(plain(record))) for record in (found, wanted)]
     names = sorted({name for pair in pairs for name in pair})
-    there, here = ({name: pair.get(name) for name in names} for pair in pairs)
+    there, here = ({name: None if pair.get(name) == "" else pair.get(name) for name in names} for pair in pairs)
     return [
         f"{name} is {_short(there[name])}, would be {_short(here[name])}" for name in names if there[name] != here[name]
     ]

@@ -45,7 +45,7 @@ def test_animate_and_replay(tmp_path, animator):
         failed = RUN.invoke(app, [*arguments[:3], str(tmp_path / "w.mp4"), *arguments[4:], *wrong])
         assert failed.exit_code == 2 and word in failed.output and not (tmp_path / "w.mp4").exists()
     failed = RUN.invoke(
-        app, ["animate", str(tmp_path / "p.png"), "-o", str(tmp_path / "w.mp4"), "--model", "world-vdm"]
+        app, ["animate", str(tmp_path / "p.png"), "-o", str(tmp_path / "w.mp4"), "--model", "emoji-image"]
     )
     assert failed.exit_code == 2 and "brings a picture to life" in failed.output
 

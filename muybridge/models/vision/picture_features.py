@@ -87,6 +87,9 @@ class PictureFeatures(nn.Module):
 class FeatureSpace:
     """Picture features as a latent space without spread, so that the trainer computes them once."""
 
+    #: frames that one of what it makes stands for
+    time = 1
+
     def __init__(self) -> None:
         self.vae = PictureFeatures()
 
