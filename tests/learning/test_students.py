@@ -120,6 +120,35 @@ def test_i11_a_student_of_guidance_starts_as_the_teacher_told_its_words(kind, te
     assert torch.equal(found.weighted, found.error)  # a v network, the v loss
 
 
+@pytest.mark.parametrize("steps", [0, 4])
+def test_a_student_is_told_the_scale_of_its_target(steps, teacher_of, tmp_path):
+    """One that has learned to listen: its projection is not zero any more."""
+    name, recipe = teacher_of("vdm")
+    if steps:  # of a teacher that is told, too
+        first = make_system(replace(recipe, distillation={"teacher": name}))
+        first.save(randomise(first.build(), 0.05), tmp_path / "told", recipe.sampling)
+        name = str(tmp_path / "told")
+    system = make_system(replace(recipe, distillation={"teacher": name, "steps": steps, "guidance": [2.0, 6.0]}))
+    batch, student = batch_of(system), randomise(system.build(), 0.05)
+    seen = []
+    original = system.inner.network_told
+
+    def watched(model, given, dropped, guidance=None):
+        seen.append((model is student, guidance))
+        return original(model, given, dropped, guidance)
+
+    system.inner.network_told = watched
+    found = system.losses(student, batch)
+    draws = Draws(batch, "distillation")
+    draws.times()
+    draws.normal(batch.video.shape[1:])
+    system.inner.dropped(batch, draws)
+    scale = 2.0 + 4.0 * draws.shares()
+    told = [guidance for is_student, guidance in seen if is_student or steps]
+    assert len(told) == (2 if steps else 1) and all(torch.equal(guidance, scale) for guidance in told)
+    assert bool(torch.isfinite(found.weighted).all())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_f7_a_step_towards_the_target_is_two_of_the_teacher(kind, teacher_of):
     name, recipe = teacher_of(kind)
