@@ -31,7 +31,7 @@ from muybridge.learning.diffusion import DiffusionSystem
 from muybridge.learning.draws import Draws
 from muybridge.library.catalogue import find_model
 from muybridge.library.index import index_of, settings_of
-from muybridge.library.parts import load_network_weights, saved_weights, scheduler_of
+from muybridge.library.parts import put_weights, saved_weights, scheduler_of
 from muybridge.models.guided import are_guided, takes_guidance, with_guidance
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.nn.layout import suit_cpu
@@ -128,7 +128,7 @@ class Distillation(System):
                     f"{name}: its {key} is {theirs!r}, this recipe says {ours!r}; distil a model with its own recipe"
                 )
 
-    @property
+    @cached_property
     def is_told(self) -> bool:
         """Whether the student is told a guidance scale."""
         return not self.steps or takes_guidance(self.teacher)
@@ -210,7 +210,7 @@ def saved_network(system: System, name: str) -> nn.Module:
     network, weights = system.build(), saved_weights(name)
     if are_guided(weights):
         network = with_guidance(network)
-    load_network_weights(network, name)
+    put_weights(network, weights, name)
     return network
 
 

@@ -51,7 +51,18 @@ def load_network_weights(network: nn.Module, name: str) -> None:
     if own is not None:
         own(find_part(name))
         return
-    weights = saved_weights(name)
+    put_weights(network, saved_weights(name), name)
+
+
+def put_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
+    """Copy weights, as `saved_weights` has them, into a network.
+
+    Args:
+        name: the model that they are of, for messages.
+
+    Raises:
+        UserError: they do not fit.
+    """
     # of a model behind a picture model the folder holds what trained; the rest is the picture model's
     partly = any(key.startswith("temporal.") for key in weights)
     try:

@@ -21,9 +21,10 @@ def are_guided(names: Iterable[str]) -> bool:
     return any(name.removeprefix("image.") in PROJECTIONS for name in names)
 
 
-def takes_guidance(network: nn.Module) -> bool:
-    """Whether a network is told a guidance scale."""
-    return are_guided(name for name, _ in network.named_parameters())
+def takes_guidance(network: Any) -> bool:
+    """Whether a network is told the guidance scale, by its config; False for what has none."""
+    config = getattr(getattr(network, "image", network), "config", None) or {}
+    return bool(config.get("guidance_embedding") or config.get("time_cond_proj_dim"))
 
 
 def with_guidance(network: nn.Module) -> nn.Module:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from muybridge.diffusion.conditioning import frame_mask
+from muybridge.models.guided import takes_guidance
 from muybridge.pipelines.settings import SamplingConfig
 
 
@@ -42,9 +43,7 @@ class PipelineHooks:
     @property
     def takes_guidance(self) -> bool:
         """Whether the network is told the guidance scale, as one distilled from a guided network: one call a step."""
-        network: Any = getattr(self, "network", None)
-        config = getattr(getattr(network, "image", network), "config", None) or {}
-        return bool(config.get("guidance_embedding") or config.get("time_cond_proj_dim"))
+        return takes_guidance(getattr(self, "network", None))
 
     @property
     def prediction_type(self) -> str:

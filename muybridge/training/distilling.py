@@ -16,9 +16,10 @@ from rich.console import Console
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
-from muybridge.learning.distillation import Distillation, digest_of, saved_network
+from muybridge.learning.distillation import Distillation, digest_of
 from muybridge.library.catalogue import find_model
-from muybridge.models.guided import takes_guidance
+from muybridge.library.parts import saved_weights
+from muybridge.models.guided import are_guided
 from muybridge.nn.devices import AUTO
 from muybridge.training.checkpoint import CheckpointFolder
 from muybridge.training.distillation_plan import DistillationPlan
@@ -63,7 +64,7 @@ class DistillationRun:
         system = make_system(replace(self.base, distillation={"teacher": teacher, "steps": plan.steps}))
         assert isinstance(system, Distillation)
         self.system = system.inner
-        self.guided = system.text is not None and not takes_guidance(saved_network(self.system, teacher))
+        self.guided = system.text is not None and not are_guided(saved_weights(teacher))
 
     def phases(self) -> Iterator[Phase]:
         """The phases; each must have ended before the next is asked for, whose teacher it makes."""
