@@ -14,12 +14,12 @@ from muybridge.diffusion.tables import sampling_grid
 from muybridge.errors import UserError
 from muybridge.library.index import index_of
 from muybridge.models.weights.opening import open_network
-from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.base import VideoPipeline
 from muybridge.pipelines.settings import SamplingConfig
+from muybridge.pipelines.words import ToldLogSNR
 
 
-class TextToVideoPipeline(VideoPipeline):
+class TextToVideoPipeline(ToldLogSNR, VideoPipeline):
     """Words to video in pixels.
 
     Args:
@@ -64,19 +64,6 @@ class TextToVideoPipeline(VideoPipeline):
     @property
     def prediction_type(self) -> str:
         return str(self.network.config.prediction_type)
-
-    def predict(
-        self, z: Tensor, lam: Tensor, condition: TextCondition | None, guidance: Tensor | None = None
-    ) -> Tensor:
-        output: Tensor = self.network(z, lam.float(), text=condition, guidance=guidance)
-        return output
-
-    def null(self, condition: TextCondition | None, negative_prompt: str = "") -> TextCondition | None:
-        if negative_prompt and condition is not None:
-            negative = self._embed([negative_prompt])
-            assert negative is not None
-            return TextCondition.stack([negative] * len(condition.pooled))
-        return None if condition is None else condition.null()
 
     def levels(self, steps: int, sampler: str = "ddim") -> Tensor:
         return sampling_grid(schedule_from_name(self.config.schedule, self.config.schedule_options), steps)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.models.text.encoder import TextConfig, TextEncoder, reads_with_clip
@@ -92,3 +92,23 @@ class ReadsWords:
                 if self.vocabulary is not None and caption:
                     self.vocabulary.tell_what_is_unknown(caption, self._embedded[caption].pooled[0])
         return TextCondition.stack([self._embedded[c] for c in captions])
+
+
+class ToldLogSNR:
+    """For pipelines whose network is one of ours: told log-SNR and captions, one of which it knows as no caption."""
+
+    network: Any
+    _embed: Any
+
+    def predict(
+        self, z: Tensor, lam: Tensor, condition: TextCondition | None, guidance: Tensor | None = None
+    ) -> Tensor:
+        output: Tensor = self.network(z, lam.float(), text=condition, guidance=guidance)
+        return output
+
+    def null(self, condition: TextCondition | None, negative_prompt: str = "") -> TextCondition | None:
+        if negative_prompt and condition is not None:
+            negative = self._embed([negative_prompt])
+            assert negative is not None
+            return TextCondition.stack([negative] * len(condition.pooled))
+        return None if condition is None else condition.null()

@@ -16,9 +16,9 @@ from muybridge.models.latent.causal_autoencoder import CausalAutoencoder
 from muybridge.models.latent.video_space import open_space, space_of
 from muybridge.models.transformer import SpacetimeTransformer
 from muybridge.models.weights.opening import open_network
-from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.base import VideoPipeline
 from muybridge.pipelines.settings import SamplingConfig
+from muybridge.pipelines.words import ToldLogSNR
 from muybridge.systems.sora.process import Process
 
 
@@ -90,7 +90,7 @@ def stretches(places: Sequence[int]) -> list[tuple[int, int]]:
     return out
 
 
-class SoraPipeline(LatentVideoPipeline):
+class SoraPipeline(ToldLogSNR, LatentVideoPipeline):
     """Words, and given frames, to a video of any size and length.
 
     Args:
@@ -154,16 +154,3 @@ class SoraPipeline(LatentVideoPipeline):
 
     def levels_for(self, settings: SamplingConfig) -> Tensor:
         return self.process.levels(settings.num_inference_steps, settings.sampler, self.sample_shape(settings))
-
-    def predict(
-        self, z: Tensor, lam: Tensor, condition: TextCondition | None, guidance: Tensor | None = None
-    ) -> Tensor:
-        out: Tensor = self.network(z, lam.float(), text=condition, guidance=guidance)
-        return out
-
-    def null(self, condition: TextCondition | None, negative_prompt: str = "") -> TextCondition | None:
-        if negative_prompt and condition is not None:
-            negative = self._embed([negative_prompt])
-            assert negative is not None
-            return TextCondition.stack([negative] * len(condition.pooled))
-        return None if condition is None else condition.null()
