@@ -64,6 +64,36 @@ def locked(folder: Path, doing: str) -> Iterator[Callable[[], None]]:
         os.close(handle)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds this folder: by `locked`, or by a lock that it was handed (`lock_to_hand_on`)."""
+    import fcntl
+
+    handle = _tried(folder, fcntl.LOCK_SH)  # those who look do not stand in each other's way
+    if handle is not None:
+        os.close(handle)
+    return handle is None
+
+
+def lock_to_hand_on(folder: Path) -> int | None:
+    """A lock that lasts until the last process closes this file descriptor, so that a child can be handed it; None
+    where another process holds it, or looks at it this moment."""
+    import fcntl
+
+    return _tried(folder, fcntl.LOCK_EX)
+
+
+def _tried(folder: Path, kind: int) -> int | None:
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
 def _who(note: Path) -> str:
     try:
         held = read_mapping(note)

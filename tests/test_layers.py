@@ -10,11 +10,12 @@ import muybridge
 PACKAGE = Path(muybridge.__file__).parent
 #: Imports point to the same layer or a lower one. Systems and parts share a layer, but none imports another.
 LAYERS = (
-    ("errors", "files", "locks", "texts", "configuration", "documents", "waiting", "__init__"),
+    ("errors", "files", "locks", "texts", "configuration", "documents", "waiting", "progress",
+     "__init__"),
     ("diffusion",), ("nn",), ("models",),
     ("library",),
     ("pipelines", "learning"), ("systems", "parts"), ("opening",), ("making",),
-    ("data", "curation", "training", "evaluation"), ("cli", "__main__"),
+    ("data", "curation", "training", "evaluation", "jobs"), ("cli", "__main__"),
 )  # fmt: skip
 LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 FILES = [p for p in PACKAGE.rglob("*.py") if "zoo" not in p.parts]

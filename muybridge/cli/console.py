@@ -95,12 +95,9 @@ def plain_console(stderr: bool = False) -> Console:
 
 def progress(transient: bool = False) -> Progress:
     """Bars with what is done, of how many, and the time that is left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from muybridge.progress import Bars
 
-    text = TextColumn("{task.description}", markup=False)
-    return Progress(
-        text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=plain_console(True), transient=transient
-    )
+    return Bars(plain_console(True), transient=transient)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from muybridge.cli import (
     curate_commands,
     data_commands,
     distill_command,
+    job_commands,
     making_commands,
     model_commands,
     sample_commands,
@@ -31,6 +32,7 @@ distill_command.register(app)
 app.add_typer(model_commands.app, name="models")
 app.add_typer(data_commands.app, name="data")
 app.add_typer(curate_commands.app, name="curate")
+app.add_typer(job_commands.app, name="jobs")
 
 
 @app.callback(invoke_without_command=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
@@ -22,6 +21,7 @@ from muybridge.learning.contract import TrainingBatch
 from muybridge.locks import locked
 from muybridge.nn.devices import AUTO
 from muybridge.nn.layout import SLOW_BF16, emulates_bf16, keep_freed_memory, suit_cpu
+from muybridge.progress import Bars
 from muybridge.training.checkpoint import FULL, CheckpointFolder
 from muybridge.training.ema import EMA
 from muybridge.training.export import save_model
@@ -193,19 +193,12 @@ class Trainer:
         return self.last_saved
 
     @contextmanager
-    def _progress(self, start: int, finish: int) -> Iterator[Progress]:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        shown = self.main and self.console.is_terminal
-        with Progress(*columns, console=self.console, disable=not shown) as bar:
+    def _progress(self, start: int, finish: int) -> Iterator[Bars]:
+        with Bars(self.console, self.main and self.console.is_terminal) as bar:
             bar.add_task(self.recipe.name, total=finish, completed=start)
             yield bar
 
-    def _train_and_look(self, step: int, finish: int, bar: Progress) -> None:
+    def _train_and_look(self, step: int, finish: int, bar: Bars) -> None:
         """One step, and what is due after it."""
         config, reached = self.config, step + 1
         began = time.perf_counter()
