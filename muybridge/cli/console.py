@@ -9,7 +9,9 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextvars import ContextVar
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 
@@ -21,6 +23,32 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Watcher(Protocol):
+    """Who watches a command in place of a terminal: the page, which runs the very commands of this command line."""
+
+    def say(self, text: str) -> None:
+        """A notice or an error of the command, one line."""
+
+    def step(self, label: str, done: int, total: int, state: Any) -> None:
+        """A step of a bar; a sampler's state where it is one. May raise KeyboardInterrupt, as Ctrl-C does."""
+
+    def opened(self, what: tuple[Any, ...], open_it: Callable[[], Any]) -> Any:
+        """A pipeline: opened now, or kept since it was last."""
+
+
+#: Of the command that runs in this context; None where it is a terminal.
+WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+def tell_user(text: str, colour: str | None = None) -> None:
+    """A line beside what a command writes: on stderr, or for whoever watches."""
+    watcher = WATCHER.get()
+    if watcher is None:
+        typer.secho(text, fg=colour, err=True)
+    else:
+        watcher.say(text)
 
 
 def command(function: F) -> F:
@@ -43,7 +71,7 @@ def command(function: F) -> F:
                 raise
             raise _refused(told) from error
         except KeyboardInterrupt:
-            typer.secho("interrupted", err=True)
+            tell_user("interrupted")
             raise typer.Exit(130) from None
 
     return wrapped  # type: ignore[return-value]
@@ -61,7 +89,7 @@ def _of_the_machine(error: Exception) -> str | None:
 
 
 def _refused(message: str) -> typer.Exit:
-    typer.secho(f"error: {message}", fg="red", err=True)
+    tell_user(f"error: {message}", "red")
     return typer.Exit(2)
 
 
@@ -79,7 +107,7 @@ def quiet_libraries() -> None:
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         if str(message) not in told:
-            typer.secho(f"note: {message}", fg="yellow", err=True)
+            tell_user(f"note: {message}", "yellow")
         told.add(str(message))
 
     warnings.showwarning = show
@@ -103,20 +131,25 @@ def progress(transient: bool = False) -> Progress:
 @contextmanager
 def steps_bar(label: str, total: int) -> Iterator[Callable[[Any], None]]:
     """A progress bar that advances by one each call."""
+    watcher = WATCHER.get()
+    if watcher is not None:
+        steps = count(1)
+        yield lambda state: watcher.step(label, next(steps), total, state)
+        return
     with progress(transient=True) as shown:
         task = shown.add_task(label, total=total)
         yield lambda _: shown.advance(task)
 
 
-def bytes_text(count: float, bound: bool = False) -> str:
+def bytes_text(size: float, bound: bool = False) -> str:
     """A number of bytes in words; as an upper bound it is rounded up, to a hundredth."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
+        if size < 1000 or unit == "TB":
             break
-        count /= 1000
+        size /= 1000
     if bound:
-        return f"{math.ceil(100 * count) / 100:.2f} {unit}"
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        return f"{math.ceil(100 * size) / 100:.2f} {unit}"
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def time_text(seconds: float) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from muybridge.cli.console import command, steps_bar
+from muybridge.cli.console import WATCHER, command, steps_bar
 from muybridge.cli.given import CONTEXT, check_read, given_options
 from muybridge.cli.outputs import check_length, check_outputs
 from muybridge.cli.writing import told_of, write_made
@@ -75,7 +75,12 @@ class Common(OnDevice):
         """The opened pipeline, its LoRAs merged."""
         from muybridge.making.base import open_pipeline
 
-        pipeline = open_pipeline(making, model, self.device, self.precision, picture)
+        def open_it() -> Any:
+            return open_pipeline(making, model, self.device, self.precision, picture)
+
+        watcher = WATCHER.get()
+        what = (making.zero_shot, model, self.device, self.precision, picture)
+        pipeline = open_it() if watcher is None else watcher.opened(what, open_it)
         for text in self.lora:
             pipeline.use_lora(*lora_file(text))
         return pipeline

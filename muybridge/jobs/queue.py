@@ -22,7 +22,7 @@ STATES = QUEUED, RUNNING, FINISHED, FAILED, CANCELLED, KILLED = (
 )  # fmt: skip
 #: How a job is named, and so its folder: no name from outside reaches the file system.
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
-#: Files of a job's folder: its command; that it was begun; its process; that it shall stop; how it ended, how far it is.
+#: Files of a job's folder: its command; that it was begun; its process; that it shall stop; its end; how far it got.
 COMMAND, BEGUN, PROCESS, STOP, END, PROGRESS, LOG = (
     "job.json", "begun.json", "process.json", "stop.json", "end.json", "progress.json", "log.txt",
 )  # fmt: skip
