@@ -12,6 +12,7 @@ from muybridge.cli import (
     making_commands,
     model_commands,
     sample_commands,
+    studio_command,
     train_commands,
     tune_command,
 )
@@ -29,6 +30,7 @@ making_commands.register(app)
 tune_command.register(app)
 train_commands.register(app)
 distill_command.register(app)
+studio_command.register(app)
 app.add_typer(model_commands.app, name="models")
 app.add_typer(data_commands.app, name="data")
 app.add_typer(curate_commands.app, name="curate")

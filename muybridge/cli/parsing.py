@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,14 @@ import typer
 from typer.main import get_command
 
 from muybridge.errors import UserError
+
+
+@functools.cache
+def whole_command() -> Any:
+    """`muybridge` with all its commands, as typer builds it: once."""
+    from muybridge.cli.main import app
+
+    return get_command(app)
 
 
 def check_arguments(arguments: Sequence[str], but: Sequence[str] = ()) -> Any:
@@ -21,15 +30,13 @@ def check_arguments(arguments: Sequence[str], but: Sequence[str] = ()) -> Any:
     Raises:
         UserError: what the command line would say of them: an unknown command or option, a value of another type.
     """
-    from muybridge.cli.main import app
-
     if not arguments or arguments[0].startswith("-"):
         raise UserError("give a command of muybridge, such as: train recipes/world-vdm.yaml")
     if arguments[0] in but:
         raise UserError(f"{arguments[0]} is no long work; run it itself: muybridge {arguments[0]}")
     if "--help" in arguments:
         raise UserError(f"--help asks for no work; run it itself: muybridge {' '.join(arguments)}")
-    command: Any = get_command(app)
+    command = whole_command()
     try:
         context = command.make_context("muybridge", list(arguments))
         while hasattr(command, "resolve_command"):
