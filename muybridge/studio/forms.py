@@ -47,7 +47,7 @@ class Field:
 
     @property
     def label(self) -> str:
-        return self.name.replace("_", " ").removeprefix("num ")
+        return (self.flag.removeprefix("--") or self.name).replace("-", " ").replace("_", " ")
 
 
 def _command(name: str) -> Any:
@@ -124,7 +124,7 @@ def arguments_of(command: str, fields: Sequence[Field], values: Mapping[str, Any
     given: list[str] = []
     for one in fields:
         value = values.get(one.name)
-        if one.flag and value not in (None, "") and value != one.default:
+        if one.flag and value not in (None, "") and value != one.default and str(value) != str(one.default):
             given += _option(one, value)
     by_name = {one.name: one for one in fields}
     positional = [p.name for p in _command(command).params if p.param_type_name == "argument"]
@@ -139,8 +139,6 @@ def _option(one: Field, value: Any) -> list[str]:
     if one.kind == "lines":
         lines = [line.strip() for line in str(value).splitlines() if line.strip()]
         return [token for line in lines for token in (one.flag, line)]
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     texts = str(value).split() if one.kind == "numbers" else [str(value)]
     return [one.flag, *texts]
 

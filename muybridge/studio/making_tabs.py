@@ -83,7 +83,8 @@ class Panel:
         for one in sorted(self.fields, key=lambda f: FIRST.index(f.name) if f.name in FIRST else len(FIRST)):
             if one.name in FIRST:
                 made[one.name] = component(one, self.cls)
-        made["seeds"] = gr.Textbox("0", label="seeds", info="one video each: 7, or 1 2 3, or 1-4", max_lines=1)
+        made["seeds"] = gr.Textbox("0", label="seeds", info="one video each: 7, or 1 2 3, or 1-4", max_lines=1,
+                                   elem_classes=["field-seeds"])  # fmt: skip
         with gr.Accordion("More settings", open=False):
             made["ending"] = gr.Dropdown(ENDINGS, value="mp4", label="format")
             made |= {one.name: component(one, self.cls) for one in self.fields if one.name not in FIRST}
@@ -191,28 +192,27 @@ def command_of(visitor: Visitor, path: Path) -> str:
 
 
 def component(one: Field, cls: type[Making] | None = None) -> Any:
-    """A field as gradio shows it. Ranges are checked where the command line checks them, so that both say the same."""
-    about = {"label": one.label, "info": one.help}
+    """A field as gradio shows it. Numbers are text here (gradio's own become 0 when they are unfolded empty): what was
+    typed is read and checked by the command line, so that both say the same."""
+    about: dict[str, Any] = {"label": one.label, "info": one.help, "elem_classes": [f"field-{one.name}"]}
     if one.kind == "switch":
         return gr.Checkbox(bool(one.default), **about)
     if one.kind == "choice":
         return gr.Dropdown(
             [("by default", ""), *((str(c), c) for c in one.choices)], value=one.default or "", **about
         )
-    if one.kind == "number":
-        return gr.Number(one.default, **about)
     if one.kind == "file":
-        return gr.File(label=one.label)
+        return gr.File(label=one.label, elem_classes=about["elem_classes"])
     if one.name == "model":
         from muybridge.library.catalogue import bundled_models
 
         usual = cls.default_model if cls else ""
         return gr.Dropdown(
             list(bundled_models()), value="", allow_custom_value=True, label="model",
-            info=f"a bundled one, or the folder of a saved one; {usual} by default",
+            info=f"a bundled one, or the folder of a saved one; {usual} by default", elem_classes=["field-model"],
         )  # fmt: skip
     many = one.kind == "lines"
-    return gr.Textbox(one.default or "", lines=2 if many else 1, max_lines=6 if many else 1, **about)
+    return gr.Textbox("" if one.default is None else str(one.default), lines=2 if many else 1, max_lines=6 if many else 1, **about)
 
 
 def seeds_of(text: str) -> Sequence[int]:

@@ -38,7 +38,7 @@ class Train:
                 recipe = gr.Textbox(label="recipe", info="a YAML file in a folder that this page may read")
                 opened = gr.Button("Open", elem_classes=["open-recipe"])
                 clips = gr.Textbox(label="clips", info="a folder of captioned clips, in place of the recipe's data")
-                steps = gr.Number(None, label="steps", info="in place of the recipe's")
+                steps = gr.Textbox(label="steps", info="in place of the recipe's", max_lines=1)
                 put = gr.Button("Put them into the recipe")
                 text = gr.Code(language="yaml", label="recipe", lines=12, elem_classes=["recipe-text"])
             with gr.Column():
@@ -68,7 +68,7 @@ class Train:
         except UserError as error:
             return gr.skip(), shown.said([f"error: {error}"])
 
-    def put(self, request: gr.Request, text: str, clips: str, steps: float | None) -> tuple[Any, str]:
+    def put(self, request: gr.Request, text: str, clips: str, steps: str) -> tuple[Any, str]:
         """The recipe with a folder's clips and a number of steps."""
         import yaml
 
@@ -80,8 +80,8 @@ class Train:
                 kept = {k: values.get("data", {}).get(k) for k in ("height", "width", "num_frames", "fps")}
                 data = {k: v for k, v in kept.items() if v is not None}
                 values["data"] = {"source": "folder", "path": str(folder.resolve()), "short": "hold", **data}
-            if steps is not None:
-                values.setdefault("training", {})["steps"] = int(steps) if float(steps).is_integer() else steps
+            if steps.strip():
+                values.setdefault("training", {})["steps"] = yaml.safe_load(steps)
             return yaml.safe_dump(values, sort_keys=False), ""
         except UserError as error:
             return gr.skip(), shown.said([f"error: {error}"])

@@ -20,8 +20,9 @@ from muybridge.making.used import is_bundled
 COOKIE, TOKEN = "muybridge", re.compile(r"[A-Za-z0-9_-]{32}")
 #: A name that a user gives to a run or a file of theirs.
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
-#: Endings of what is made.
+#: Endings of what is made, and how its files are named.
 VIDEOS = (".mp4", ".gif", ".webp", ".png")
+RESULT = re.compile(r"[a-z0-9][a-z0-9-]*\.(mp4|gif|webp|png)")
 
 
 def new_token() -> str:
@@ -80,7 +81,7 @@ class Visitor:
             UserError: there is none of this name in their folder.
         """
         path = self.folder / name
-        if path.resolve() != self.folder.resolve() / Path(name) or not path.is_file():
+        if not RESULT.fullmatch(name) or path.is_symlink() or not path.is_file():
             raise UserError(f"no file {name!r} of yours here")
         return path
 

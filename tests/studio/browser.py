@@ -91,15 +91,15 @@ class Reader:
         for name in names:
             self.page.get_by_role("tab", name=name, exact=True).click()
 
-    def fill(self, label: str, text: str):
-        """The visible box of this label."""
-        self.page.get_by_label(label, exact=False).locator("visible=true").first.fill(text)
+    def fill(self, field: str, text: object):
+        """The visible box of a setting."""
+        box = self.page.locator(f".field-{field} input, .field-{field} textarea").locator("visible=true").first
+        box.fill(str(text))
+        box.press("Tab")
 
-    def set(self, **numbers: object):
-        """Numbers among the visible panel's folded settings."""
+    def unfold(self):
+        """Show the settings that are folded away."""
         self.page.get_by_role("button", name="More settings").locator("visible=true").first.click()
-        for label, value in numbers.items():
-            self.fill(label.replace("_", " "), str(value))
 
     def press(self, which: str):
         self.page.locator(f"button.{which}").locator("visible=true").first.click()
