@@ -15,7 +15,7 @@ LAYERS = (
     ("diffusion",), ("nn",), ("models",),
     ("library",),
     ("pipelines", "learning"), ("systems", "parts"), ("opening",), ("making",),
-    ("data", "curation", "training", "evaluation", "jobs"), ("cli", "__main__"),
+    ("data", "curation", "training", "evaluation", "jobs"), ("cli", "studio", "__main__"),
 )  # fmt: skip
 LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 FILES = [p for p in PACKAGE.rglob("*.py") if "zoo" not in p.parts]

@@ -25,7 +25,7 @@ def add(page: Page) -> None:
             names = gr.CheckboxGroup([], label="files")
         frame = gr.Slider(0, 100, 0, step=1, label="time, % of each video")
         board = gr.HTML(elem_classes=["board-compare"])
-        refresh.click(compare.list, None, names, **AT_ONCE)
+        refresh.click(compare.files, None, names, **AT_ONCE)
         for changed in (names.change, frame.release):
             changed(answering(compare.show), [names, frame], board, **AT_ONCE)
 
@@ -36,7 +36,7 @@ class Compare:
     def __init__(self, page: Page):
         self.page = page
 
-    def list(self, request: gr.Request) -> Any:
+    def files(self, request: gr.Request) -> Any:
         return gr.CheckboxGroup([p.name for p in self.page.visitor(request).results()], value=[])
 
     def show(self, request: gr.Request, names: list[str], share: float) -> str:

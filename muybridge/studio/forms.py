@@ -98,7 +98,7 @@ def _field(known: dataclasses.Field[Any], hint: Any, parameter: Any) -> Field:
         kind = "choice"
     elif bare in (int, float):
         kind = "number"
-    elif typing.get_origin(bare) is tuple and (is_pairs(bare) or Ellipsis in typing.get_args(bare)) or is_pairs(bare):
+    elif (typing.get_origin(bare) is tuple and (is_pairs(bare) or Ellipsis in typing.get_args(bare))) or is_pairs(bare):
         kind = "lines"
     elif typing.get_origin(bare) is tuple:
         kind = "numbers"

@@ -170,10 +170,10 @@ class History:
                 again, which = gr.Button("Show"), gr.Dropdown([], label="file", allow_custom_value=True)
                 replay = gr.Button("Replay", elem_classes=["replay"])
             told, made = gr.HTML(elem_classes=["told-history"]), gr.HTML(elem_classes=["made-history"])
-        again.click(self.list, None, [which, made], **AT_ONCE)
+        again.click(self.files, None, [which, made], **AT_ONCE)
         replay.click(answering(self.replay), which, told, **AT_WORK)
 
-    def list(self, request: gr.Request) -> tuple[Any, str]:
+    def files(self, request: gr.Request) -> tuple[Any, str]:
         visitor = self.page.visitor(request)
         found = visitor.results()
         figures = [shown.result(path, command_of(visitor, path)) for path in found]
@@ -198,9 +198,7 @@ def component(one: Field, cls: type[Making] | None = None) -> Any:
     if one.kind == "switch":
         return gr.Checkbox(bool(one.default), **about)
     if one.kind == "choice":
-        return gr.Dropdown(
-            [("by default", ""), *((str(c), c) for c in one.choices)], value=one.default or "", **about
-        )
+        return gr.Dropdown([("by default", ""), *((str(c), c) for c in one.choices)], value=one.default or "", **about)
     if one.kind == "file":
         return gr.File(label=one.label, elem_classes=about["elem_classes"])
     if one.name == "model":
@@ -212,7 +210,9 @@ def component(one: Field, cls: type[Making] | None = None) -> Any:
             info=f"a bundled one, or the folder of a saved one; {usual} by default", elem_classes=["field-model"],
         )  # fmt: skip
     many = one.kind == "lines"
-    return gr.Textbox("" if one.default is None else str(one.default), lines=2 if many else 1, max_lines=6 if many else 1, **about)
+    return gr.Textbox(
+        "" if one.default is None else str(one.default), lines=2 if many else 1, max_lines=6 if many else 1, **about
+    )
 
 
 def seeds_of(text: str) -> Sequence[int]:

@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,17 +135,15 @@ class Visitor:
         """
         for text in texts:
             for name in {text, *_parts(text)}:
-                if name and not is_bundled(name) and _exists(name):
+                if name and _exists(name) and not is_bundled(name):
                     self.check_path(name, "not allowed")
 
 
 def _parts(text: str) -> list[str]:
     """What of an argument may be a path: FILE of FILE:SCALE, VALUE of NAME=VALUE."""
     found = [text.rpartition("=")[2], text.rpartition(":")[0]]
-    try:
+    with suppress(UserError):  # no LoRA at all: the command says what it takes
         found.append(split_lora(text)[0])
-    except UserError:  # no LoRA at all; the command says what it takes
-        pass
     return found
 
 

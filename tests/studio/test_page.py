@@ -222,7 +222,12 @@ def test_twenty_queued_requests_all_end(reader, allowed, opened, place):
     names = [p["parameter_name"] for p in about]
     by_label = {p["label"]: p["parameter_name"] for p in about}
     values |= dict.fromkeys([n for n in names if n not in values], "")
-    values |= {by_label["prompt"]: "a star", by_label["model"]: str(allowed / "tiny"), by_label["seeds"]: "5", by_label["steps"]: "1"}
+    values |= {
+        by_label["prompt"]: "a star",
+        by_label["model"]: str(allowed / "tiny"),
+        by_label["seeds"]: "5",
+        by_label["steps"]: "1",
+    }
     jobs = [client.submit(**values, api_name="/make") for _ in range(20)]
     ends = [job.result(timeout=120) for job in jobs]
     assert all("figure" in end[2] for end in ends), [end[0] for end in ends]

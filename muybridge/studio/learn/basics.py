@@ -110,7 +110,9 @@ def guidance(scale: float) -> Shown:
         return float((made - wanted).square().mean(1).min().sqrt())
 
     scales = [i / 2 for i in range(17)]
-    walked = list(sample_ddim(classifier_free(knows_words(), knows_all(), scale), noise_like(x), sampling_grid(WALK, 8)))
+    walked = list(
+        sample_ddim(classifier_free(knows_words(), knows_all(), scale), noise_like(x), sampling_grid(WALK, 8))
+    )
     return Shown(
         rf"\hat x = \hat x(\varnothing) + g\,(\hat x(c) - \hat x(\varnothing)), \quad g = {scale:.1f}",
         plot(
@@ -142,7 +144,8 @@ def predictions(lam: float) -> Shown:
     return Shown(
         told,
         plot(curves, [("now", lam, math.log10(error("v_prediction", level[0])))], "log-SNR λ", "log10 |dx̂ / d output|"),
-        strip("z", diffuse(x, eps, level)) + strip("v, which the network predicts", target_of(x, eps, level, "v_prediction")),
+        strip("z", diffuse(x, eps, level))
+        + strip("v, which the network predicts", target_of(x, eps, level, "v_prediction")),
     )  # fmt: skip
 
 
@@ -160,17 +163,17 @@ LESSONS = (
         "diffusion.process.diffuse, diffusion.oracle.finite_denoiser", "2204.03458 eq. 1",
     ),
     Lesson(
-        "What the network predicts", "The same error of the network is a different error of x̂ at every level.", (LEVEL,),
-        predictions, "diffusion.prediction.to_x, target_of", "2202.00512 section 4",
+        "What the network predicts", "The same error of the network is a different error of x̂ at every level.",
+        (LEVEL,), predictions, "diffusion.prediction.to_x, target_of", "2202.00512 section 4",
     ),
     Lesson(
         "The circle: v, and DDIM walking along it",
-        "At angle φ, z is cos φ x + sin φ ε. The velocity v is the tangent, and DDIM goes along the arc in straight steps.",
+        "At angle φ, z is cos φ x + sin φ ε. The velocity v is the tangent; DDIM goes along the arc in straight steps.",
         (Slider("steps", "steps", 1, 24, 6, 1), Slider("step", "after step", 0, 24, 3, 1)), circle,
         "diffusion.samplers.sample_ddim, diffusion.schedule.phi_of", "2202.00512 appendix D, 2010.02502 eq. 12",
     ),
     Lesson(
-        "Classifier-free guidance", "More guidance goes further than the caption alone would: nearer at first, then too far.",
+        "Classifier-free guidance", "More guidance goes further than the caption alone: nearer at first, then too far.",
         (Slider("scale", "guidance scale g", 0, 8, 1.0, 0.1),), guidance,
         "diffusion.guidance.classifier_free", "2207.12598 eq. 6",
     ),

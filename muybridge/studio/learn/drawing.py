@@ -80,7 +80,9 @@ def strip(name: str, video: Tensor) -> str:
     from PIL import Image
 
     frames = to_uint8(video.float())[0]
-    places = [round(i * (len(frames) - 1) / max(1, min(FRAMES, len(frames)) - 1)) for i in range(min(FRAMES, len(frames)))]
+    places = [
+        round(i * (len(frames) - 1) / max(1, min(FRAMES, len(frames)) - 1)) for i in range(min(FRAMES, len(frames)))
+    ]
     pictures = []
     for place in places:
         buffer = io.BytesIO()

@@ -113,15 +113,25 @@ def cascade(stage: float, signal: float) -> Shown:
     seen = resized(small[max(0, place - 1)], SIDE, SIDE)
     level = torch.tensor([math.log(signal)], dtype=torch.float64)
     noisy = augment_condition(seen, noise_like(x, "augmentation"), level)
-    errors = [(s / 2, float((augment_condition(seen, noise_like(x, "augmentation"), torch.tensor([math.log(s / 2)]))
-                             - seen).square().mean().sqrt())) for s in range(1, 41)]  # fmt: skip
+
+    def missed(ratio: float) -> float:
+        """How far what the stage is shown is from what the stage before made."""
+        told = torch.tensor([math.log(ratio)], dtype=torch.float64)
+        return float((augment_condition(seen, noise_like(x, "augmentation"), told) - seen).square().mean().sqrt())
+
+    errors = [(s / 2, missed(s / 2)) for s in range(1, 41)]
     frames = [strip(f"{v.shape[-1]}x{v.shape[-1]}", resized(v, SIDE, SIDE)) for v in small]
     if place:
         frames.insert(place, strip(f"what stage {place + 1} is shown of it", noisy))
     return Shown(
         rf"c' = \alpha_a c + \sigma_a n = {float(alpha_of(level)):.3f}\, c + {float(sigma_of(level)):.3f}\, n, \quad "
         rf"\lambda_a = \log {signal:.1f}",
-        plot([("how far c' is from c", errors)], (), "signal-to-noise ratio", "RMS distance"),
+        plot(
+            [("how far c' is from c", errors)],
+            [("now", signal, missed(signal))],
+            "signal-to-noise ratio",
+            "RMS distance",
+        ),
         "".join(frames),
     )
 
@@ -150,7 +160,8 @@ LESSONS = (
     ),
     Lesson(
         "A cascade, stage by stage", "Noise on what a stage is shown makes it forgive the stage before.",
-        (Slider("stage", "stage", 0, 2, 1, 1), Slider("signal", "signal-to-noise ratio of the condition", 0.5, 20, 3.0, 0.5)),
+        (Slider("stage", "stage", 0, 2, 1, 1),
+         Slider("signal", "signal-to-noise ratio of the condition", 0.5, 20, 3.0, 0.5)),
         cascade, "diffusion.process.augment_condition", "2106.15282, 2210.02303",
     ),
 )  # fmt: skip
