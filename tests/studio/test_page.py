@@ -16,7 +16,7 @@ from muybridge.pipelines.pixels import TextToVideoPipeline
 from tests.conftest import TINY_MODEL, make_tiny_recipe, randomise, with_training, write_recipe
 from tests.studio.browser import PLAYED, Reader, browser, server
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 SAMPLING = {"num_frames": 4, "height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 2.0}
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures" / "studio"
 INJECTED = '<img src=x onerror="window.hacked=1">, "a red\' circle'
@@ -51,6 +51,23 @@ def reader(opened):
     return Reader(*opened)
 
 
+def test_the_page_in_a_browser(opened, reader, allowed, place, tmp_path, monkeypatch):
+    """One story, in this order: a server and a browser take as long to start as all of it."""
+    a_prompt_becomes_a_video_that_plays(reader, allowed, place)
+    the_command_makes_the_same_video(reader, place, tmp_path, monkeypatch)
+    stop_stops_and_the_page_answers_meanwhile(reader, allowed, place)
+    for settings, options in WRONG:
+        wrong_input_is_answered_as_on_the_command_line(reader, allowed, settings, options)
+    two_browsers_do_not_see_each_others_files(opened, reader, allowed)
+    for name in LEADING_OUT:
+        no_address_leads_out_of_ones_folder(reader, name)
+    a_path_outside_the_allowed_folders_is_refused(reader, tmp_path, allowed)
+    an_uploads_name_is_text(reader, tmp_path)
+    a_training_run_starts_shows_its_curve_stops_and_goes_on(reader, allowed)
+    twenty_queued_requests_all_end(reader, allowed, opened, place)
+    every_tab_opens_without_a_fault(reader)
+
+
 def picture(reader, name):
     if os.environ.get("MUYBRIDGE_PICTURES"):
         PICTURES.mkdir(parents=True, exist_ok=True)
@@ -73,7 +90,7 @@ def made(reader, allowed, prompt, **settings):
     reader.press("make-generate")
 
 
-def test_a_prompt_becomes_a_video_that_plays(reader, allowed, place):
+def a_prompt_becomes_a_video_that_plays(reader, allowed, place):
     made(reader, allowed, INJECTED, seeds="3 4")
     page = reader.page
     page.wait_for_function("document.querySelectorAll('.made-generate video').length == 2", timeout=120_000)
@@ -93,7 +110,7 @@ def test_a_prompt_becomes_a_video_that_plays(reader, allowed, place):
     assert reader.faults == [] and reader.elsewhere() == []
 
 
-def test_the_command_makes_the_same_video(reader, place, tmp_path, monkeypatch):
+def the_command_makes_the_same_video(reader, place, tmp_path, monkeypatch):
     import shlex
 
     page = reader.page
@@ -107,7 +124,7 @@ def test_the_command_makes_the_same_video(reader, place, tmp_path, monkeypatch):
     assert recipe["options"]["prompt"] == INJECTED and recipe["seed"] == 3
 
 
-def test_stop_stops_and_the_page_answers_meanwhile(reader, allowed, place):
+def stop_stops_and_the_page_answers_meanwhile(reader, allowed, place):
     before = set(place.glob("studio/visitors/*/*.mp4"))
     made(reader, allowed, "a blue star", num_inference_steps=1000)
     page = reader.page
@@ -124,11 +141,13 @@ def test_stop_stops_and_the_page_answers_meanwhile(reader, allowed, place):
     assert not list(place.glob("studio/visitors/*/.unfinished*"))
 
 
-@pytest.mark.parametrize(("settings", "options"), [
+WRONG = (
     ({"num_inference_steps": 0}, ["--steps", "0"]), ({"guidance_scale": 101}, ["--guidance-scale", "101"]),
     ({"num_inference_steps": 2.5}, ["--steps", "2.5"]),
-])  # fmt: skip
-def test_wrong_input_is_answered_as_on_the_command_line(reader, allowed, settings, options):
+)  # fmt: skip
+
+
+def wrong_input_is_answered_as_on_the_command_line(reader, allowed, settings, options):
     told = CliRunner().invoke(app, ["generate", "a star", "--model", str(allowed / "tiny"), *options])
     assert told.exit_code == 2
     made(reader, allowed, "a star", **settings)
@@ -140,7 +159,7 @@ def test_wrong_input_is_answered_as_on_the_command_line(reader, allowed, setting
         assert shown == " ".join(told.output.split())
 
 
-def test_two_browsers_do_not_see_each_others_files(opened, reader, allowed):
+def two_browsers_do_not_see_each_others_files(opened, reader, allowed):
     other = Reader(*opened)
     name = "generate.mp4"
     for kind in ("files", "recipes"):
@@ -156,13 +175,15 @@ def test_two_browsers_do_not_see_each_others_files(opened, reader, allowed):
     other.context.close()
 
 
-@pytest.mark.parametrize("name", ["..%2F..%2Fserver.log", "%2Fetc%2Fpasswd", ".generate.mp4.command%00", "sources"])
-def test_no_address_leads_out_of_ones_folder(reader, name):
+LEADING_OUT = ("..%2F..%2Fserver.log", "%2Fetc%2Fpasswd", ".generate.mp4.command%00", "sources")
+
+
+def no_address_leads_out_of_ones_folder(reader, name):
     assert reader.page.request.get(f"{reader.address}/files/{name}").status == 404
     assert reader.page.request.get(f"{reader.address}/gradio_api/file=/etc/passwd").status in (403, 404)
 
 
-def test_a_path_outside_the_allowed_folders_is_refused(reader, tmp_path, allowed):
+def a_path_outside_the_allowed_folders_is_refused(reader, tmp_path, allowed):
     (tmp_path / "secret.yaml").write_text("name: secret\n")
     link = allowed / "link.yaml"
     link.symlink_to(tmp_path / "secret.yaml")
@@ -180,7 +201,7 @@ def test_a_path_outside_the_allowed_folders_is_refused(reader, tmp_path, allowed
     reader.until("told-generate", "lies outside the folders")
 
 
-def test_an_uploads_name_is_text(reader, tmp_path):
+def an_uploads_name_is_text(reader, tmp_path):
     name = '<img src=x onerror="window.hacked=1">.png'
     from PIL import Image
 
@@ -191,7 +212,7 @@ def test_an_uploads_name_is_text(reader, tmp_path):
     assert reader.page.evaluate("window.hacked") is None and reader.page.locator('img[src="x"]').count() == 0
 
 
-def test_a_training_run_starts_shows_its_curve_stops_and_goes_on(reader, allowed):
+def a_training_run_starts_shows_its_curve_stops_and_goes_on(reader, allowed):
     page = reader.page
     reader.tab("Train")
     reader.page.get_by_label("recipe").locator("visible=true").first.fill(str(allowed / "tiny.yaml"))
@@ -211,7 +232,7 @@ def test_a_training_run_starts_shows_its_curve_stops_and_goes_on(reader, allowed
     reader.until("watched-train", "cancelled", 60)
 
 
-def test_twenty_queued_requests_all_end(reader, allowed, opened, place):
+def twenty_queued_requests_all_end(reader, allowed, opened, place):
     from gradio_client import Client
 
     cookies = {c["name"]: c["value"] for c in reader.context.cookies()}
@@ -234,8 +255,9 @@ def test_twenty_queued_requests_all_end(reader, allowed, opened, place):
     assert len(list(place.glob("studio/visitors/*/generate*.mp4"))) == before + 20
 
 
-def test_every_tab_opens_without_a_fault(reader):
+def every_tab_opens_without_a_fault(reader):
     page = reader.page
+    page.set_viewport_size({"width": 1280, "height": 800})
     for tab in page.get_by_role("tab").all_inner_texts():
         if page.get_by_role("tab", name=tab, exact=True).first.is_visible():
             page.get_by_role("tab", name=tab, exact=True).first.click()
