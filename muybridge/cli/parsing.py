@@ -41,6 +41,8 @@ def check_arguments(arguments: Sequence[str], but: Sequence[str] = ()) -> Any:
         context = command.make_context("muybridge", list(arguments))
         while hasattr(command, "resolve_command"):
             rest = [*context._protected_args, *context.args]
+            if not rest and command.invoke_without_command:
+                break
             name, command, rest = command.resolve_command(context, rest)
             context = command.make_context(name, rest, parent=context)
     except typer.Exit as error:

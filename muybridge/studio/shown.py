@@ -13,12 +13,12 @@ from urllib.parse import quote
 STYLE = """
 .results{display:flex;flex-wrap:wrap;gap:1rem}.results figure{margin:0;max-width:26rem}
 .results video,.results img,.preview img{min-width:12rem;max-width:100%;image-rendering:pixelated;border-radius:6px}
-.results pre,.log{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;margin:.3rem 0}
+.results pre,.log,.command{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;margin:.3rem 0}
 .said{white-space:pre-wrap;overflow-wrap:anywhere}.error{color:#b3261e}
 .bar{height:6px;background:#8884;border-radius:3px;max-width:26rem}
 .bar div{height:100%;background:#3b7dd8;border-radius:3px}
 .formula{font-size:1.35rem;margin:.6rem 0}.strip{display:flex;gap:2px;flex-wrap:wrap}
-.strip img{width:6rem;image-rendering:pixelated}.curve{max-width:34rem;width:100%}
+.strip img{width:5rem;image-rendering:pixelated}.curve{max-width:34rem;width:100%}
 table.plain{border-collapse:collapse}
 table.plain td,table.plain th{padding:.15rem .6rem;text-align:left;vertical-align:top}
 """

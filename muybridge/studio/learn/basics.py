@@ -38,12 +38,13 @@ def schedules(name: str, kappa: float, time: float) -> Shown:
     lam = schedule(here)
     alpha, sigma = float(alpha_of(lam)), float(sigma_of(lam))
     x = example()
-    lines = [(f"{name}, shifted by log {kappa:g}", list(zip(times.tolist(), schedule(times).tolist(), strict=True)))]
+    label = name if kappa == 1 else f"{name}, shifted by log {kappa:g}"
+    lines = [(label, list(zip(times.tolist(), schedule(times).tolist(), strict=True)))]
     if kappa != 1:
         plain = schedule_from_name(name)
         lines.append((name, list(zip(times.tolist(), plain(times).tolist(), strict=True))))
     formula = (
-        rf"\lambda({time:.2f}) = \log\frac{{\alpha^2}}{{\sigma^2}} = {float(lam):.2f}, \quad "
+        rf"\lambda({time:.2f}) = \log\frac{{\alpha^2}}{{\sigma^2}} = {round(float(lam), 2) + 0.0:.2f}, \quad "
         rf"\alpha = {alpha:.3f}, \quad \sigma = {sigma:.3f}"
     )
     return Shown(
