@@ -26,9 +26,9 @@ def commands():
     """(page, command line) of every command that stands on a line of its own."""
     for page in PAGES:
         for line in page.read_text(encoding="utf-8").splitlines():
-            found = re.match(r"    muybridge (.+)", line)
-            if found:
-                yield page, re.split(r"\s{2,}#", found[1])[0].strip()
+            if line.startswith("    muybridge "):
+                for part in re.split(r"\s{2,}#", line)[0].split("&&"):
+                    yield page, part.strip().removeprefix("muybridge ")
 
 
 def blocks(language):
