@@ -17,6 +17,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -27,10 +28,11 @@ from muybridge.data.video_io import write_strip
 from muybridge.evaluation.frechet import clip_features, frechet_distance
 from muybridge.evaluation.motion import mean_frame_difference, order_ratio
 from muybridge.files import ZOO
+from muybridge.models.vision.optical_flow import flow_between
 from muybridge.models.vision.picture_features import PictureFeatures
 from muybridge.nn.frames import from_uint8, to_uint8
 from muybridge.opening.sampling import load_pipeline
-from muybridge.training.recipe import load_recipe
+from muybridge.training.recipe import Recipe, load_recipe
 
 STYLE = "fluent"
 
@@ -77,22 +79,44 @@ def shares(ranks: list[int]) -> dict[str, float]:
     }
 
 
-def motion_figures(model: str, pipeline: Any, count: int, references: int = 200) -> dict[str, Any]:
-    """Does it move as the data moves: against other loops, beside real ones (the floor) and independent pictures."""
-    recipe = load_recipe(RECIPE.with_name(f"{model}.yaml"))
-    source = make_source(recipe.data)
+def warped_difference(frames: np.ndarray) -> float:
+    """Mean absolute difference, grey levels, of each frame and the next brought back along the flow that DIS sees
+    between them: what moves counts little, what changes its shape counts."""
+    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
+    y, x = np.mgrid[: grey[0].shape[0], : grey[0].shape[1]].astype(np.float32)
+    errors = []
+    for here, there, a, b in zip(frames, frames[1:], grey, grey[1:], strict=False):
+        flow = flow_between(a, b)
+        back = cv2.remap(there, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        errors.append(np.abs(back.astype(float) - here).mean())
+    return float(np.mean(errors))
+
+
+def loops_of(config: dict[str, Any]) -> Any:
+    """The loops among a recipe's data: the emoji animations, alone."""
+    parts = config.get("of", [config])
+    found = next((p for p in parts if p.get("kind") == "animations"), None)
+    if found is None:
+        raise SystemExit("--motion: the recipe's data have no emoji animations")
+    return make_source({k: v for k, v in found.items() if k != "times"})
+
+
+def motion_figures(
+    recipe: Recipe, pipeline: Any, count: int, references: int = 200, alone: bool = True
+) -> dict[str, Any]:
+    """Does it move as the data moves: against other loops, beside real ones (the floor) and, with `alone`, independent
+    pictures."""
+    source = loops_of(recipe.data)
     order = random.Random(1).sample(range(len(source)), min(count + references, len(source)))
     chosen, others = order[:count], order[count:]
     captions = [source.caption_of(i) for i in chosen]
     videos = pipeline(captions, seed=0, batch_size=8).frames
     frames = videos.shape[1]
-    pictures: Any = load_pipeline(recipe.model["image"])
-    single = pictures([c for c in captions for _ in range(frames)], seed=0, batch_size=32).frames
-    sets = {
-        "videos": list(videos),
-        "independent pictures": list(single.reshape(videos.shape)),
-        "real": [source.clip(i).frames for i in chosen],
-    }
+    sets = {"videos": list(videos), "real": [source.clip(i).frames for i in chosen]}
+    if alone:
+        pictures: Any = load_pipeline(recipe.model["image"])
+        single = pictures([c for c in captions for _ in range(frames)], seed=0, batch_size=32).frames
+        sets["independent pictures"] = list(single.reshape(videos.shape))
     reference = [source.clip(i).frames for i in others]
     network = PictureFeatures()
     ground = clip_features(network, reference)
@@ -109,6 +133,7 @@ def motion_figures(model: str, pipeline: Any, count: int, references: int = 200)
             "frame difference": float(np.median(changes)),
             "share within": float(np.mean([low <= c <= high for c in changes])),
             "order": float(np.mean([order_ratio(c) for c in clips])),
+            "warped difference": float(np.mean([warped_difference(c) for c in clips])),
             "motion distance": frechet_distance(ground.motion, features.motion),
             "appearance distance": frechet_distance(ground.appearance, features.appearance),
         }
@@ -121,6 +146,7 @@ def main() -> None:
     parser.add_argument("--seen", type=int, default=100)
     parser.add_argument("--unseen", type=int, default=50)
     parser.add_argument("--motion", type=int, default=0)
+    parser.add_argument("--recipe", type=Path, default=None, help="of the model, for --motion; its name's by default")
     parser.add_argument("--picture", type=Path, default=None)
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
@@ -147,7 +173,8 @@ def main() -> None:
                 picture(frames[:24], arguments.picture.with_suffix(".gif"), columns=8, scale=2)
             write_strip(frames[:24, 0].reshape(3, 8, *frames.shape[2:]), arguments.picture.with_suffix(".png"))
     if arguments.motion:
-        figures["motion"] = motion_figures(arguments.model, pipeline, arguments.motion)
+        recipe = load_recipe(arguments.recipe or RECIPE.with_name(f"{arguments.model}.yaml"))
+        figures["motion"] = motion_figures(recipe, pipeline, arguments.motion)
         print(json.dumps(figures["motion"]))
     output = arguments.output or ZOO / arguments.model / "figures.json"
     output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

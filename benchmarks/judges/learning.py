@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from muybridge.files import cache_folder, whole_file
 
 #: What the judges see and how they are fitted; another number makes every kept judge another one.
-VERSION = 1
+VERSION = 2
 
 
 def cheap() -> torch.autocast:

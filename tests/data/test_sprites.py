@@ -11,7 +11,7 @@ from muybridge.data.sources.sprites import SpritesConfig
 from muybridge.data.sprites import filler
 from muybridge.data.sprites.captions import conjugate
 from muybridge.data.sprites.cutouts import recolour
-from muybridge.data.sprites.names import noun_of, plural_of, with_article
+from muybridge.data.sprites.names import COMMON, noun_of, plural_of, with_article
 from muybridge.data.sprites.plan import combinations, is_held_out
 from muybridge.data.sprites.source import SpritesSource
 from muybridge.data.sprites.vocabulary import BACKGROUNDS, COLOURS, COUNTS, MOTIONS, PHRASES, RELATIONS, SIZES
@@ -51,6 +51,15 @@ def stores(tmp_path_factory):
 
 def opened(stores, **changes):
     return SpritesSource(SpritesConfig(**{**stores, "num_clips": 400, **changes}))
+
+
+def test_scenes_show_what_people_write_of(stores):
+    everything = set(opened(stores, things="all").cutouts.concepts)
+    common = set(opened(stores).cutouts.concepts)
+    assert {"fox", "dog", "rocket", "car"} <= common and "man surfing" in everything - common
+    assert opened(stores, names=("man surfing",)).cutouts.concepts == ["man surfing"]
+    stray = {n for n in COMMON if noun_of(n) is not None and noun_of(n).concept != n}
+    assert not stray  # a name that no concept has would never be shown
 
 
 def one(stores, **changes):

@@ -51,7 +51,13 @@ class SpritesConfig(Settings):
     origins: tuple[str, ...] = setting(
         (), "take only art from packages whose names start so (@iconify-json/noto); empty takes all of these styles"
     )
-    names: tuple[str, ...] = setting((), "take only these things, by their name or plain noun; empty takes all")
+    things: str = setting(
+        "common", "common: some two hundred that people write of; all: everything that the stores hold",
+        choices=("common", "all"),
+    )  # fmt: skip
+    names: tuple[str, ...] = setting(
+        (), "take these things instead, by their name or plain noun; empty takes those of `things`"
+    )
     motions: tuple[str, ...] = setting(("still", *MOTIONS), "of things", choices=MOTIONS, fewest=1)
     backgrounds: tuple[str, ...] = setting(
         ("white", "plain", *BACKGROUNDS), "behind them", choices=BACKGROUNDS, fewest=1

@@ -14,7 +14,7 @@ from PIL import Image
 from muybridge.data.emoji import default_store
 from muybridge.data.packs import PackedSource
 from muybridge.data.sources.sprites import SpritesConfig
-from muybridge.data.sprites.names import Noun, noun_of
+from muybridge.data.sprites.names import COMMON, Noun, noun_of
 from muybridge.data.sprites.vocabulary import COLOURS
 from muybridge.errors import UserError
 
@@ -81,7 +81,7 @@ class Cutouts:
         for kind, store in self._stores.items():
             for i, entry in enumerate(store.entries):
                 noun = noun_of(entry.caption, entry.category)
-                if noun is None or (config.names and not {entry.caption, noun.concept} & set(config.names)):
+                if noun is None or not _wanted(config, entry.caption, noun):
                     continue
                 loop = entry.shape[0] > 1
                 cutout = Cutout(
@@ -147,6 +147,13 @@ class Cutouts:
         frames = np.pad(part, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)))
         longer = max(height, width)
         return Picture(frames, (width / longer, height / longer))
+
+
+def _wanted(config: SpritesConfig, caption: str, noun: Noun) -> bool:
+    """Whether a config lets a thing in."""
+    if config.names:
+        return bool({caption, noun.concept} & set(config.names))
+    return config.things == "all" or noun.concept in COMMON
 
 
 def recolour(frames: Array, colour: str) -> Array:

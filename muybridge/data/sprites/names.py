@@ -26,6 +26,33 @@ CONCEPTS: dict[str, str] = {
     "hot beverage": "cup of coffee", "hamburger": "burger", "french fries": "fries", "poultry leg": "chicken leg",
 }  # fmt: skip
 
+#: Things that people write of, as they call them. Of a thousand concepts most are people in three variants, hands,
+#: symbols and office supplies; a model that shall learn how things combine meets these ones five times as often.
+COMMON = frozenset(
+    " ".join((
+        "bear camel cat cow deer dog elephant fox giraffe goat gorilla hamster hippopotamus horse kangaroo koala lion",
+        "monkey mouse panda pig rabbit raccoon tiger unicorn wolf zebra bat bird chick chicken duck eagle owl parrot",
+        "peacock rooster swan turkey frog dinosaur dragon lizard snake turtle fish crab dolphin jellyfish lobster",
+        "octopus shark whale orca seal ant bee butterfly ladybug snail spider scorpion rose sunflower tulip cactus",
+        "mushroom tree banana cherries grapes lemon peach pear pineapple strawberry tomato watermelon avocado",
+        "carrot eggplant pizza burger egg bread fries donut cupcake cookie candy croissant pretzel beer teapot car bus",
+        "taxi ambulance truck tractor train locomotive bicycle motorcycle scooter skateboard airplane helicopter",
+        "rocket UFO sailboat ship speedboat house castle tent anchor sun moon star planet cloud snowman snowflake",
+        "umbrella fire tornado droplet comet present pumpkin trophy basketball football baseball volleyball kite dice",
+        "guitar drum trumpet saxophone crown diamond ring key book camera television phone laptop bell bomb hammer",
+        "pencil scissors glasses sunglasses candle magnet chair bed backpack alien robot ghost skull poo baby",
+        "astronaut superhero fairy mage elf boy girl firefighter",
+    )).split()
+) | {
+    "polar bear", "red apple", "green apple", "palm tree", "maple leaf", "four leaf clover", "cherry blossom",
+    "hot pepper", "ice cream", "birthday cake", "cup of coffee", "glass of wine", "hot dog", "police car", "race car",
+    "ferris wheel", "high voltage", "teddy bear", "light bulb", "alarm clock", "top hat", "running shoe",
+    "chicken leg", "red heart", "clown face", "Santa Claus", "police officer", "ballet dancer", "smiling face",
+    "smiling face with sunglasses", "face with tears of joy", "thinking face", "sleeping face", "angry face",
+    "loudly crying face", "thumbs up", "waving hand", "crystal ball", "billiard ball", "treasure chest", "money bag",
+    "fir tree", "sun behind cloud", "spiral shell", "carousel horse", "musical note",
+}  # fmt: skip
+
 #: Other words for a concept; each is true wherever the concept is.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "car": ("automobile",), "dog": ("hound", "doggy"), "cat": ("kitty",), "rabbit": ("bunny",),

@@ -20,6 +20,9 @@ Combination = tuple[str, ...]
 TRIES = 20_000
 #: Motions that need no room, so that a large thing can make them; in these a thing's place is said.
 IN_PLACE = ("still", "spinning", "swinging")
+#: Sizes as they are drawn: at 64 pixels a small thing is hardly told from another.
+SIZES_IN_PLACE = ("small", "medium", "medium", "large", "large")
+SIZES_ON_THE_WAY = ("small", "medium", "medium", "medium")
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ class Planner:
         if value < config.counted + config.related + config.several:
             return self._several(rng, background, colours)
         motion = pick(rng, self.motions)
-        size = pick(rng, ("small", "medium", "medium", "large") if motion in IN_PLACE else ("small", "medium"))
+        size = pick(rng, SIZES_IN_PLACE if motion in IN_PLACE else SIZES_ON_THE_WAY)
         places = tuple(PLACES) if size == "small" else ("centre", "centre", "left", "right")
         place = pick(rng, places if size != "large" else ("centre",)) if motion in IN_PLACE else ""
         leaves = motion in ("left", "right") and rng.random() < 0.25

@@ -16,7 +16,7 @@ from muybridge.data.sprites.scene import Actor, SpriteScene
 
 Array = np.ndarray
 #: Half of a thing's longer side as a share of the picture's shorter side.
-RADII = {"small": (0.12, 0.16), "medium": (0.2, 0.26), "large": (0.36, 0.44)}
+RADII = {"small": (0.14, 0.18), "medium": (0.25, 0.32), "large": (0.38, 0.45)}
 #: A member of a group: its part, its offset from the group's middle, its radius (pixels), its depth.
 Member = tuple[int, tuple[float, float], float, float]
 
@@ -89,7 +89,7 @@ class Stage:
     def _related(self) -> list[Actor]:
         (ax, ay), (bx, by) = (p.extents for p in self.pictures)
         relation, rng = self.plan.relation, self.rng
-        r, near_first = between(rng, 0.19, 0.23) * self.side, True
+        r, near_first = between(rng, 0.22, 0.27) * self.side, True
         first, second = r, r
         gap = between(rng, 0.02, 0.08) * self.side
         dx, dy = 0.0, 0.0
@@ -111,7 +111,7 @@ class Stage:
         members: list[Member] = [(0, (dx / 2, dy / 2), first, 1.0 if near_first else 2.0),
                                  (1, (-dx / 2, -dy / 2), second, 2.0 if near_first else 1.0)]  # fmt: skip
         motion = self.plan.parts[0].motion
-        wanted = 0.62 if motion != "still" else 0.92
+        wanted = 0.72 if motion != "still" else 0.94
         return self._group(self._shrunk(members, wanted), motion, self._region(motion))
 
     def _several(self) -> list[Actor]:
