@@ -13,7 +13,7 @@ from muybridge.data.video_io import read_video
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-#: Not run here: they need hours, footage or a browser; their tests are elsewhere (tests/training, curation, studio, jobs).
+#: Not run here: they need hours, footage or a browser; their tests are elsewhere (training, curation, studio, jobs).
 LONG = ("train", "plan", "curate", "studio", "jobs")
 #: The same commands in a few steps.
 SHORT = {

@@ -275,4 +275,20 @@ SORA = [
     ("rows: each process numbers its own clips", "numbers.append(sum(counts[:place]) + turn)", "numbers.append(turn)", "test_packing"),
 ]  # fmt: skip
 
-MUTANTS = [Mutant(*row) for row in [*DIFFUSION, *LAYERS_AND_NETWORKS, *UPSCALING, *READING, *SORA, *EVERYTHING_ELSE]]
+STUDIO = [
+    ("jobs: what was killed waits again", "return FAILED if end else KILLED if begun else QUEUED", "return FAILED if end else QUEUED", "test_jobs"),
+    ("jobs: two at once", "for wanted in (RUNNING, QUEUED) for state, j in jobs", "for wanted in (QUEUED,) for state, j in jobs", "test_jobs"),
+    ("jobs: any name is a folder", "if not NAME.fullmatch(name) or not (folder / COMMAND).is_file():", "if not (folder / COMMAND).is_file():", "test_jobs"),
+    ("jobs: everybody's", "if owner is not None and told[\"owner\"] != owner:", "if False:", "test_jobs"),
+    ("page: links lead out", "real = path.resolve()", "real = path.absolute()", "test_visits"),
+    ("page: every file is served", "if not RESULT.fullmatch(name) or path.is_symlink() or not path.is_file():", "if not path.is_file():", "test_visits"),
+    ("page: any name is a run's", "if not NAME.fullmatch(name):\n            raise UserError(f\"{name!r}: a name is", "if False:\n            raise UserError(f\"{name!r}: a name is", "test_visits"),
+    ("page: words that look like options are options", 'behind = ["--"] if any(word.startswith("-") for word in words) else []', "behind: list[str] = []", "test_forms"),
+    ("page: defaults are said", "and value != one.default and str(value) != str(one.default):", ":", "test_forms"),
+    ("learn: another level's formula", "alpha, sigma = float(alpha_of(level)), float(sigma_of(level))", "alpha, sigma = float(sigma_of(level)), float(alpha_of(level))", "test_learn"),
+    ("cite: a command's own system is left out", "return [*([own] if own else []), *systems_of(str(record.get(\"model\")))]", "return systems_of(str(record.get(\"model\")))", "test_about_commands"),
+]  # fmt: skip
+
+MUTANTS = [
+    Mutant(*row) for row in [*DIFFUSION, *LAYERS_AND_NETWORKS, *UPSCALING, *READING, *SORA, *STUDIO, *EVERYTHING_ELSE]
+]
