@@ -165,6 +165,7 @@ def systems_of(what: str) -> list[str]:
     from muybridge.library.catalogue import find_model
     from muybridge.library.index import INDEX, index_of
     from muybridge.library.papers import OF_COMMANDS
+    from muybridge.opening.offers import offers
 
     path = Path(what).expanduser()
     if path.is_file():
@@ -174,7 +175,8 @@ def systems_of(what: str) -> list[str]:
         own = OF_COMMANDS.get(str(record.get("command")))
         return [*([own] if own else []), *systems_of(str(record.get("model")))]
     if (path / "recipe.json").is_file():
-        return [str(read_mapping(path / "recipe.json").get("system"))]
+        system = str(read_mapping(path / "recipe.json").get("system"))
+        return [_folder_of(offers("TRAINS").get(system, "")) or system]
     if path.is_dir() and not (path / INDEX).is_file():
         raise UserError(f"{what}: neither a run (recipe.json) nor a model (model_index.json) is in this folder")
     return [_system_of_class(str(index_of(find_model(what)).get("_class_name")))]
@@ -185,6 +187,10 @@ def _system_of_class(name: str) -> str:
     from muybridge.opening.offers import offers
 
     shared = {"TextToVideoPipeline": "vdm", "InflatedPipeline": "video_ldm", "SuperResolutionPipeline": "vdm"}
-    where = offers("OPENS").get(name, "")
-    in_systems = where.removeprefix("muybridge.systems.").partition(".")[0]
-    return shared.get(name) or ("image_ldm" if ".pipelines." in where else in_systems)
+    return shared.get(name) or _folder_of(offers("OPENS").get(name, "")) or "image_ldm"
+
+
+def _folder_of(where: str) -> str:
+    """The system in whose folder a class lies; "" for what systems share."""
+    found = where.removeprefix("muybridge.systems.")
+    return "" if found == where else found.partition(".")[0]

@@ -60,12 +60,12 @@ SORA = Paper("openai2024video", "OpenAI", "Video generation models as world simu
 LDM = Paper("rombach2022high", "Rombach, Robin and Blattmann, Andreas and Lorenz, Dominik and others",
             "High-Resolution Image Synthesis with Latent Diffusion Models", 2021, "2112.10752")  # fmt: skip
 PICTURE = (LDM,)
-#: A recipe's `system`, or the folder of a system -> its papers.
+#: The folder of a system, or what a part is called in recipes -> its papers.
 OF_SYSTEMS: dict[str, tuple[Paper, ...]] = {
-    "vdm": (VDM,), "imagen_video": (IMAGEN,), "make_a_video": (MAKE,), "make_a_video_sr": (MAKE,),
+    "vdm": (VDM,), "imagen_video": (IMAGEN,), "make_a_video": (MAKE,),
     "tune_a_video": (TUNE, LDM), "gen1": (GEN1, LDM), "text2video_zero": (ZERO, LDM), "video_ldm": (VIDEO_LDM, LDM),
-    "control_video": (CONTROL, LDM), "stable_video": (SVD, LDM), "camera_lora": (SVD, LDM), "lumiere": (LUMIERE,),
-    "lumiere_sr": (LUMIERE,), "sora": (SORA,), "image_ldm": PICTURE, "autoencoder": PICTURE,
+    "control_video": (CONTROL, LDM), "stable_video": (SVD, LDM), "lumiere": (LUMIERE,),
+    "sora": (SORA,), "image_ldm": PICTURE, "autoencoder": PICTURE,
 }  # fmt: skip
 #: Commands that are a system of their own, whatever the model.
 OF_COMMANDS = {

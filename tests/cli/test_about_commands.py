@@ -66,8 +66,9 @@ def test_of_models(model, numbers):
 def test_of_runs_and_videos(tmp_path):
     import numpy as np
 
-    write_json(tmp_path / "run" / "recipe.json", {"system": "sora"})
-    assert "world simulators" in run("cite", tmp_path / "run").output
+    for system, words in (("sora", "world simulators"), ("camera_lora", "2311.15127"), ("image_ldm", "2112.10752")):
+        write_json(tmp_path / "run" / "recipe.json", {"system": system})
+        assert words in run("cite", tmp_path / "run").output
     record = {"command": "control", "model": "emoji-image"}
     write_video(np.zeros((2, 16, 16, 3), np.uint8), tmp_path / "x.mp4", 4, record)
     said = run("cite", tmp_path / "x.mp4").output
@@ -84,7 +85,8 @@ def test_what_cannot_be_cited_is_refused(tmp_path):
 def test_every_system_has_its_papers():
     from muybridge.library.papers import OF_COMMANDS, OF_SYSTEMS
 
-    of_systems = {n for n, where in offers("TRAINS").items() if ".systems." in where}
+    every = [*offers("TRAINS").values(), *offers("OPENS").values()]
+    of_systems = {where.split(".")[2] for where in every if ".systems." in where}
     assert of_systems <= set(OF_SYSTEMS) and set(OF_COMMANDS.values()) <= set(OF_SYSTEMS)
     papers = [paper for some in OF_SYSTEMS.values() for paper in some]
     assert len({p.key for p in papers}) == len({p.where for p in papers}) == len(set(papers)) >= 12
