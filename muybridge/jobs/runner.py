@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import muybridge
 from muybridge import progress
 from muybridge.errors import UserError
 from muybridge.files import write_json
@@ -23,13 +25,19 @@ LOOK, PATIENCE = 0.2, 60.0
 WORK = "muybridge.cli.job"
 
 
+def environment() -> dict[str, str]:
+    """Of a process of ours: it finds the package that runs here, from whatever folder, installed or not."""
+    here = str(Path(muybridge.__file__).parents[1])
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))}
+
+
 def ensure_runner(queue: Queue) -> None:
     """Start a runner that outlives this process; where one runs already the new one ends at once."""
     queue.folder.mkdir(parents=True, exist_ok=True)
     with open(queue.folder / "runner.log", "ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "muybridge.jobs.runner", str(queue.folder)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment(),
         )  # fmt: skip
 
 
@@ -71,7 +79,7 @@ def _started(job: Job, handle: int) -> subprocess.Popen[bytes] | None:
         try:
             return subprocess.Popen(
                 [sys.executable, "-m", WORK, str(job.folder)], cwd=job.directory, pass_fds=[handle],
-                env=os.environ | {progress.FILE: str(job.folder / PROGRESS), "PYTHONUNBUFFERED": "1"},
+                env=environment() | {progress.FILE: str(job.folder / PROGRESS), "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
@@ -90,6 +98,4 @@ def _signalled(job: Job, which: signal.Signals) -> float:
 
 
 if __name__ == "__main__":
-    from pathlib import Path
-
     work_off(Queue(Path(sys.argv[1])))

@@ -153,10 +153,12 @@ def run_whole(arguments: Sequence[str], folder: Path) -> str:
     import subprocess
     import sys
 
+    from muybridge.jobs.runner import environment
+
     check_arguments(arguments)
     done = subprocess.run(
         [sys.executable, "-m", "muybridge.cli.main", *arguments], capture_output=True, text=True, cwd=folder,
-        stdin=subprocess.DEVNULL, check=False,
+        stdin=subprocess.DEVNULL, check=False, env=environment(),
     )  # fmt: skip
     if done.returncode:
         raise UserError((done.stderr.strip() or done.stdout.strip()).removeprefix("error: "))
