@@ -66,6 +66,18 @@ def test_the_page_in_a_browser(opened, reader, allowed, place, tmp_path, monkeyp
     a_training_run_starts_shows_its_curve_stops_and_goes_on(reader, allowed)
     twenty_queued_requests_all_end(reader, allowed, opened, place)
     every_tab_opens_without_a_fault(reader)
+    if os.environ.get("MUYBRIDGE_PICTURES"):
+        the_docs_picture_of_generate(reader)
+
+
+def the_docs_picture_of_generate(reader):
+    """With the bundled model, which takes a while: only where the pictures are wanted."""
+    reader.page.reload()
+    reader.page.wait_for_selector(".make-generate")
+    reader.fill("prompt", "dog face, fluent style")
+    reader.press("make-generate")
+    reader.page.wait_for_selector(".made-generate video", timeout=300_000)
+    picture(reader, "generate")
 
 
 def picture(reader, name):
@@ -261,6 +273,6 @@ def every_tab_opens_without_a_fault(reader):
     for tab in page.get_by_role("tab").all_inner_texts():
         if page.get_by_role("tab", name=tab, exact=True).first.is_visible():
             page.get_by_role("tab", name=tab, exact=True).first.click()
-            if tab != "Train":  # its picture is that of a run
+            if tab not in ("Train", "Generate"):  # their pictures are those of a run and of a video
                 picture(reader, tab.lower().replace(" ", "-"))
     assert reader.faults == [] and reader.elsewhere() == []
