@@ -21,6 +21,7 @@ from muybridge.cli.made import (
     with_signature,
 )
 from muybridge.cli.outputs import ENDINGS, check_length
+from muybridge.cli.peaks import told_memory
 from muybridge.cli.writing import told_of, write_made
 from muybridge.errors import UserError
 from muybridge.files import next_free
@@ -101,7 +102,8 @@ def generate(
     run = Run(pipeline, model, common.seed, settings)
     pending = [i for i in range(len(jobs)) if prompts is None or not _is_made(jobs[i], makings[i], run, upscaling)]
     batches = [pending[i : i + batch_size] for i in range(0, len(pending), batch_size)]
-    with steps_bar("sampling", makings[0].total_steps(run) * len(batches)) as advance:
+    total = makings[0].total_steps(run) * len(batches)
+    with told_memory(pipeline, common.memory, context), steps_bar("sampling", total) as advance:
         run.on_step = advance
         for batch in batches:
             made = Generate.make_batch([makings[i] for i in batch], run, [jobs[i][2] for i in batch])

@@ -12,6 +12,7 @@ from muybridge import __version__
 from muybridge.errors import UserError
 from muybridge.library.catalogue import find_model, model_hash
 from muybridge.making.used import KINDS, hashes, whole_name
+from muybridge.nn.devices import LOW
 from muybridge.pipelines.settings import SamplingConfig, recorded_settings
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def record_of(making: Making, run: Run, settings: SamplingConfig) -> dict[str, A
         record["lora"] = pipeline.loras
     if pipeline.precision != "fp32":
         record["precision"] = pipeline.precision
+    if pipeline.memory == LOW:  # the others make the same frames but for rounding
+        record["memory"] = LOW
     if pipeline.swapped:
         record |= {"picture": whole_name(pipeline.swapped), "picture_hash": model_hash(find_model(pipeline.swapped))}
     return record
@@ -111,7 +114,7 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
     for name, kind in kinds.items():
         if not isinstance(record.get(name), kind):
             raise UserError(f"{where}: its record is damaged: {name} is {record.get(name)!r}")
-    sometimes = {"source": str, "lora": list, "precision": str, "picture": str, "upscale": int, "files": dict}
+    sometimes = {"source": str, "lora": list, "precision": str, "memory": str, "picture": str, "upscale": int, "files": dict}
     sometimes |= {"upscale_method": str, "upscaler": str, "source_mean": bool}
     for name, kind in sometimes.items():
         if name in record and not isinstance(record[name], kind):

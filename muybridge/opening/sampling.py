@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from muybridge.errors import UserError
+from muybridge.errors import UserError, nearest
 from muybridge.library.catalogue import DEFAULT_MODEL, check_weights, find_model
 from muybridge.library.index import index_of
-from muybridge.nn.devices import AUTO, device_named, dtype_named
+from muybridge.nn.devices import AUTO, BALANCED, MEMORY, device_named, dtype_named
 from muybridge.opening.offers import offered
 
 if TYPE_CHECKING:
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def load_pipeline(
-    name: str = DEFAULT_MODEL, device: str = AUTO, picture: str = "", precision: str = "fp32", zero_shot: bool = False
+    name: str = DEFAULT_MODEL,
+    device: str = AUTO,
+    picture: str = "",
+    precision: str = "fp32",
+    zero_shot: bool = False,
+    memory: str = BALANCED,
+    compiled: bool = False,
 ) -> VideoPipeline:
     """Open a model for sampling on a device.
 
@@ -28,6 +34,8 @@ def load_pipeline(
             model tuned on a subject or a style moves without further training).
         precision: "fp32", "bf16" or "fp16": the latter halve the memory of the network's weights. The autoencoder and
             the text encoder stay in float32, and so does what the sampler computes.
+        memory: "low", "balanced" or "fast" (`pipelines.memory.WHAT_IT_DOES`).
+        compiled: compile the network's blocks, which takes its time at the first call.
         zero_shot: open an image model as a pipeline for videos without training (`pipelines.zero_shot`).
 
     Raises:
@@ -38,6 +46,8 @@ def load_pipeline(
     check_weights(folder, index)
     where = device_named(device)
     dtype = dtype_named(precision, where)
+    if memory not in MEMORY:
+        raise UserError(f"unknown memory {memory!r}; {nearest(memory, MEMORY)}")
     cls = offered("OPENS", str(index.get("_class_name")), str(folder))
     if zero_shot:
         from muybridge.pipelines.zero_shot import ZeroShotPipeline
@@ -68,7 +78,7 @@ def load_pipeline(
         # temporal layers know what the picture model before them knows
         image = picture or str(getattr(pipeline.config, "image", None) or "")
         pipeline.vocabulary = Vocabulary.load(folder) or (Vocabulary.load(find_model(image)) if image else None)
-    return pipeline.ready(where, precision, dtype)
+    return pipeline.ready(where, precision, dtype).run_with(memory, compiled, where)
 
 
 def load_zero_shot(name: str, device: str = AUTO, precision: str = "fp32") -> ZeroShotPipeline:

@@ -23,13 +23,13 @@ from muybridge.models.weights.opening import cast
 from muybridge.nn.frames import to_uint8
 from muybridge.nn.layout import suit_cpu
 from muybridge.pipelines.hooks import PipelineHooks
-from muybridge.pipelines.memory import check_fits
+from muybridge.pipelines.memory import WithinMemory, check_fits
 from muybridge.pipelines.running import OnStep, VideoOutput, seeds_of, without_gradients
 from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 from muybridge.pipelines.words import ReadsWords
 
 
-class VideoPipeline(ReadsWords, PipelineHooks, DiffusionPipeline):
+class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
     """Words to video with any network of this project: settings, prompts, guidance, and the run of a sampler.
 
     Subclasses register their parts and config (`text_encoder`, `text_max_length`, `sampling` among it) and say what

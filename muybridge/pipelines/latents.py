@@ -92,14 +92,16 @@ class LatentSpacePipeline(VideoPipeline):
         return shape
 
     def to_pixels(self, samples: Tensor) -> Tensor:
-        pixels: Tensor = self.space.decode(samples)
+        with self.autoencoder_alone(self.space):
+            pixels: Tensor = self.space.decode(samples)
         return pixels
 
     def seen(self, samples: Tensor) -> Tensor:
         return self.space.decoded(samples)
 
     def to_samples(self, pixels: Tensor) -> Tensor:
-        latents: Tensor = self.space.encode(pixels.to(self.device))[0]
+        with self.autoencoder_alone(self.space):
+            latents: Tensor = self.space.encode(pixels.to(self.device))[0]
         return latents
 
 

@@ -1,0 +1,20 @@
+"""The option --lora."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def lora_file(text: str) -> tuple[Path, float]:
+    """The file and scale of --lora FILE[:SCALE], or of a bundled one's name.
+
+    Raises:
+        UserError: not there, pickled, damaged, or with tensors that are not read; found from its names alone.
+    """
+    from muybridge.library.catalogue import find_lora, split_lora
+    from muybridge.models.weights.adapters.reading import checked_shapes, places_of
+
+    name, scale = split_lora(text)
+    file = find_lora(name)
+    places_of(checked_shapes(file), file)
+    return file, scale
