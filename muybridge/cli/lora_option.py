@@ -1,4 +1,4 @@
-"""The option --lora."""
+"""Files that are merged into a model: the options --lora and --embedding."""
 
 from __future__ import annotations
 
@@ -18,3 +18,17 @@ def lora_file(text: str) -> tuple[Path, float]:
     file = find_lora(name)
     places_of(checked_shapes(file), file)
     return file, scale
+
+
+def embedding_file(text: str) -> tuple[Path, str]:
+    """The file and word of --embedding FILE[:WORD].
+
+    Raises:
+        UserError: not there, pickled, or damaged.
+    """
+    from muybridge.models.text.inversions import read_inversion
+
+    name, _, word = text.partition(":")
+    file = Path(name).expanduser()
+    read_inversion(file, word)
+    return file, word

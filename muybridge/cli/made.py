@@ -17,7 +17,7 @@ import typer
 
 from muybridge.cli.console import command, steps_bar
 from muybridge.cli.given import CONTEXT, check_read, given_options
-from muybridge.cli.lora_option import lora_file
+from muybridge.cli.lora_option import embedding_file, lora_file
 from muybridge.cli.outputs import check_length, check_outputs
 from muybridge.cli.peaks import told_memory
 from muybridge.cli.writing import told_of, write_made
@@ -50,12 +50,15 @@ class Common(OnDevice):
     )  # fmt: skip
     memory: str = setting(
         "",
-        "low: less memory for some time; balanced: as without it; fast: more memory where that is faster. The predicted "
-        "peak is said before the run and the measured one after it",
+        "low: less memory for some time; balanced: as without it; fast: more memory where that is faster. The "
+        "predicted peak is said before the run and the measured one after it",
         choices=("", *MEMORY),
     )
     compile: bool = setting(False, "compile the network's blocks at their first call: for long runs")
     lora: tuple[str, ...] = setting((), "a LoRA: FILE or a bundled one, with :SCALE or without; may be repeated")
+    embedding: tuple[str, ...] = setting(
+        (), "a textual inversion: FILE, or FILE:WORD to name it by another word in the prompt; may be repeated"
+    )
     upscale: int = setting(1, "enlarge the written frames by a whole factor", low=1, high=64)
     upscale_method: str = setting(
         "",
@@ -77,6 +80,7 @@ class Common(OnDevice):
         """
         upscaling = Upscaling.chosen(self.upscale, self.upscale_method, self.upscaler, model)
         read = [*reads, *(lora_file(text)[0] for text in self.lora)]
+        read += [embedding_file(text)[0] for text in self.embedding]
         check_outputs(paths, [*read, *([upscaling.folder] if upscaling.network else [])])
         return upscaling
 
@@ -86,6 +90,8 @@ class Common(OnDevice):
 
         memory = self.memory or BALANCED
         pipeline = open_pipeline(making, model, self.device, self.precision, picture, memory, self.compile)
+        for text in self.embedding:
+            pipeline.use_inversion(*embedding_file(text))
         for text in self.lora:
             pipeline.use_lora(*lora_file(text))
         return pipeline

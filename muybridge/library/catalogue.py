@@ -26,12 +26,11 @@ INVERSION = "inversion.safetensors"
 _STABLE_DIFFUSION = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
 OF_DIFFUSERS = {
     "StableDiffusionPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": _STABLE_DIFFUSION,
     "StableDiffusionInstructPix2PixPipeline": _STABLE_DIFFUSION,
     "CogVideoXPipeline": {"transformer": "CogVideoXTransformer3DModel", "vae": "AutoencoderKLCogVideoX"},
     "StableVideoDiffusionPipeline": {"unet": "UNetSpatioTemporalConditionModel", "vae": "AutoencoderKLTemporalDecoder"},
 }
-#: Folders of diffusers that are known and not opened here yet.
-NOT_YET = ("StableDiffusionXLPipeline",)
 
 
 def bundled_models() -> dict[str, Path]:
@@ -127,10 +126,6 @@ def check_weights(folder: Path, index: dict[str, Any]) -> None:
 def _networks(folder: Path, index: dict[str, Any]) -> dict[str, list[Any]]:
     parts = {k: v for k, v in index.items() if not k.startswith("_") and isinstance(v, list) and len(v) == 2}
     kind = str(index.get("_class_name"))
-    if kind in NOT_YET:
-        raise UserError(
-            f"{folder}: a {kind}, which muybridge cannot sample with yet; its U-Net can be inflated in Python"
-        )
     if kind in OF_DIFFUSERS:
         return {name: ["diffusers", cls] for name, cls in OF_DIFFUSERS[kind].items()}
     for name, (module, cls) in parts.items():

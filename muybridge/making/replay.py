@@ -69,6 +69,9 @@ def replay(
     precision = record.get("precision", "fp32")
     memory = record.get("memory", BALANCED)
     pipeline = open_pipeline(making, name, device, precision, record.get("picture", ""), memory)
+    for entry in record.get("inversions", []):
+        if pipeline.use_inversion(entry["file"], entry["token"])["sha256"] != entry["sha256"]:
+            raise UserError(f"{entry['file']} has changed since this video was made with it")
     for entry in record.get("lora", []):
         pipeline.merge_again(entry)
     run = Run(pipeline, name, record["seed"], record["given"], record.get("source", ""), read, cache)

@@ -17,8 +17,6 @@ PIECE = 2**24
 WITHIN: dict[type[nn.Module], int] = {FeedForward: 8, ResnetBlock2D: 4}
 
 
-
-
 class _InPieces:
     """Mixed into a layer whose rows do not see each other: its tensors are split along their first dimension."""
 
@@ -56,7 +54,7 @@ def joined(parts: Any, rows: int) -> Tensor:
 
 
 @lru_cache
-def _split(kind: type[nn.Module], within: int) -> type[nn.Module]:
+def _split(kind: Any, within: int) -> type[nn.Module]:
     return type(f"{kind.__name__}InPieces", (_InPieces, kind), {"within": within})
 
 
@@ -73,6 +71,7 @@ def in_pieces(network: nn.Module) -> int:
         within = WITHIN.get(type(module), 0)
         hooked = any(inner._forward_hooks or inner._forward_pre_hooks for inner in list(module.modules())[1:])
         if within and not hooked:
-            module.__class__ = _split(type(module), within)
+            kind: Any = type(module)
+            module.__class__ = _split(kind, within)
             count += 1
     return count

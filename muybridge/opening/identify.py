@@ -23,7 +23,6 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 #: Classes of diffusers' folders that no package here opens by itself: what they are, and what takes them.
 OTHERS = {
-    "StableDiffusionXLPipeline": ("Stable Diffusion XL model", "nothing yet: sampling with it is not built"),
     "UNet2DConditionModel": (
         "picture U-Net",
         "the folder unet/ of an image model: `model: {image: FOLDER}` of a recipe takes the folder that holds it",
@@ -129,10 +128,11 @@ def opening_says(folder: Path, config: Mapping[str, Any], kind: str) -> list[str
             if kind not in offers("OPENS"):
                 return []
             check_weights(folder, dict(config))
-            unet, text = folder / "unet", folder / "text_encoder"
+            unet = folder / "unet"
             if kind in OF_DIFFUSERS and config.get("unet", ["", ""])[1] == "UNet2DConditionModel":
                 check_network("UNet2DConditionModel", unet)
-            encoders = [text, folder / "image_encoder"] if kind in OF_DIFFUSERS else []
+            parts = ("text_encoder", "text_encoder_2", "image_encoder") if kind in OF_DIFFUSERS else ()
+            encoders = [folder / part for part in parts]
             for part in encoders:
                 if part.is_dir():
                     for file in weight_files(part, ENCODER_WEIGHTS):

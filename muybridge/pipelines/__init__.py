@@ -6,6 +6,7 @@ OPENS = {
     "SuperResolutionPipeline": "super_resolution:SuperResolutionPipeline",
     # diffusers' folders of image models
     "StableDiffusionPipeline": "latents:LatentPipeline",
+    "StableDiffusionXLPipeline": "latents:LatentPipeline",
     "StableDiffusionInstructPix2PixPipeline": "latents:LatentPipeline",
 }
 KNOWS = {
@@ -18,6 +19,11 @@ KNOWS = {
     "StableDiffusionPipeline": (
         "Stable Diffusion model",
         "generate, zero, control --model; `model: {image: FOLDER}` of a recipe; tune --model",
+    ),
+    "StableDiffusionXLPipeline": (
+        "Stable Diffusion XL model",
+        "generate, zero, control --model; `model: {image: FOLDER}` of a recipe with `text: {encoder: FOLDER}`; tune "
+        "--model",
     ),
     "StableDiffusionInstructPix2PixPipeline": ("InstructPix2Pix model", "instruct --model"),
 }

@@ -29,7 +29,7 @@ from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 from muybridge.pipelines.words import ReadsWords
 
 
-class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
+class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):  # type: ignore[misc]
     """Words to video with any network of this project: settings, prompts, guidance, and the run of a sampler.
 
     Subclasses register their parts and config (`text_encoder`, `text_max_length`, `sampling` among it) and say what

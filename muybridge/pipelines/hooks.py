@@ -16,7 +16,7 @@ from muybridge.pipelines.settings import SamplingConfig
 class PipelineHooks:
     """What a pipeline says of itself; `VideoPipeline` does the rest."""
 
-    device: torch.device
+    device: Any
     #: whether its temporal layers can stand behind another picture model than their own
     takes_picture_model = False
     #: whether guidance's two branches may share a network call (their conditions are plain rows)

@@ -63,8 +63,8 @@ def check_fits(pipeline: Any, settings: SamplingConfig) -> None:
 
 #: What each choice of `--memory` does, in words.
 WHAT_IT_DOES = {
-    LOW: "autoencoder in tiles and few frames at a time, layers in pieces, guidance's branches one after the other, and "
-    "on an accelerator the network and the autoencoder there in turn",
+    LOW: "autoencoder in tiles and few frames at a time, layers in pieces, guidance's branches one after the other, "
+    "and on an accelerator the network and the autoencoder there in turn",
     BALANCED: "autoencoder a few frames at a time",
     FAST: "autoencoder many frames at a time",
 }
@@ -100,7 +100,7 @@ class WithinMemory:
         """
         self.memory = memory
         space = getattr(self, "space", None)
-        if hasattr(space, "use_memory"):
+        if space is not None and hasattr(space, "use_memory"):
             space.use_memory(memory)
         if memory == LOW:
             self.joins_branches = False
