@@ -17,6 +17,9 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "dpmpp_2m": (),
     "dpmpp_2m_sde": (),
     "distilled": (),
+    "euler": (),
+    "unipc": (),
+    "consistency": (),
 }
 #: Settings that only some samplers read.
 OF_SAMPLERS = tuple(name for names in READ_BY.values() for name in names)

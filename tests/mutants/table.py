@@ -8,6 +8,16 @@ DIT = "test_transformer test_values"
 
 DIFFUSION = [
     ("ancestral ignores gamma", "posterior_log_variance(lam_t, lam_s, gamma))", "posterior_log_variance(lam_t, lam_s, 0.0))", SAMPLERS),
+    ("UniPC: not corrected", "z = _corrected(last, x, lam_t)", "z = z", "test_against_diffusers"),
+    ("UniPC: predictor of first order", "0.5 / ratio, 0.0), z)", "0.0 / ratio, 0.0), z)", "test_against_diffusers"),
+    ("UniPC: second moment lost", "(b_1 - b_2) / (1 + r)", "b_1 / (1 + r)", "test_against_diffusers"),
+    ("consistency: noised to the level it comes from", "noised = expand(alpha_of(lam), z) * x + expand(sigma_of(lam), z)", "noised = expand(alpha_of(lams[i]), z) * x + expand(sigma_of(lams[i]), z)", "test_against_diffusers"),
+    ("consistency: steps from the clean end", "own.flip(0)[places]", "own[places].flip(0)", "test_against_diffusers"),
+    ("captions of two lengths: cut, not repeated", "[p.repeated(length // p.tokens.shape[-2]) for p in parts]", "[p.rows(slice(None)) for p in parts]", "test_user_words"),
+    ("XL: crop and size exchanged", "[height, width, 0, 0, height, width]", "[0, 0, height, width, height, width]", "test_user_words"),
+    ("XL: the last layer's states", "output.hidden_states[-2]", "output.hidden_states[-1]", "test_user_words"),
+    ("XL: no negative prompt is the empty caption", "if not negative_prompt and getattr(self._encoder, \"empty_is_zero\", False):", "if False:", "test_user_words"),
+    ("inversion: one vector of several", "\" \".join(tokens)", "tokens[0]", "test_user_words"),
     ("sample_ddim ignores eta", "lams[i + 1], eta, draw)", "lams[i + 1])", SAMPLERS),
     ("2M-SDE: half the noise", "added = sigma_of(lam_s) * (-torch.expm1(-2", "added = 0.5 * sigma_of(lam_s) * (-torch.expm1(-2", SAMPLERS),
     ("2M-SDE: z without exp(-h)", "ratio_sigma(lam_s, lam_t) * torch.exp(-h)", "ratio_sigma(lam_s, lam_t)", SAMPLERS),
