@@ -27,6 +27,7 @@ _STABLE_DIFFUSION = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
 OF_DIFFUSERS = {
     "StableDiffusionPipeline": _STABLE_DIFFUSION,
     "StableDiffusionXLPipeline": _STABLE_DIFFUSION,
+    "LatentConsistencyModelPipeline": _STABLE_DIFFUSION,
     "StableDiffusionInstructPix2PixPipeline": _STABLE_DIFFUSION,
     "CogVideoXPipeline": {"transformer": "CogVideoXTransformer3DModel", "vae": "AutoencoderKLCogVideoX"},
     "StableVideoDiffusionPipeline": {"unet": "UNetSpatioTemporalConditionModel", "vae": "AutoencoderKLTemporalDecoder"},

@@ -18,6 +18,7 @@ from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.opening.adapters import identify_adapter
 from muybridge.opening.identity import Identity
 from muybridge.opening.offers import offers
+from muybridge.pipelines.presets import told_of_preset
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -151,6 +152,8 @@ def _explain(found: Identity, folder: Path, config: dict[str, Any]) -> None:
         found.notes.append(
             f"predicts {settings.get('prediction_type', 'epsilon')}; noise table {settings.get('beta_schedule')}"
         )
+        few = told_of_preset(settings)
+        found.notes += [few] if few else []
     for part, entry in config.items() if (folder / "model_index.json").is_file() else ():
         if isinstance(entry, list) and len(entry) == 2 and entry[0] and not (folder / part).is_dir():
             if part in OPTIONAL or (found.kind.startswith("muybridge") and part not in OWN_PARTS):

@@ -7,6 +7,7 @@ OPENS = {
     # diffusers' folders of image models
     "StableDiffusionPipeline": "latents:LatentPipeline",
     "StableDiffusionXLPipeline": "latents:LatentPipeline",
+    "LatentConsistencyModelPipeline": "latents:LatentPipeline",
     "StableDiffusionInstructPix2PixPipeline": "latents:LatentPipeline",
 }
 KNOWS = {
@@ -25,5 +26,6 @@ KNOWS = {
         "generate, zero, control --model; `model: {image: FOLDER}` of a recipe with `text: {encoder: FOLDER}`; tune "
         "--model",
     ),
+    "LatentConsistencyModelPipeline": ("latent consistency model", "generate --model"),
     "StableDiffusionInstructPix2PixPipeline": ("InstructPix2Pix model", "instruct --model"),
 }

@@ -19,6 +19,7 @@ from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.library.index import settings_of
 from muybridge.library.parts import table_settings
+from muybridge.models.guided import takes_guidance
 from muybridge.models.latent.pixels import PixelSpace
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.told_sizes import is_xl, told_beside_words
@@ -28,6 +29,7 @@ from muybridge.nn.embeddings import guidance_wave
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.base import VideoPipeline
+from muybridge.pipelines.presets import preset_of
 from muybridge.pipelines.settings import SamplingConfig
 
 
@@ -179,21 +181,29 @@ class LatentPipeline(LatentSpacePipeline):
         space = LatentSpace.open(folder / "vae")
         network = open_network(UNet2DConditionModel, folder / "unet", dtype)
         scheduler = read_mapping(folder / "scheduler" / "scheduler_config.json")
-        ours = settings_of(folder) or _foreign(folder, network, space)
+        ours = settings_of(folder)
+        if "text_encoder" not in ours:
+            ours = _foreign(folder, network, space, scheduler, ours)
         return cls(network, space.vae, table_settings(scheduler), **ours)
 
 
-def _foreign(folder: Path, network: Any, space: LatentSpace) -> dict[str, Any]:
-    """Settings of a user's Stable Diffusion folder: its own text encoder and size, and Stable Diffusion's sampling."""
+def _foreign(
+    folder: Path, network: Any, space: LatentSpace, scheduler: Mapping[str, Any], ours: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings of a user's Stable Diffusion folder: its own text encoder and size, and the sampling of its kind.
+
+    Args:
+        ours: what a muybridge.json beside its files changes of the sampling.
+    """
     if not (folder / "text_encoder" / "config.json").is_file():
         raise UserError(f"{folder}: has no text_encoder folder; a Stable Diffusion model needs its text encoder")
     side = int(network.config.sample_size) * space.shrink
     text = read_mapping(folder / "text_encoder" / "config.json")
     xl = is_xl(network)
-    scale = 5.0 if xl else 7.5
-    sampling = {"num_frames": 1, "height": side, "width": side, "num_inference_steps": 50, "guidance_scale": scale}
+    preset = preset_of(scheduler, takes_guidance(network), xl)
+    sampling = {"num_frames": 1, "height": side, "width": side, "threshold": "none", **preset}
     return {
         "text_encoder": str((folder if xl else folder / "text_encoder").resolve()),
         "text_max_length": int(text["max_position_embeddings"]),
-        "sampling": {**sampling, "sampler": "ddim", "threshold": "none"},
+        "sampling": {**sampling, **ours.get("sampling", {})},
     }
