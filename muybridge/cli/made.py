@@ -55,6 +55,9 @@ class Common(OnDevice):
         choices=("", *MEMORY),
     )
     compile: bool = setting(False, "compile the network's blocks at their first call: for long runs")
+    motion_module: str = setting(
+        "", "AnimateDiff's motion modules, a .safetensors file or a MotionAdapter's folder, behind a picture model"
+    )
     lora: tuple[str, ...] = setting((), "a LoRA: FILE or a bundled one, with :SCALE or without; may be repeated")
     embedding: tuple[str, ...] = setting(
         (), "a textual inversion: FILE, or FILE:WORD to name it by another word in the prompt; may be repeated"
@@ -80,6 +83,7 @@ class Common(OnDevice):
         """
         upscaling = Upscaling.chosen(self.upscale, self.upscale_method, self.upscaler, model)
         read = [*reads, *(lora_file(text)[0] for text in self.lora)]
+        read += [Path(self.motion_module).expanduser()] if self.motion_module else []
         read += [embedding_file(text)[0] for text in self.embedding]
         check_outputs(paths, [*read, *([upscaling.folder] if upscaling.network else [])])
         return upscaling
@@ -89,7 +93,9 @@ class Common(OnDevice):
         from muybridge.making.base import open_pipeline
 
         memory = self.memory or BALANCED
-        pipeline = open_pipeline(making, model, self.device, self.precision, picture, memory, self.compile)
+        pipeline = open_pipeline(
+            making, model, self.device, self.precision, picture, memory, self.compile, self.motion_module
+        )
         for text in self.embedding:
             pipeline.use_inversion(*embedding_file(text))
         for text in self.lora:

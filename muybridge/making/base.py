@@ -221,6 +221,7 @@ def open_pipeline(
     picture: str = "",
     memory: str = BALANCED,
     compiled: bool = False,
+    motion: str = "",
 ) -> Any:
     """The pipeline that a command works with.
 
@@ -229,7 +230,7 @@ def open_pipeline(
     """
     from muybridge.opening.sampling import load_pipeline
 
-    return load_pipeline(model, device, picture, precision, making.zero_shot, memory, compiled)
+    return load_pipeline(model, device, picture, precision, making.zero_shot, memory, compiled, motion)
 
 
 def heard_of(run: Run, frames: int, fps: float) -> Heard:

@@ -55,6 +55,8 @@ def record_of(making: Making, run: Run, settings: SamplingConfig) -> dict[str, A
         record["files"] = hashes(used, run.read)
     if pipeline.loras:
         record["lora"] = pipeline.loras
+    if pipeline.motion:
+        record["motion"] = pipeline.motion
     if pipeline.inversions:
         record["inversions"] = pipeline.inversions
     if pipeline.precision != "fp32":
@@ -117,7 +119,8 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
         if not isinstance(record.get(name), kind):
             raise UserError(f"{where}: its record is damaged: {name} is {record.get(name)!r}")
     sometimes = {"source": str, "lora": list, "precision": str, "picture": str, "upscale": int, "files": dict}
-    sometimes |= {"inversions": list, "memory": str, "upscale_method": str, "upscaler": str, "source_mean": bool}
+    sometimes |= {"upscale_method": str, "upscaler": str, "source_mean": bool}
+    sometimes |= {"inversions": list, "motion": dict, "memory": str}
     for name, kind in sometimes.items():
         if name in record and not isinstance(record[name], kind):
             raise UserError(f"{where}: its record is damaged: {name} is {record[name]!r}")

@@ -68,7 +68,11 @@ def replay(
     check_same_model(record, name)
     precision = record.get("precision", "fp32")
     memory = record.get("memory", BALANCED)
-    pipeline = open_pipeline(making, name, device, precision, record.get("picture", ""), memory)
+    motion = record.get("motion") or {}
+    where_motion = str(motion.get("file", ""))
+    pipeline = open_pipeline(making, name, device, precision, record.get("picture", ""), memory, motion=where_motion)
+    if pipeline.motion != motion:
+        raise UserError(f"{where_motion} has changed since this video was made with it")
     for entry in record.get("inversions", []):
         if pipeline.use_inversion(entry["file"], entry["token"])["sha256"] != entry["sha256"]:
             raise UserError(f"{entry['file']} has changed since this video was made with it")

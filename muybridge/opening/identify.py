@@ -39,7 +39,7 @@ OTHERS = {
     ),
     "MotionAdapter": (
         "AnimateDiff motion adapter",
-        "no command yet; in Python muybridge.models.plugins.animatediff.read_motion_file",
+        "generate --model SD_FOLDER --motion-module FILE_OR_FOLDER",
     ),
 }
 
@@ -187,7 +187,9 @@ def _file(shapes: Shapes, path: Path) -> Identity:
             "AnimateDiff motion module file",
             OTHERS["MotionAdapter"][1],
         )
-        found.needs.append("a Stable Diffusion 1.5 picture model")
+        widest = max((s[0] for n, s in shapes.items() if n.endswith("proj_in.weight")), default=0)
+        xl = not any("down_blocks.3" in name for name in names)
+        found.needs.append(f"a Stable Diffusion {'XL' if xl and widest else '1.5'} picture model")
         frames = f", at most {table[1]} frames" if table and len(table) > 1 else ""
         found.notes.append(
             f"{'v2: a module in the middle block' if middle else 'v1 or v3: none in the middle block'}{frames}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from muybridge.errors import UserError, nearest
 from muybridge.library.catalogue import DEFAULT_MODEL, check_weights, find_model
@@ -12,6 +12,7 @@ from muybridge.opening.offers import offered
 
 if TYPE_CHECKING:
     from muybridge.pipelines.base import VideoPipeline
+    from muybridge.pipelines.latents import LatentPipeline
     from muybridge.pipelines.zero_shot import ZeroShotPipeline
 
 
@@ -23,6 +24,7 @@ def load_pipeline(
     zero_shot: bool = False,
     memory: str = BALANCED,
     compiled: bool = False,
+    motion: str = "",
 ) -> VideoPipeline:
     """Open a model for sampling on a device.
 
@@ -35,6 +37,7 @@ def load_pipeline(
         precision: "fp32", "bf16" or "fp16": the latter halve the memory of the network's weights. The autoencoder and
             the text encoder stay in float32, and so does what the sampler computes.
         memory: "low", "balanced" or "fast" (`pipelines.memory.WHAT_IT_DOES`).
+        motion: an AnimateDiff motion module's file or folder, put behind a picture model.
         compiled: compile the network's blocks, which takes its time at the first call.
         zero_shot: open an image model as a pipeline for videos without training (`pipelines.zero_shot`).
 
@@ -69,6 +72,10 @@ def load_pipeline(
         raise
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
         raise UserError(f"{folder}: the model cannot be opened: {error}") from error
+    if motion:
+        from muybridge.pipelines.motion_modules import with_motion
+
+        pipeline = with_motion(cast("LatentPipeline", pipeline), motion)
     left = [n for n, p in pipeline.network.named_parameters() if p.is_meta]
     if left:  # what diffusers' own loader left empty, in an image model's folder
         raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")

@@ -45,6 +45,8 @@ class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
         self.styled = ""
         #: what the network was opened in (nn.devices.PRECISIONS)
         self.precision = "fp32"
+        #: the motion modules behind its picture network, as a record holds them
+        self.motion: dict[str, str] = {}
 
     def ready(self, device: torch.device, precision: str, dtype: torch.dtype) -> Self:
         """Frozen, in evaluation mode, in its precision, on its device, laid out for it."""

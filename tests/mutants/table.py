@@ -8,6 +8,8 @@ DIT = "test_transformer test_values"
 
 DIFFUSION = [
     ("ancestral ignores gamma", "posterior_log_variance(lam_t, lam_s, gamma))", "posterior_log_variance(lam_t, lam_s, 0.0))", SAMPLERS),
+    ("motion modules: the picture model's own table", '"beta_schedule": "linear"', '"beta_schedule": "scaled_linear"', "test_motion_modules"),
+    ("motion LoRA: both attentions are one", '.replace("attn2.", "attention_blocks.1.")', '.replace("attn2.", "attention_blocks.0.")', "test_motion_modules"),
     ("UniPC: not corrected", "z = _corrected(last, x, lam_t)", "z = z", "test_against_diffusers"),
     ("UniPC: predictor of first order", "0.5 / ratio, 0.0), z)", "0.0 / ratio, 0.0), z)", "test_against_diffusers"),
     ("UniPC: second moment lost", "(b_1 - b_2) / (1 + r)", "b_1 / (1 + r)", "test_against_diffusers"),
