@@ -13,7 +13,7 @@ from muybridge.errors import UserError
 from muybridge.library.catalogue import find_model, model_hash
 from muybridge.making.used import KINDS, hashes, whole_name
 from muybridge.nn.devices import LOW
-from muybridge.pipelines.settings import SamplingConfig, recorded_settings
+from muybridge.pipelines.settings import DEFAULTS, SamplingConfig, recorded_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +81,8 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     option that says nothing ("") where an older record has none."""
     pairs = [dict(_flat(plain(record))) for record in (found, wanted)]
     names = sorted({name for pair in pairs for name in pair})
-    there, here = ({name: None if pair.get(name) == "" else pair.get(name) for name in names} for pair in pairs)
+    own = {f"sampling.{name}": value for name, value in DEFAULTS.items()}  # of settings that are newer than a record
+    there, here = ({n: None if (v := p.get(n, own.get(n))) == "" else v for n in names} for p in pairs)
     return [
         f"{name} is {_short(there[name])}, would be {_short(here[name])}" for name in names if there[name] != here[name]
     ]

@@ -22,6 +22,7 @@ from muybridge.errors import UserError
 from muybridge.models.weights.opening import cast
 from muybridge.nn.frames import to_uint8
 from muybridge.nn.layout import suit_cpu
+from muybridge.nn.reuse import reusing
 from muybridge.pipelines.hooks import PipelineHooks
 from muybridge.pipelines.memory import WithinMemory, check_fits
 from muybridge.pipelines.running import OnStep, VideoOutput, seeds_of, without_gradients
@@ -225,9 +226,11 @@ class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
         """Walk a sampler from z along levels to the end; the one loop in which all videos are drawn."""
         denoise = with_threshold(denoise, settings.threshold)
         sampler = sampler_named(settings.sampler)
-        for state in sampler(denoise, z, lams, noise, **settings.sampler_options()):
-            if on_step:
-                on_step(state)
+        with reusing(self.network, settings.reuse) as reuse:
+            for state in sampler(denoise, z, lams, noise, **settings.sampler_options()):
+                reuse.next_step()
+                if on_step:
+                    on_step(state)
         result: Tensor = state.z
         return result
 

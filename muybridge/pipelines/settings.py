@@ -52,6 +52,12 @@ class SamplingConfig(Settings):
     context_scale: float = setting(
         1.0, "higher follows the given frames more; 1 is off and takes half the network calls", low=0, high=100
     )
+    reuse: float = setting(
+        0.0,
+        "share of the steps that use deep features of the step before again, which makes them several times as fast",
+        low=0,
+        high=0.9,
+    )
     eta: float = setting(0.0, "noise that ddim adds: 0 none, 1 as much as ancestral sampling", low=0, high=1)
     gamma: float = setting(0.3, "variance of ancestral steps, from the lower bound (0) to the upper (1)", low=0, high=1)
     corrector_step_size: float = setting(
