@@ -77,6 +77,30 @@ def export_(
     typer.echo(f"{export_diffusers(model, output)}")
 
 
+@app.command("convert")
+@command
+def convert_(
+    file: Annotated[Path, typer.Argument(help="A Stable Diffusion or ControlNet .safetensors file (CompVis names).")],
+    output: Annotated[Path, typer.Argument(help="The new folder.")],
+    prediction: Annotated[str, typer.Option(help="epsilon or v_prediction, where the file does not say (2.x).")] = "",
+) -> None:
+    """Write a single-file checkpoint as a diffusers folder. Commands take the file itself too, and keep its folder in
+    the cache.
+
+    [bold]muybridge models convert v2-1_768.safetensors sd21 --prediction v_prediction[/bold]
+    """
+    from muybridge.errors import UserError
+    from muybridge.library.converted import convert, is_single_file
+
+    if prediction not in ("", "epsilon", "v_prediction"):
+        raise UserError(f"--prediction: expected epsilon or v_prediction, got {prediction!r}")
+    if not is_single_file(file.expanduser()):
+        raise UserError(f"{file}: no .safetensors file there")
+    if output.exists():
+        raise UserError(f"{output}: is there already; choose a new folder")
+    typer.echo(f"{convert(file.expanduser(), output.expanduser(), prediction)}")
+
+
 @app.command("cascade")
 @command
 def cascade(

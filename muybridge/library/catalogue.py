@@ -9,6 +9,7 @@ from typing import Any
 
 from muybridge.errors import UserError, nearest
 from muybridge.files import RECORD, ZOO
+from muybridge.library.converted import folder_of, is_single_file
 from muybridge.library.index import CONFIG, INDEX, PICTURE_UNET, SETTINGS, index_of, settings_of
 from muybridge.models.weights.adapters.option import PEFT_FILE
 from muybridge.models.weights.adapters.option import split_lora as split_lora
@@ -51,6 +52,8 @@ def find_model(name: str) -> Path:
     folder = Path(name).expanduser()
     if (folder / INDEX).is_file():
         return folder
+    if is_single_file(folder):
+        return folder_of(folder)
     if folder.is_dir():
         raise UserError(
             f"{name}: a folder without model_index.json; expected a saved pipeline, such as runs/NAME/model"
@@ -72,7 +75,12 @@ def find_part(name: str) -> Path:
     Raises:
         UserError: neither.
     """
-    for folder in (ZOO / name, Path(name).expanduser()):
+    given = Path(name).expanduser()
+    if is_single_file(given):  # a ControlNet's
+        given = folder_of(given)
+    elif is_single_file(given.parent):
+        given = folder_of(given.parent) / given.name
+    for folder in (ZOO / name, given):
         if (folder / CONFIG).is_file():
             return folder
     raise UserError(

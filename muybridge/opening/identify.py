@@ -196,6 +196,8 @@ def _file(shapes: Shapes, path: Path) -> Identity:
         )
         return found
     if some("control_model.", "controlnet_cond_embedding"):
+        if some("control_model."):
+            return Identity("ControlNet file (CompVis names)", "control --control-net FILE")
         found = Identity("ControlNet file", "put it into a diffusers folder with its config.json")
         found.needs.append("its config.json (conditioning channels and widths)")
         return found
@@ -221,9 +223,9 @@ def _single_file(shapes: Shapes) -> Identity:
     family = {768: "1.x", 1024: "2.x", 2048: "XL"}.get(context, f"of cross-attention {context}")
     use = {9: ", for inpainting", 8: ", InstructPix2Pix"}.get(first[1], "")
     found = Identity(
-        f"single-file Stable Diffusion {family}{use} (CompVis names)", "convert it to a diffusers folder first"
+        f"single-file Stable Diffusion {family}{use} (CompVis names)",
+        "generate, zero, control, tune --model FILE; `models convert FILE FOLDER` writes it as a folder",
     )
-    found.needs.append("diffusers' from_single_file with a local config folder (its own default fetches one)")
     if context == 1024:
         found.notes.append("the file does not say whether it predicts epsilon (base) or v (768)")
     return found
