@@ -37,7 +37,7 @@ class PanelConfig:
     background_steps: int = 500
     motion_steps: int = 800
     relation_steps: int = 500
-    thing_steps: int = 800
+    thing_steps: int = 5000
     seed: int = 0
 
 

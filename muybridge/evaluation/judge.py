@@ -28,6 +28,8 @@ WHITE_SATURATION = 0.25
 FOREGROUND = 0.35
 UPSAMPLE = 4
 MIN_DRIFT = 0.06
+#: Pixels of the shorter side that larger pictures are reduced towards, by means of whole blocks.
+COARSE = 48
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Verdict:
 
 def judge(frames: Array) -> Verdict:
     """Judge a video, uint8 [F, H, W, 3], of one shape on a plain dark ground."""
+    frames = _coarse(frames)
     weights = [_foreground(f) for f in frames]
     seen = [i for i, w in enumerate(weights) if w.sum() > 4]
     if len(seen) < max(2, len(frames) // 2):
@@ -50,6 +53,15 @@ def judge(frames: Array) -> Verdict:
         _vote([_shape(weights[i]) for i in seen]),
         _direction([weights[i] for i in seen], seen, frames.shape[1:3]),
     )
+
+
+def _coarse(frames: Array) -> Array:
+    """Block means, float [F, h, w, 3], of a large video; pixels that fill no block are left out."""
+    count, height, width, channels = frames.shape
+    size = max(1, min(height, width) // COARSE)
+    rows, columns = height // size, width // size
+    blocks = frames[:, : rows * size, : columns * size].reshape(count, rows, size, columns, size, channels)
+    return blocks.mean((2, 4)) if size > 1 else frames
 
 
 def _foreground(frame: Array) -> Array:

@@ -1,9 +1,11 @@
-"""Training a super-resolution network in pixels, first on pictures, then with temporal layers on clips; no words."""
+"""Training a super-resolution network, in pixels or in latents, first on pictures, then with temporal layers on clips;
+no words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,12 +22,14 @@ from muybridge.learning.contract import Losses, System, TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.learning.latent_diffusion import SCHEDULER, NoiseTable
 from muybridge.learning.on_table import Noised
-from muybridge.library.catalogue import find_model
+from muybridge.library.catalogue import find_model, find_part
 from muybridge.library.index import PICTURE_UNET, index_of, settings_of, write_settings
 from muybridge.library.inflated import open_unet, save_unet
 from muybridge.models import built
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.super_resolution import enlarged, reduced
+from muybridge.models.latent.pixels import PixelSpace
+from muybridge.models.latent.space import LatentSpace
+from muybridge.models.super_resolution import channels_of, enlarged, grid_factor, on_grid, reduced
 from muybridge.models.text.encoder import TextConfig
 from muybridge.nn.frames import to_uint8
 from muybridge.pipelines.super_resolution import (
@@ -33,10 +37,11 @@ from muybridge.pipelines.super_resolution import (
     SuperResolutionConfig,
     SuperResolutionPipeline,
     predict_pixels,
+    vae_in,
 )
 
 #: Of a network that is trained on pictures, what follows from its task; the table is unCLIP's cosine one.
-TASK: dict[str, Any] = {"in_channels": 6, "out_channels": 3, "class_embed_type": "timestep"}
+TASK: dict[str, Any] = {"class_embed_type": "timestep"}
 COSINE = {**SCHEDULER, "beta_schedule": "squaredcos_cap_v2", "rescale_betas_zero_snr": False}
 
 
@@ -70,12 +75,14 @@ class SuperResolution(System):
 
     Args:
         model: {"image": a trained super-resolver of pictures, or "" to train one, "temporal": settings of the temporal
-            layers behind it, or without `image` the arguments of UNet2DConditionModel}.
+            layers behind it, or without `image` "autoencoder": the latent space that it draws in, or "" for pixels,
+            and the arguments of UNet2DConditionModel}.
         diffusion: fields of SuperResolutionTrainingConfig.
         text: must be None.
 
     Attributes:
         layers: the temporal plug-in and its settings.
+        canvas: the space that it draws in: latents, or pixels. The data stay pixels (`space` is None).
     """
 
     section = "diffusion"
@@ -87,16 +94,25 @@ class SuperResolution(System):
             raise UserError("text: a super-resolution network is told no words; leave the section out")
         self.model_config = dict(model)
         self.image = str(self.model_config.pop("image", "") or "")
+        self.autoencoder = str(self.model_config.pop("autoencoder", "") or "")
         self.temporal = {**self.layers, **dict(self.model_config.pop("temporal", {}) or {})}
         self.config: SuperResolutionTrainingConfig = from_mapping(self.config_class, diffusion, "diffusion")
-        if self.image and self.model_config:
-            raise UserError(f"model.{next(iter(self.model_config))}: the picture network of model.image has its own")
+        own = (["autoencoder"] if self.autoencoder else []) + list(self.model_config)
+        if self.image and own:
+            raise UserError(f"model.{own[0]}: the picture network of model.image has its own")
         self.scheduler = {**COSINE, **self.config.scheduler}
         if self.image:
             if self.config.scheduler:
                 raise UserError("diffusion.scheduler: it is that of model.image; leave it out")
             self.scheduler = self._picture_settings()["scheduler"]
+            self.autoencoder = str(find_model(self.image) / "vae") if vae_in(find_model(self.image)) else ""
+        self.task = {**TASK, **channels_of(self.canvas)}
+        grid_factor(self.config.factor, self.canvas)  # refuses what does not fit
         self.table = DiscreteSchedule.from_config(self.scheduler)
+
+    @cached_property
+    def canvas(self) -> Any:
+        return LatentSpace.open(find_part(self.autoencoder)) if self.autoencoder else PixelSpace()
 
     def _picture_settings(self) -> dict[str, Any]:
         folder = find_model(self.image)
@@ -113,7 +129,7 @@ class SuperResolution(System):
         if self.image:
             picture: Any = open_unet(find_model(self.image))
             return InflatedUNet.from_image_model(picture, self.temporal, copied=False)
-        for name, value in TASK.items():
+        for name, value in self.task.items():
             if self.model_config.get(name, value) != value:
                 raise UserError(
                     f"model.{name}: {value!r} in a super-resolution network, got {self.model_config[name]!r}"
@@ -126,7 +142,7 @@ class SuperResolution(System):
                 "cross-attention, such as DownBlock2D and UpBlock2D"
             )
         network: nn.Module = built(
-            UNet2DConditionModel, {"mid_block_type": "UNetMidBlock2D", **self.model_config, **TASK}
+            UNet2DConditionModel, {"mid_block_type": "UNetMidBlock2D", **self.model_config, **self.task}
         )
         return network
 
@@ -135,8 +151,9 @@ class SuperResolution(System):
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
         """E | target - prediction |^2 with the small video noised to a level that the network is told."""
-        x, draws, config = self._cropped(batch), Draws(batch), self.config
-        given = enlarged(reduced(x, config.factor, config.blur), config.factor)
+        video, draws, config = self._cropped(batch), Draws(batch), self.config
+        x = self.canvas.encode(video)[0].to(video)
+        given = on_grid(reduced(video, config.factor, config.blur), config.factor, self.canvas)
         noised, beside = Noised.draw(self.table, x, draws), Draws(batch, "augmentation")
         low, high = config.augmentation_low, config.augmentation_high
         level = (low + (high - low) * beside.shares()).to(x)
@@ -158,7 +175,8 @@ class SuperResolution(System):
         return torch.stack(rows)
 
     def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> SuperResolutionPipeline:
-        return SuperResolutionPipeline(model, self.scheduler, self.making(), dict(sampling))
+        vae = self.canvas.vae if self.autoencoder else None
+        return SuperResolutionPipeline(model, self.scheduler, self.making(), dict(sampling), vae)
 
     def making(self) -> dict[str, Any]:
         """What of the settings holds in sampling."""
@@ -174,6 +192,8 @@ class SuperResolution(System):
 
     def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
         save_unet(model, folder, "SuperResolutionPipeline")
+        if self.autoencoder:
+            self.canvas.vae.save_pretrained(str(folder / "vae"))
         write_settings(
             folder,
             {"scheduler": self.scheduler, "making": self.making(), "sampling": {"guidance_scale": 1.0, **sampling}},

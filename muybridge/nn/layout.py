@@ -21,12 +21,14 @@ def suit_cpu(model: nn.Module, only_trainable: bool = False) -> None:
     """Lay a network out for the CPU: channels-last convolutions, and linear layers by the faster library.
 
     Args:
-        only_trainable: leave frozen convolutions alone: torch 2.13's backward pass through a frozen channels-last one
-            crashes.
+        only_trainable: frozen convolutions are laid out plainly, whatever they were: torch 2.13 crashes in the backward
+            pass of a GroupNorm that trains on channels-last input without a gradient, as the first one behind frozen
+            convolutions does.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and (module.weight.requires_grad or not only_trainable):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if isinstance(module, nn.Conv2d):
+            last = module.weight.requires_grad or not only_trainable
+            module.to(memory_format=torch.channels_last if last else torch.contiguous_format)  # type: ignore[call-overload]
         elif type(module) is nn.Linear and linears_by_convolution():
             module.__class__ = ConvolvedLinear
 

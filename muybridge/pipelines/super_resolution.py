@@ -1,5 +1,5 @@
-"""Sampling a super-resolution network in pixels: no words, a small video enlarged beside the noise, long videos in
-windows over time."""
+"""Sampling a super-resolution network, in pixels or in latents: no words, a small video beside the noise, long videos
+in windows over time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from muybridge.configuration import Settings, from_mapping, setting
@@ -21,7 +22,8 @@ from muybridge.errors import UserError
 from muybridge.library.index import settings_of
 from muybridge.library.inflated import open_unet
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.super_resolution import enlarged
+from muybridge.models.latent.space import LatentSpace
+from muybridge.models.super_resolution import on_grid
 from muybridge.nn.embeddings import log_snr_position
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.pipelines.base import split_options
@@ -73,8 +75,13 @@ class GivenPixels:
         return GivenPixels(self.pixels[:, :, which], self.level)
 
 
+def vae_in(folder: Path) -> bool:
+    """Whether a super-resolver's folder draws in a latent space of its own, and not in pixels."""
+    return (folder / "vae").is_dir()
+
+
 def predict_pixels(network: nn.Module, z: Tensor, index: Tensor, told: GivenPixels) -> Tensor:
-    """A super-resolution network on z [B, 3, F, H, W]: frames alone for a picture network, all of them for an inflated
+    """A super-resolution network on z [B, C, F, H, W]: frames alone for a picture network, all of them for an inflated
     one."""
     inputs, frames = torch.cat([z, told.pixels.to(z)], 1), z.shape[2]
     words = z.new_zeros(len(z), 1, 1)  # no layer of it attends to any
@@ -95,10 +102,12 @@ class SuperResolutionPipeline(LatentSpacePipeline):
     what a network without time needs, lest its details flicker), and what the given video is noised with is shared too.
 
     Args:
-        network: an InflatedUNet or a UNet2DConditionModel of 6 input channels, told a level as class label.
+        network: an InflatedUNet or a UNet2DConditionModel told a level as class label; three of its input channels are
+            the small video's.
         scheduler: a diffusers scheduler's config.
         making: fields of SuperResolutionConfig.
         sampling: default values of SamplingConfig.
+        vae: the autoencoder whose latents it draws; None for pixels.
     """
 
     in_windows = True
@@ -110,9 +119,10 @@ class SuperResolutionPipeline(LatentSpacePipeline):
         scheduler: dict[str, Any],
         making: dict[str, Any],
         sampling: dict[str, Any] | None = None,
+        vae: AutoencoderKL | None = None,
     ):
-        super().__init__(None, scheduler)
-        self.register_modules(network=network)
+        super().__init__(vae, scheduler)
+        self.register_modules(network=network, **({} if vae is None else {"vae": vae}))
         self.making = from_mapping(SuperResolutionConfig, making, "super-resolution")
         own = {"guidance_scale": 1.0, **(sampling or {})}
         self.register_to_config(scheduler=dict(scheduler), making=dict(making), sampling=own)
@@ -120,7 +130,8 @@ class SuperResolutionPipeline(LatentSpacePipeline):
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
         """Open what `muybridge train` wrote."""
-        return cls(open_unet(folder, dtype), **settings_of(folder))
+        vae = LatentSpace.open(folder / "vae").vae.to(dtype) if vae_in(folder) else None
+        return cls(open_unet(folder, dtype), **settings_of(folder), vae=vae)
 
     @without_gradients
     def raise_video(
@@ -142,9 +153,11 @@ class SuperResolutionPipeline(LatentSpacePipeline):
             UserError: settings that cannot be sampled.
         """
         overrides, options = split_options(options)
-        given = enlarged(video.clamp(-1, 1), self.making.factor).clamp(-1, 1)
-        frames, height, width = given.shape[2:]
-        settings = self.settings(**{**overrides, "num_frames": frames, "height": height, "width": width})
+        factor = self.making.factor
+        given = on_grid(video.clamp(-1, 1), factor, self.space).clamp(-1, 1)
+        frames, height, width = video.shape[2:]
+        size = {"num_frames": frames, "height": factor * height, "width": factor * width}
+        settings = self.settings(**{**overrides, **size})
         seeds = seeds_of(seed, len(given))
         # one draw a run: what the given video looks like is the same at all steps
         noise = Noise(seeds, correlation=settings.noise_correlation)
@@ -197,11 +210,6 @@ class SuperResolutionPipeline(LatentSpacePipeline):
 
     def null(self, condition: Any, negative_prompt: str = "") -> Any:
         return condition
-
-    @property
-    def multiple(self) -> int:
-        picture: Any = getattr(self.network, "image", self.network)
-        return int(2 ** (len(picture.config.block_out_channels) - 1))
 
     @property
     def stage_factors(self) -> list[tuple[str, int]]:

@@ -57,6 +57,7 @@ SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[st
     "lumiere_conditional": ("lumiere", 4, True, {"image": "MODELS/picture", "temporal": {"levels": 1, "layers": 1}},
     {"tasks": {"image": 1.0, "inpaint": 1.0}}, {}),
     "lumiere_sr": ("lumiere_sr", 2, False, LARGER, {"crop": 16}, {}),
+    "video_ldm_sr": ("video_ldm_sr", 2, False, {"autoencoder": "MODELS/vae", **LARGER}, {"factor": 4, "window": 2}, {}),
     "control_net": ("control_net", 1, True, {"image": "MODELS/picture", "structure": "edges"}, {}, {}),
     "causal_prior": ("causal_prior", 1, True, {"scorer": "MODELS/scorer", "width": 8, "layers": 1, "heads": 2,
     "attention_head_dim": 4}, {}, {}),
@@ -68,7 +69,7 @@ SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[st
     "made_for": ["tiny"]}, {}, {"crop": 8, "frames": 3, "critic_start": 0, "critic_width": 4}),
 }  # fmt: skip
 #: Those whose clips are of 32 x 32 pixels, not of 16 x 16.
-ENLARGED = ("autoencoder", "upscaler", "make_a_video_sr", "lumiere_sr")
+ENLARGED = ("autoencoder", "upscaler", "make_a_video_sr", "lumiere_sr", "video_ldm_sr")
 #: Those that have nothing to show while they train.
 BLIND = ("causal_prior", "content_prior", "image_text")
 

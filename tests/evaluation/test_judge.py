@@ -17,11 +17,12 @@ SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 DIRECTIONS = ("left", "right", "up", "down")
 
 
-def drawn(colour, shape, direction, index=0):
+def drawn(colour, shape, direction, index=0, height=32, width=32, frames=12, fps=8.0):
     config = WorldConfig(
-        height=32,
-        width=32,
-        num_frames=12,
+        height=height,
+        width=width,
+        num_frames=frames,
+        fps=fps,
         num_clips=20,
         colours=(colour,),
         shapes=(shape,),
@@ -46,6 +47,11 @@ def test_every_colour_shape_and_direction():
         frames = drawn(colour, shape, direction, i % 20)
         noisy = np.clip(frames + rng.normal(0, 8, frames.shape), 0, 255).astype(np.uint8)
         assert judge(noisy) == Verdict(colour, shape, direction), (colour, shape, direction)
+
+
+def test_large_videos_are_judged_alike():
+    for index, triple in enumerate((("green", "star", "up"), ("blue", "ring", "right"))):
+        assert judge(drawn(*triple, index, 192, 320, 6, 4.0)) == Verdict(*triple)
 
 
 def test_it_can_say_no():

@@ -280,6 +280,9 @@ SORA = [
     ("sora: given frames count", "errors.append(square[~mask.to(square.device)].mean())", "errors.append(square.mean())", "test_sora"),
     ("sora: given frames are noised", "told = [torch.where(mask, inf, lam)", "told = [torch.where(mask, lam, lam)", "test_sora"),
     ("a stretch's first frame is not left out", "(code[:, :, 1:], start // step + 1)", "(code[:, :, 1:], start // step)", "test_sora"),
+    ("upsampler: learns pixels' place with latents beside", "return video if times == 1 else enlarged(video, times)", "return enlarged(video, factor)", "test_video_upsampler"),
+    ("upsampler: latents without their space's name", "grid_factor(self.config.factor, self.canvas)  # refuses", "0  # refuses", "test_video_upsampler"),
+    ("frozen convolutions keep channels last", "torch.channels_last if last else torch.contiguous_format)", "torch.channels_last)", "test_layout"),
     ("rows: each process numbers its own clips", "numbers.append(sum(counts[:place]) + turn)", "numbers.append(turn)", "test_packing"),
 ]  # fmt: skip
 

@@ -56,3 +56,12 @@ def test_a_network_keeps_its_names_and_its_answer(convolved, monkeypatch, tmp_pa
     quick.save_pretrained(tmp_path)
     assert type(UNet2DConditionModel.from_pretrained(tmp_path)).__name__ == "UNet2DConditionModel"
     assert copy.deepcopy(quick)(*given).sample.shape == (8, 4, 16, 16)
+
+
+def test_frozen_convolutions_of_a_training_network_lie_plainly():
+    """torch 2.13 crashes in the backward pass of a GroupNorm that trains on channels-last input without a gradient."""
+    network = nn.Sequential(nn.Conv2d(7, 8, 3), nn.GroupNorm(4, 8), nn.Conv2d(8, 8, 3))
+    network[0].requires_grad_(False).to(memory_format=torch.channels_last)
+    suit_cpu(network, only_trainable=True)
+    assert network[0].weight.is_contiguous() and network[2].weight.is_contiguous(memory_format=torch.channels_last)
+    network(torch.randn(2, 7, 8, 8)).square().sum().backward()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.learning.latent_diffusion import LatentDiffusionConfig, PictureModelSection
 from muybridge.learning.picture_models import BehindPictureModel
+from muybridge.learning.super_resolution import SuperResolution
 from muybridge.nn.frames import to_uint8
 from muybridge.systems.video_ldm.long_video import WINDOW
 
@@ -168,3 +169,13 @@ class VideoLDM(BehindPictureModel):
         pipeline = self.pipeline(model, {**sampling, "num_frames": WINDOW})
         made = pipeline([""] * len(clips), given=given, guidance_scale=1.0, batch_size=len(clips)).samples
         return to_uint8(torch.stack([made, self.space.decode(batch.video)], 1).flatten(0, 1))
+
+
+class VideoLDMSR(SuperResolution):
+    """The upsampler: super-resolution of pictures, and the same with temporal layers behind it, on patches.
+
+    Source: 2304.08818 section 3.4. It sees windows of 8 frames; `window` and `crop` say so.
+    """
+
+    name = "video_ldm_sr"
+    layers: ClassVar[Mapping[str, Any]] = {"type": "video_ldm"}
