@@ -28,6 +28,7 @@ from muybridge.files import next_free
 from muybridge.making.base import Run
 from muybridge.making.from_words import Generate
 from muybridge.making.upscaling import Upscaling, words_of
+from muybridge.pipelines.settings import MOTION_FRAMES
 from muybridge.texts import lines_of, read_text
 
 #: Decibels by which a replayed video may be less like the file than the frames that were encoded in it, where frames
@@ -96,7 +97,8 @@ def generate(
     makings = [Generate(prompt=text, **told) for _, text, _ in jobs]
     chosen, paths = makings[0].check(model, settings), [path for path, _, _ in jobs]
     upscaling = common.check(paths, _read(makings[0], model, picture_model, prompts), model)
-    check_length(paths, lambda: chosen.num_frames)
+    frames = settings["num_frames"] or (MOTION_FRAMES if common.motion_module else chosen.num_frames)
+    check_length(paths, lambda: frames)
     tell(makings[0].notices(chosen, common.seed))
     pipeline = common.loaded(makings[0], model, picture_model)
     run = Run(pipeline, model, common.seed, settings)

@@ -64,9 +64,11 @@ def find_model(name: str) -> Path:
 def sampling_of(folder: Path) -> dict[str, Any]:
     """The sampling settings of a model, or of a part such as a ControlNet, without opening it; none where none are
     kept."""
+    index = index_of(folder) if (folder / INDEX).is_file() else {}
+    one = {"num_frames": 1} if OF_DIFFUSERS.get(str(index.get("_class_name"))) is _STABLE_DIFFUSION else {}
     if (folder / SETTINGS).is_file():
-        return dict(settings_of(folder).get("sampling", {}))
-    return dict(index_of(folder).get("sampling", {})) if (folder / INDEX).is_file() else {}
+        return {**one, **settings_of(folder).get("sampling", {})}
+    return {**one, **index.get("sampling", {})}
 
 
 def find_part(name: str) -> Path:

@@ -50,7 +50,8 @@ class _Kept:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given: Tensor = args[0] if args else kwargs["hidden_states"]
-        shape, value = self.kept.get(self.reuse.call, (None, None))
+        found: tuple[Any, Any] = self.kept.get(self.reuse.call, (None, None))
+        shape, value = found
         if self.reuse.again and shape == given.shape:
             return given + value if self.adds else value
         out = self.module._call_impl(*args, **kwargs)

@@ -19,11 +19,12 @@ from muybridge.models.weights.opening import stream_weights
 from muybridge.nn.sites import spatial_sites
 from muybridge.pipelines.inflated import InflatedPipeline
 from muybridge.pipelines.latents import LatentPipeline
+from muybridge.pipelines.settings import MOTION_FRAMES
 
 #: The noise table that the published modules were trained on; the rest of the picture model's scheduler stays.
 TABLE = {"beta_schedule": "linear", "beta_start": 0.00085, "beta_end": 0.012, "trained_betas": None}
 #: Frames and rate of their videos.
-SAMPLING = {"num_frames": 16, "fps": 8.0}
+SAMPLING = {"num_frames": MOTION_FRAMES, "fps": 8.0}
 #: The names in which original files keep the table of positions, which says how many frames a module takes.
 POSITIONS = ("pos_encoder.pe", "pos_embed.pe")
 
@@ -50,10 +51,10 @@ def with_motion(pipeline: LatentPipeline, place: str) -> InflatedPipeline:
     _put(network, weights, place)
     config = dict(pipeline.config)
     sampling = {**config["sampling"], **SAMPLING}
-    frames = min(SAMPLING["num_frames"], settings["max_frames"])
+    frames = min(MOTION_FRAMES, settings["max_frames"])
     made = InflatedPipeline(
         network, pipeline.vae, {**config["scheduler"], **TABLE}, config["text_encoder"], config["text_max_length"],
-        {**sampling, "num_frames": int(frames)},
+        {**sampling, "num_frames": frames},
     )  # fmt: skip
     made.motion = {"file": str(Path(place).expanduser().resolve()), "sha256": "/".join(sha256_of(f) for f in file)}
     return made

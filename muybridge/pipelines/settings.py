@@ -10,6 +10,8 @@ from muybridge.configuration import Settings, check_request, new_names, setting
 from muybridge.errors import UserError, nearest
 
 MAX_STEPS = 1000
+#: Frames that motion modules were trained on, and make unless told otherwise.
+MOTION_FRAMES = 16
 #: Which settings each sampler reads beside the common ones, by its name in diffusion.samplers.SAMPLERS.
 READ_BY: dict[str, tuple[str, ...]] = {
     "ddim": ("eta",),
