@@ -65,10 +65,11 @@ def import_(
 @app.command("export")
 @command
 def export_(
-    model: Annotated[str, typer.Argument(help="A bundled image model, or the folder of one.")],
+    model: Annotated[str, typer.Argument(help="A bundled model, or the folder of one.")],
     output: Annotated[Path, typer.Argument(help="The new folder.")],
 ) -> None:
-    """Write an image model as a whole diffusers folder, text encoder included: it needs no muybridge any more.
+    """Write a model as files that diffusers loads without muybridge: an image model as a whole folder, text encoder
+    included; motion modules as a MotionAdapter; a Stable Video network as a UNetSpatioTemporalConditionModel.
 
     [bold]muybridge models export emoji-image my-model[/bold]
     """

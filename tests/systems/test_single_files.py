@@ -18,7 +18,7 @@ from muybridge.opening.identify import identify
 from muybridge.opening.sampling import load_pipeline
 from tests import user_folders
 from tests.conftest import randomise
-from tests.single_files import control_file, single_file
+from tests.single_files import control_file, single_file, unet_names
 
 SIZE = {"height": 16, "width": 16, "num_inference_steps": 2}
 
@@ -80,6 +80,38 @@ def test_a_file_is_its_folder(family, tmp_path, monkeypatch):
     a, b = (p("a fox", seed=1, **how).samples for p in (theirs, ours))
     assert torch.allclose(a, b, atol=1e-5), (a - b).abs().max()
     assert find_part(f"{opened}/unet").is_dir()  # recipes name its parts
+
+
+SD = dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+SD2 = dict(cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20], use_linear_projection=True)
+XL = dict(
+    block_out_channels=[320, 640, 1280], attention_head_dim=[5, 10, 20], cross_attention_dim=2048,
+    down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"], use_linear_projection=True,
+    up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], transformer_layers_per_block=[1, 2, 10],
+    addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config,count", [(SD, 859_520_964), (SD2, 865_910_724), (XL, 2_567_463_684)])
+def test_the_published_widths_are_read_off_their_shapes(config, count):
+    """On the meta device: names and shapes alone."""
+    from muybridge.models.weights.single_file import unet_config
+
+    with torch.device("meta"):
+        network = UNet2DConditionModel(**config)
+    shapes = {new: tuple(network.state_dict()[old].shape) for old, new in unet_names(network, "model.x.").items()}
+    found = unet_config(shapes, "model.x.", config is SD)
+    with torch.device("meta"):
+        again = UNet2DConditionModel(**found)
+    assert sum(p.numel() for p in again.parameters()) == count
+    for name in ("block_out_channels", "down_block_types", "up_block_types", "cross_attention_dim", "layers_per_block"):
+        assert list(_as_list(again.config[name])) == list(_as_list(network.config[name])), name
+    heads = [m.heads for m in network.modules() if type(m).__name__ == "Attention"]
+    assert heads == [m.heads for m in again.modules() if type(m).__name__ == "Attention"]
+
+
+def _as_list(value):
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def test_a_control_net_file_is_its_network(tmp_path):
