@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from muybridge.errors import UserError, nearest
@@ -53,13 +54,7 @@ def load_pipeline(
         raise UserError(f"unknown memory {memory!r}; {nearest(memory, MEMORY)}")
     cls = offered("OPENS", str(index.get("_class_name")), str(folder))
     if zero_shot:
-        from muybridge.pipelines.zero_shot import ZeroShotPipeline
-
-        if not issubclass(ZeroShotPipeline, cls):
-            raise UserError(
-                f"{name}: not an image model; give a bundled one (emoji-image) or a Stable Diffusion folder"
-            )
-        cls = ZeroShotPipeline
+        cls = _zero_shot_of(cls, name)
     if picture and not cls.takes_picture_model:
         raise UserError(
             f"{folder}: a {cls.__name__} is whole; only temporal layers behind a picture model take another "
@@ -79,13 +74,27 @@ def load_pipeline(
     left = [n for n, p in pipeline.network.named_parameters() if p.is_meta]
     if left:  # what diffusers' own loader left empty, in an image model's folder
         raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
-    if hasattr(pipeline, "vocabulary"):
-        from muybridge.models.text.vocabulary import Vocabulary
-
-        # temporal layers know what the picture model before them knows
-        image = picture or str(getattr(pipeline.config, "image", None) or "")
-        pipeline.vocabulary = Vocabulary.load(folder) or (Vocabulary.load(find_model(image)) if image else None)
+    _give_vocabulary(pipeline, folder, picture)
     return pipeline.ready(where, precision, dtype).run_with(memory, compiled, where)
+
+
+def _zero_shot_of(cls: type, name: str) -> type:
+    """The pipeline for videos without training, of an image model's class."""
+    from muybridge.pipelines.zero_shot import ZeroShotPipeline
+
+    if not issubclass(ZeroShotPipeline, cls):
+        raise UserError(f"{name}: not an image model; give a bundled one (emoji-image) or a Stable Diffusion folder")
+    return ZeroShotPipeline
+
+
+def _give_vocabulary(pipeline: VideoPipeline, folder: Path, picture: str) -> None:
+    """The names that a network was trained on; temporal layers know what the picture model before them knows."""
+    if not hasattr(pipeline, "vocabulary"):
+        return
+    from muybridge.models.text.vocabulary import Vocabulary
+
+    image = picture or str(getattr(pipeline.config, "image", None) or "")
+    pipeline.vocabulary = Vocabulary.load(folder) or (Vocabulary.load(find_model(image)) if image else None)
 
 
 def load_zero_shot(name: str, device: str = AUTO, precision: str = "fp32") -> ZeroShotPipeline:

@@ -50,6 +50,12 @@ def predict_frames(
         added_cond_kwargs: what Stable Diffusion XL's network is told beside words, [B, ...].
     """
     batch, frames = z.shape[0], z.shape[2]
+    wanted = int(network.config.in_channels)  # type: ignore[union-attr, arg-type]
+    if wanted != z.shape[1]:
+        raise UserError(
+            f"this picture network takes {wanted} channels, and the noisy latents have {z.shape[1]}: it is told a "
+            "picture beside them, as InstructPix2Pix is; give it to `instruct`"
+        )
     folded, index, tokens = frames_to_batch(z), index.repeat_interleave(frames), tokens.repeat_interleave(frames, 0)
     more: dict[str, Any] = {}
     if added_cond_kwargs:
