@@ -26,13 +26,14 @@ TextEncodersOf = Callable[[], Mapping[str, nn.Module]]
 
 
 def apply_lora(
-    network: nn.Module, file: Path, scale: float = 1.0, text_encoders: TextEncodersOf | None = None
+    network: nn.Module, file: Path, scale: float = 1.0, text_encoders: TextEncodersOf | nn.Module | None = None
 ) -> dict[str, Any]:
     """Merge an adapter file into a picture network, or an inflated one, and its text half into the text encoder.
 
     Tensors of text encoders that are not given are left out with a `Notice`. Nothing changes unless everything fits.
 
     Args:
+        text_encoders: gives them, or is the only one.
         scale: of the differences; with magnitudes (DoRA) they are scaled before the norm, as PEFT does.
 
     Returns:
@@ -43,8 +44,11 @@ def apply_lora(
     """
     adapter = read_adapter(file)
     check_family(adapter, network)
-    asked = text_encoders is not None and adapter.of(TEXT, TEXT_2)
-    encoders = text_encoders() if text_encoders is not None and asked else {}
+    encoders: Mapping[str, nn.Module] = {}
+    if isinstance(text_encoders, nn.Module):
+        encoders = {TEXT: text_encoders}
+    elif text_encoders is not None and adapter.of(TEXT, TEXT_2):
+        encoders = text_encoders()
     changes = changes_of(adapter, network, UNET)
     words = [(changes_of(adapter, encoder, model), encoder) for model, encoder in encoders.items()]
     count = sum(len(found) for found, _ in words)
