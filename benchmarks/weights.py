@@ -27,6 +27,8 @@ from muybridge.opening.sampling import load_pipeline
 PAGE = Path(__file__).parents[1] / "docs" / "weights.md"
 PROMPT, SIDE, STEPS = "a Fox", 16, 2
 LEAST = 1e-4
+#: Stable Video: diffusers carries latents at the scale of sigma, 700, in float32, and loses three digits by it.
+LEAST_AT_700 = 5e-4
 SMALL = ("--height", SIDE, "--width", SIDE)
 FEW = ("--steps", STEPS)
 
@@ -243,7 +245,7 @@ def rows(kinds: Sequence[Kind] = KINDS) -> list[list[str]]:
             cells = {command: cell(command, found, place) for command in COMMANDS}
             if kind.theirs is not None:
                 missed = difference(kind, found)
-                if missed > LEAST:
+                if missed > (LEAST_AT_700 if found["alive"] else LEAST):
                     raise RuntimeError(f"{kind.name}: {missed:.1e} from diffusers' latents")
                 main = "animate" if found["alive"] else "generate"
                 cells[main] = f"{cells[main]}, equal to diffusers"
@@ -269,7 +271,7 @@ def page() -> str:
 INTRODUCTION = """# Weights that people own: which command takes which file
 
 Written by `python -m benchmarks.weights`, which runs every cell on tiny random weights in the real layout; a test runs it again and compares.
-"Equal to diffusers": the pipeline's latents are those of diffusers' own pipeline, from the same noise, to 1e-4 in float32. "Runs": the command ran
+"Equal to diffusers": the pipeline's latents are those of diffusers' own pipeline, from the same noise, to 1e-4 in float32 (Stable Video 5e-4: diffusers carries latents at the scale of sigma, 700). "Runs": the command ran
 to its end, and diffusers has no counterpart, or the numbers are compared in the tests of that system (ControlNets and Text2Video-Zero:
 `tests/systems/test_zero_shot.py`). `--model` takes the path as it is; `muybridge models import PATH` says what a file is and the command that uses it.
 
