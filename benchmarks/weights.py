@@ -229,7 +229,7 @@ def cell(command: str, found: dict[str, Any], place: Path) -> str:
     if done.exit_code != 2:
         raise RuntimeError(f"{command}: {done.output}") from done.exception
     message = " ".join(done.output.split()).rpartition("error: ")[2]
-    return f"no: {message.replace(str(found['model']), 'MODEL')}"
+    return f"no: {message.replace(str(found['model']), 'MODEL').replace(str(place), 'PLACE')}"
 
 
 def rows(kinds: Sequence[Kind] = KINDS) -> list[list[str]]:
