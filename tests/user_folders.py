@@ -63,6 +63,48 @@ def stable_diffusion(folder: Path, prediction: str = "", scheduler: str = "PNDMS
     return folder
 
 
+def stable_diffusion_xl(folder: Path, scheduler: str = "EulerDiscreteScheduler") -> Path:
+    """Stable Diffusion XL's files: two text encoders, and a network that is told sizes."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    stable_diffusion(folder, scheduler=scheduler)
+    torch.manual_seed(1)
+    size = write_tokenizer(folder / "tokenizer_2")
+    told = json.loads((folder / "tokenizer_2" / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_2" / "tokenizer_config.json").write_text(json.dumps({**told, "pad_token": "!"}))
+    special = {"bos_token": START, "eos_token": END, "pad_token": "!", "unk_token": END}
+    (folder / "tokenizer_2" / "special_tokens_map.json").write_text(json.dumps(special))
+    ids = {"bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": 0}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 77, "vocab_size": size}
+    one = CLIPTextConfig(hidden_size=32, intermediate_size=64, **layers, **ids)
+    two = CLIPTextConfig(hidden_size=16, intermediate_size=32, projection_dim=16, **layers, **ids)
+    CLIPTextModel(one).save_pretrained(folder / "text_encoder")
+    CLIPTextModelWithProjection(two).save_pretrained(folder / "text_encoder_2")
+    UNet2DConditionModel(
+        sample_size=8, block_out_channels=(32, 64), layers_per_block=1, attention_head_dim=(4, 8),
+        cross_attention_dim=48, transformer_layers_per_block=(1, 2), use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=64,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    ).save_pretrained(folder / "unet")  # fmt: skip
+    AutoencoderKL(
+        block_out_channels=(32, 32), layers_per_block=1, latent_channels=4, sample_size=16, scaling_factor=0.13025,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, force_upcast=True,
+    ).save_pretrained(folder / "vae")  # fmt: skip
+    table = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({**table, "timestep_spacing": "leading"}))
+    index = json.loads((folder / "model_index.json").read_text())
+    parts = {
+        "_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True,
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        "image_encoder": [None, None], "feature_extractor": [None, None],
+    }  # fmt: skip
+    index = {k: v for k, v in index.items() if k != "safety_checker"}
+    (folder / "model_index.json").write_text(json.dumps({**index, **parts}))
+    return folder
+
+
 def stable_video(folder: Path) -> Path:
     """Stable Video Diffusion's files."""
     from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel

@@ -17,7 +17,9 @@ import typer
 
 from muybridge.cli.console import WATCHER, command, steps_bar
 from muybridge.cli.given import CONTEXT, check_read, given_options
+from muybridge.cli.lora_option import embedding_file, lora_file
 from muybridge.cli.outputs import check_length, check_outputs
+from muybridge.cli.peaks import told_memory
 from muybridge.cli.writing import told_of, write_made
 from muybridge.configuration import Settings, setting, setting_of
 from muybridge.errors import Notice, UserError
@@ -25,7 +27,7 @@ from muybridge.files import next_free
 from muybridge.making.base import Making, Run
 from muybridge.making.record import UPSCALE_METHODS
 from muybridge.making.upscaling import Upscaling
-from muybridge.nn.devices import AUTO, PRECISIONS
+from muybridge.nn.devices import AUTO, BALANCED, MEMORY, PRECISIONS
 from muybridge.pipelines.settings import SamplingConfig
 
 
@@ -46,7 +48,20 @@ class Common(OnDevice):
         "fp32", "bf16 and fp16 (GPUs) halve the memory of weights; bf16 is faster where it is built in",
         choices=tuple(PRECISIONS),
     )  # fmt: skip
+    memory: str = setting(
+        "",
+        "low: less memory for some time; balanced: as without it; fast: more memory where that is faster. The "
+        "predicted peak is said before the run and the measured one after it",
+        choices=("", *MEMORY),
+    )
+    compile: bool = setting(False, "compile the network's blocks at their first call: for long runs")
+    motion_module: str = setting(
+        "", "AnimateDiff's motion modules, a .safetensors file or a MotionAdapter's folder, behind a picture model"
+    )
     lora: tuple[str, ...] = setting((), "a LoRA: FILE or a bundled one, with :SCALE or without; may be repeated")
+    embedding: tuple[str, ...] = setting(
+        (), "a textual inversion: FILE, or FILE:WORD to name it by another word in the prompt; may be repeated"
+    )
     upscale: int = setting(1, "enlarge the written frames by a whole factor", low=1, high=64)
     upscale_method: str = setting(
         "",
@@ -68,6 +83,8 @@ class Common(OnDevice):
         """
         upscaling = Upscaling.chosen(self.upscale, self.upscale_method, self.upscaler, model)
         read = [*reads, *(lora_file(text)[0] for text in self.lora)]
+        read += [Path(self.motion_module).expanduser()] if self.motion_module else []
+        read += [embedding_file(text)[0] for text in self.embedding]
         check_outputs(paths, [*read, *([upscaling.folder] if upscaling.network else [])])
         return upscaling
 
@@ -75,30 +92,19 @@ class Common(OnDevice):
         """The opened pipeline, its LoRAs merged."""
         from muybridge.making.base import open_pipeline
 
+        how = (self.device, self.precision, picture, self.memory or BALANCED, self.compile, self.motion_module)
+
         def open_it() -> Any:
-            return open_pipeline(making, model, self.device, self.precision, picture)
+            return open_pipeline(making, model, *how)
 
         watcher = WATCHER.get()
-        what = (making.zero_shot, model, self.device, self.precision, picture)
+        what = (making.zero_shot, model, *how)
         pipeline = open_it() if watcher is None else watcher.opened(what, open_it)
+        for text in self.embedding:
+            pipeline.use_inversion(*embedding_file(text))
         for text in self.lora:
             pipeline.use_lora(*lora_file(text))
         return pipeline
-
-
-def lora_file(text: str) -> tuple[Path, float]:
-    """The file and scale of --lora FILE[:SCALE], or of a bundled one's name.
-
-    Raises:
-        UserError: not there, pickled, damaged, or with tensors that are not read; found from its names alone.
-    """
-    from muybridge.library.catalogue import find_lora, split_lora
-    from muybridge.models.weights.adapters.reading import checked_shapes, places_of
-
-    name, scale = split_lora(text)
-    file = find_lora(name)
-    places_of(checked_shapes(file), file)
-    return file, scale
 
 
 def option(known: dataclasses.Field[Any], hint: Any, default: Any = ...) -> inspect.Parameter:
@@ -241,7 +247,8 @@ def add_command(
         settings = {name: cls.defaults.get(name) if value is None else value for name, value in settings.items()}
         path = Path(values[sources[0]]) if sources else Path()
         name = model(path, common.model) if model else common.model or cls.default_model
-        _make(making, common, name, path if cls.source_kind else None, settings, output or next_free(Path(default)))
+        source = path if cls.source_kind else None
+        _make(context, making, common, name, source, settings, output or next_free(Path(default)))
 
     own = options_of(cls, [a.name for a in arguments])
     taken = {p.name for p in own} | {a.name for a in arguments}
@@ -254,7 +261,13 @@ def add_command(
 
 
 def _make(
-    making: Making, common: Common, model: str, source: Path | None, settings: dict[str, Any], output: Path
+    context: typer.Context,
+    making: Making,
+    common: Common,
+    model: str,
+    source: Path | None,
+    settings: dict[str, Any],
+    output: Path,
 ) -> None:
     chosen = making.check(model, settings)
     if source is not None and not source.is_file():
@@ -269,10 +282,12 @@ def _make(
 
     run = Run(pipeline, model, common.seed, settings, read=read_video, cache=cache_folder() / "structure")
     run.source = str(source.resolve()) if source is not None else ""
-    with steps_bar("sampling", making.total_steps(run)) as advance:
-        run.on_step = advance
-        made = making.make(run)
-    count, height, width = write_made(made, output, upscaling, common.device, pipeline)
+    total = making.total_steps(run)
+    with told_memory(pipeline, common.memory, context):
+        with steps_bar("sampling", total) as advance:
+            run.on_step = advance
+            made = making.make(run)
+        count, height, width = write_made(made, output, upscaling, common.device, pipeline)
     typer.echo(f"{output}: {count} frames of {width}x{height} at {made.fps:g} fps{told_of(upscaling)}")
 
 

@@ -65,16 +65,41 @@ def import_(
 @app.command("export")
 @command
 def export_(
-    model: Annotated[str, typer.Argument(help="A bundled image model, or the folder of one.")],
+    model: Annotated[str, typer.Argument(help="A bundled model, or the folder of one.")],
     output: Annotated[Path, typer.Argument(help="The new folder.")],
 ) -> None:
-    """Write an image model as a whole diffusers folder, text encoder included: it needs no muybridge any more.
+    """Write a model as files that diffusers loads without muybridge: an image model as a whole folder, text encoder
+    included; motion modules as a MotionAdapter; a Stable Video network as a UNetSpatioTemporalConditionModel.
 
     [bold]muybridge models export emoji-image my-model[/bold]
     """
     from muybridge.library.export import export_diffusers
 
     typer.echo(f"{export_diffusers(model, output)}")
+
+
+@app.command("convert")
+@command
+def convert_(
+    file: Annotated[Path, typer.Argument(help="A Stable Diffusion or ControlNet .safetensors file (CompVis names).")],
+    output: Annotated[Path, typer.Argument(help="The new folder.")],
+    prediction: Annotated[str, typer.Option(help="epsilon or v_prediction, where the file does not say (2.x).")] = "",
+) -> None:
+    """Write a single-file checkpoint as a diffusers folder. Commands take the file itself too, and keep its folder in
+    the cache.
+
+    [bold]muybridge models convert v2-1_768.safetensors sd21 --prediction v_prediction[/bold]
+    """
+    from muybridge.errors import UserError
+    from muybridge.library.converted import convert, is_single_file
+
+    if prediction not in ("", "epsilon", "v_prediction"):
+        raise UserError(f"--prediction: expected epsilon or v_prediction, got {prediction!r}")
+    if not is_single_file(file.expanduser()):
+        raise UserError(f"{file}: no .safetensors file there")
+    if output.exists():
+        raise UserError(f"{output}: is there already; choose a new folder")
+    typer.echo(f"{convert(file.expanduser(), output.expanduser(), prediction)}")
 
 
 @app.command("cascade")

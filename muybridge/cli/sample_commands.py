@@ -21,12 +21,14 @@ from muybridge.cli.made import (
     with_signature,
 )
 from muybridge.cli.outputs import ENDINGS, check_length
+from muybridge.cli.peaks import told_memory
 from muybridge.cli.writing import told_of, write_made
 from muybridge.errors import UserError
 from muybridge.files import next_free
 from muybridge.making.base import Run
 from muybridge.making.from_words import Generate
 from muybridge.making.upscaling import Upscaling, words_of
+from muybridge.pipelines.settings import MOTION_FRAMES
 from muybridge.texts import lines_of, read_text
 
 #: Decibels by which a replayed video may be less like the file than the frames that were encoded in it, where frames
@@ -95,13 +97,15 @@ def generate(
     makings = [Generate(prompt=text, **told) for _, text, _ in jobs]
     chosen, paths = makings[0].check(model, settings), [path for path, _, _ in jobs]
     upscaling = common.check(paths, _read(makings[0], model, picture_model, prompts), model)
-    check_length(paths, lambda: chosen.num_frames)
+    frames = settings["num_frames"] or (MOTION_FRAMES if common.motion_module else chosen.num_frames)
+    check_length(paths, lambda: frames)
     tell(makings[0].notices(chosen, common.seed))
     pipeline = common.loaded(makings[0], model, picture_model)
     run = Run(pipeline, model, common.seed, settings)
     pending = [i for i in range(len(jobs)) if prompts is None or not _is_made(jobs[i], makings[i], run, upscaling)]
     batches = [pending[i : i + batch_size] for i in range(0, len(pending), batch_size)]
-    with steps_bar("sampling", makings[0].total_steps(run) * len(batches)) as advance:
+    total = makings[0].total_steps(run) * len(batches)
+    with told_memory(pipeline, common.memory, context), steps_bar("sampling", total) as advance:
         run.on_step = advance
         for batch in batches:
             made = Generate.make_batch([makings[i] for i in batch], run, [jobs[i][2] for i in batch])

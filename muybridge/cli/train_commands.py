@@ -9,8 +9,16 @@ from typing import Any
 import typer
 
 from muybridge.cli.console import bytes_text, plain_console, time_text
+from muybridge.cli.given import CONTEXT
 from muybridge.cli.made import OnDevice, argument, options_of, values_of, with_signature
+from muybridge.cli.peaks import plan_command
 from muybridge.configuration import Settings, setting
+from muybridge.errors import UserError
+from muybridge.making.replay import MAKINGS
+from muybridge.nn.devices import AUTO
+
+#: The commands that `plan` counts.
+SAMPLING_COMMANDS = tuple(MAKINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +36,12 @@ class Training(OnDevice):
 
 @dataclass(frozen=True, kw_only=True)
 class Planning(OnDevice):
-    """Say what a recipe needs before it runs: parameters, memory, time, disk, from a probe of a few steps."""
+    """Say what a recipe needs before it runs: parameters, memory, time, disk, from a probe of a few steps; or what a
+    command that samples takes of memory, counted at its first network call.
+
+    [bold]muybridge plan recipes/world-vdm.yaml[/bold]
+    [bold]muybridge plan animate picture.png --model ~/models/svd --memory low[/bold]
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +56,15 @@ def register(app: typer.Typer) -> None:
     folders = [
         argument("run", Path, "The folder of a run."), argument("output", Path, "The model folder to write."),
     ]  # fmt: skip
+    planned = argument("recipe", str, "A YAML recipe, or a command that samples, with its arguments and options.")
     for name, told, function, arguments in (
         ("train", Training, train, [recipe]),
-        ("plan", Planning, plan, [recipe]),
+        ("plan", Planning, plan, [CONTEXT, planned]),
         ("export", Exporting, export, folders),
     ):
-        app.command(name)(with_signature(function, [*arguments, *options_of(told)], told.__doc__ or ""))
+        taken = {"allow_extra_args": True, "ignore_unknown_options": True} if name == "plan" else None
+        made = with_signature(function, [*arguments, *options_of(told)], told.__doc__ or "")
+        app.command(name, context_settings=taken)(made)
 
 
 def train(recipe: Path, **values: Any) -> None:
@@ -65,13 +81,22 @@ def train(recipe: Path, **values: Any) -> None:
         typer.echo(f"{folder}")
 
 
-def plan(recipe: Path, **values: Any) -> None:
+def plan(context: typer.Context, recipe: str, **values: Any) -> None:
     told = Planning(**values_of(Planning, values))
+    if recipe in SAMPLING_COMMANDS:
+        where = [] if told.device == AUTO else ["--device", told.device]
+        plan_command(context, recipe, [*context.args, *where])
+        return
+    if context.args:
+        raise UserError(
+            f"plan: {context.args[0]!r} was not expected behind a recipe; with further arguments it takes one of "
+            f"{', '.join(SAMPLING_COMMANDS)}"
+        )
     import tempfile
 
     from muybridge.training.recipe import load_recipe
 
-    parsed = load_recipe(recipe)
+    parsed = load_recipe(Path(recipe))
 
     from rich.table import Table
 

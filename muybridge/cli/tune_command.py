@@ -96,6 +96,12 @@ def recipe_of(told: Tuning, folder: Path, video: Path) -> Any:
         raise UserError(
             f"{told.model}: not an image model; give a bundled one (emoji-image) or a Stable Diffusion folder"
         )
+    wanted = int(picture.network.config.in_channels)
+    if wanted != picture.space.channels:
+        raise UserError(
+            f"{told.model}: its network takes {wanted} channels, a picture beside the noisy latents (InstructPix2Pix): "
+            "tune a model of words"
+        )
     own = picture.settings()
     size = {"height": told.height or own.height, "width": told.width or own.width}
     model = Path(told.model).expanduser()

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from muybridge.data.latents import read_table
 from muybridge.files import sha256_of, whole_file
-from muybridge.models.text.encoder import TextConfig, TextEncoder
+from muybridge.models.text.encoder import TextConfig, open_text_encoder
 from muybridge.models.weights.adapters.option import split_lora
 from muybridge.nn.text_conditioning import TextCondition
 
@@ -55,7 +55,7 @@ class CaptionEmbeddings:
         progress: Callable[[int, int], None] | None,
         device: torch.device | str,
     ) -> None:
-        encoder = TextEncoder(config, device)
+        encoder = open_text_encoder(config, device)
         parts: dict[str, list[torch.Tensor]] = {"pooled": [], "tokens": [], "mask": []}
         for start in range(0, len(unique), BATCH):
             condition = encoder(unique[start : start + BATCH], allow_empty=True)

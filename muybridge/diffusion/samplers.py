@@ -8,8 +8,7 @@ schedule.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -18,26 +17,8 @@ from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_v
 from muybridge.diffusion.process import posterior_log_variance, posterior_mean, renoise
 from muybridge.diffusion.schedule import alpha_of, expand, gap, per_sample, phi_of, ratio_sigma, sigma_of
-
-
-@dataclass
-class SamplerState:
-    """What a sampler yields after each step.
-
-    Attributes:
-        step: index of the finished step, 0..N-1.
-        z: the data at the level reached, λ_s; the sample itself where that is +inf.
-        x: the denoised estimate of this step.
-        lam: the level reached, [], or [B or 1, F].
-    """
-
-    step: int
-    z: Tensor
-    x: Tensor
-    lam: Tensor
-
-
-Sampler = Callable[..., Iterator[SamplerState]]
+from muybridge.diffusion.states import Sampler, SamplerState
+from muybridge.diffusion.unipc import sample_unipc
 
 
 def ddim_step(
@@ -170,6 +151,28 @@ def sample_dpmpp_2m_sde(denoise: Denoise, z: Tensor, lams: Tensor, noise: Noise)
     return sample_dpmpp_2m(denoise, z, lams, noise, stochastic=True)
 
 
+def sample_euler(denoise: Denoise, z: Tensor, lams: Tensor, noise: Noise | None = None) -> Iterator[SamplerState]:
+    """Euler's method on the probability-flow ODE, which is DDIM without noise on a grid that ends at no noise at all.
+
+    In z / α over σ / α (2206.00364), in z / (α + σ) over σ / (α + σ) (rectified flow) and in DDIM's variables alike a
+    step holds x̂ and ε̂ fixed, so that all three are one formula; what differs between them is the grid. Order 1.
+    """
+    return sample_ddim(denoise, z, lams)
+
+
+def sample_consistency(denoise: Denoise, z: Tensor, lams: Tensor, noise: Noise) -> Iterator[SamplerState]:
+    """Multistep sampling of a consistency model: each estimate is noised to the next level, z_s = α_s x̂ + σ_s n.
+
+    Source: 2303.01469 algorithm 1, 2310.04378 algorithm 3.
+    """
+    for i in range(len(lams) - 1):
+        x = denoise(z, per_sample(lams[i], z))
+        lam = lams[i + 1]
+        noised = expand(alpha_of(lam), z) * x + expand(sigma_of(lam), z) * noise.like(z, "sampler", i)
+        z = torch.where(expand((lam == lams[i]).double(), z) > 0, z, noised)  # a frame whose level does not change
+        yield SamplerState(i, z, x, lam)
+
+
 def sample_distilled(denoise: Denoise, z: Tensor, lams: Tensor, noise: Noise) -> Iterator[SamplerState]:
     """The stochastic sampler of a distilled model: one DDIM step of double length, then noise back by one level.
 
@@ -226,6 +229,9 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp_2m": sample_dpmpp_2m,
     "dpmpp_2m_sde": sample_dpmpp_2m_sde,
     "distilled": sample_distilled,
+    "euler": sample_euler,
+    "unipc": sample_unipc,
+    "consistency": sample_consistency,
 }
 
 

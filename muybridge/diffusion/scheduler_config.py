@@ -23,7 +23,10 @@ DEFAULT_SPACING = {
     "EulerDiscreteScheduler": "linspace",
     "EulerAncestralDiscreteScheduler": "linspace",
     "HeunDiscreteScheduler": "linspace",
+    "LCMScheduler": "leading",
 }
+#: The scheduler of latent consistency models.
+LCM = "LCMScheduler"
 #: Grids over the noise levels that are not built here.
 OTHER_GRIDS = ("use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
 

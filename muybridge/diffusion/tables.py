@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from muybridge.diffusion.schedule import Schedule, alpha_of
-from muybridge.diffusion.scheduler_config import check_scheduler, spacing_of
+from muybridge.diffusion.scheduler_config import LCM, check_scheduler, spacing_of
 
+#: How the names of samplers begin that walk as diffusers' multistep solvers do (`solver_indices`).
+SOLVERS = ("dpmpp", "unipc")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
 
@@ -93,6 +95,22 @@ def solver_indices(num_steps: int, table_size: int, spacing: str, steps_offset: 
     return spaced_indices(num_steps + 1, table_size, spacing, steps_offset)[:-1]
 
 
+def distilled_indices(num_steps: int, table_size: int, original_steps: int) -> Tensor:
+    """The table indices of a latent consistency model, int64 [N]: as evenly spread as they can be among those of the
+    `original_steps` that it was distilled on.
+
+    Raises:
+        ValueError: more steps than those.
+
+    Source: 2310.04378; diffusers' LCMScheduler.
+    """
+    if not 1 <= num_steps <= original_steps:
+        raise ValueError(f"a model distilled on {original_steps} steps takes 1 to {original_steps}, got {num_steps}")
+    own = torch.arange(1, original_steps + 1) * (table_size // original_steps) - 1
+    places = torch.linspace(0, original_steps, num_steps + 1, dtype=torch.float64)[:-1].floor().long()
+    return own.flip(0)[places]
+
+
 @dataclass(frozen=True)
 class DiscreteSchedule:
     """A table of log-SNRs, used as a schedule by linear interpolation over its index.
@@ -101,6 +119,7 @@ class DiscreteSchedule:
         table: strictly decreasing log-SNR [T], float64; the last entry may be -inf (zero-terminal SNR).
         spacing, steps_offset: which indices an inference run visits, see `spaced_indices`.
         final_lam: the level after DDIM's last step: +inf when the scheduler sets alpha to one, else table[0].
+        original_steps: of the run that a latent consistency model was distilled on; 0 for others.
         karras: inference walks Karras' grid between these sigmas (smallest, largest) instead of the table's indices.
     """
 
@@ -109,6 +128,7 @@ class DiscreteSchedule:
     steps_offset: int = 0
     final_lam: float = math.inf
     karras: tuple[float, float] | None = None
+    original_steps: int = 0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> DiscreteSchedule:
@@ -138,6 +158,7 @@ class DiscreteSchedule:
             int(config.get("steps_offset", 0)),
             math.inf if config.get("set_alpha_to_one", True) else float(table[0]),
             _karras_ends(config, table) if config.get("use_karras_sigmas", False) else None,
+            int(config.get("original_inference_steps", 50)) if config.get("_class_name") == LCM else 0,
         )
 
     def __call__(self, t: Tensor) -> Tensor:
@@ -172,7 +193,10 @@ class DiscreteSchedule:
         end = torch.tensor([self.final_lam if sampler == "ddim" else math.inf], dtype=torch.float64)
         if self.karras is not None:
             return torch.cat([karras_levels(num_steps, *self.karras)[:-1], end])
-        indices_of = solver_indices if sampler.startswith("dpmpp") else spaced_indices
+        if self.original_steps and sampler == "consistency":
+            indices = distilled_indices(num_steps, len(self.table), self.original_steps)
+            return torch.cat([self.table[indices], end])
+        indices_of = solver_indices if sampler.startswith(SOLVERS) else spaced_indices
         return torch.cat([self.table[indices_of(num_steps, len(self.table), self.spacing, self.steps_offset)], end])
 
 

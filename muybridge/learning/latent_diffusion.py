@@ -23,6 +23,7 @@ from muybridge.library.catalogue import find_part
 from muybridge.library.parts import scheduler_of
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.text.encoder import TextConfig
+from muybridge.models.told_sizes import is_xl, told_beside_words
 
 
 @dataclass(frozen=True)
@@ -172,19 +173,21 @@ class LatentDiffusion(DiffusionSystem):
 
         def predict(z: Tensor, lam: Tensor) -> Tensor:
             index = self.table.index_of(lam).to(z.device, torch.float32)
-            return self.predict(model, z, index, tokens, batch, **told)
+            more = told_beside_words(model, _pooled(batch, dropped), z, self.space.shrink) if is_xl(model) else {}
+            return self.predict(model, z, index, tokens, batch, **told, **more)
 
         return predict
 
     def predict(
-        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Any
     ) -> Tensor:
         """The network's output for noisy latents z [B, C, F, h, w].
 
         Args:
             index: of the noise table, [B].
             tokens: captions [B, L, D].
-            told: "guidance", the scale [B], of systems whose networks may be told one (`distils`).
+            told: "guidance", the scale [B], of systems whose networks may be told one (`distils`), and
+                "added_cond_kwargs" behind Stable Diffusion XL; both are arguments of the networks.
         """
         raise NotImplementedError
 
@@ -215,3 +218,8 @@ def _tokens(batch: TrainingBatch, dropped: Tensor) -> Tensor:
     if batch.text is None or batch.null_text is None:
         raise UserError("text: this system trains on captions, but the batch has none")
     return torch.where(dropped[:, None, None], batch.null_text.tokens, batch.text.tokens[:, 0])
+
+
+def _pooled(batch: TrainingBatch, dropped: Tensor) -> Tensor:
+    assert batch.text is not None and batch.null_text is not None
+    return torch.where(dropped[:, None], batch.null_text.pooled, batch.text.pooled[:, 0])

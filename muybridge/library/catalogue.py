@@ -9,6 +9,7 @@ from typing import Any
 
 from muybridge.errors import UserError, nearest
 from muybridge.files import RECORD, ZOO
+from muybridge.library.converted import folder_of, is_single_file
 from muybridge.library.index import CONFIG, INDEX, PICTURE_UNET, SETTINGS, index_of, settings_of
 from muybridge.models.weights.adapters.option import PEFT_FILE
 from muybridge.models.weights.adapters.option import split_lora as split_lora
@@ -26,12 +27,12 @@ INVERSION = "inversion.safetensors"
 _STABLE_DIFFUSION = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
 OF_DIFFUSERS = {
     "StableDiffusionPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": _STABLE_DIFFUSION,
+    "LatentConsistencyModelPipeline": _STABLE_DIFFUSION,
     "StableDiffusionInstructPix2PixPipeline": _STABLE_DIFFUSION,
     "CogVideoXPipeline": {"transformer": "CogVideoXTransformer3DModel", "vae": "AutoencoderKLCogVideoX"},
     "StableVideoDiffusionPipeline": {"unet": "UNetSpatioTemporalConditionModel", "vae": "AutoencoderKLTemporalDecoder"},
 }
-#: Folders of diffusers that are known and not opened here yet.
-NOT_YET = ("StableDiffusionXLPipeline",)
 
 
 def bundled_models() -> dict[str, Path]:
@@ -51,6 +52,8 @@ def find_model(name: str) -> Path:
     folder = Path(name).expanduser()
     if (folder / INDEX).is_file():
         return folder
+    if is_single_file(folder):
+        return folder_of(folder)
     if folder.is_dir():
         raise UserError(
             f"{name}: a folder without model_index.json; expected a saved pipeline, such as runs/NAME/model"
@@ -61,9 +64,11 @@ def find_model(name: str) -> Path:
 def sampling_of(folder: Path) -> dict[str, Any]:
     """The sampling settings of a model, or of a part such as a ControlNet, without opening it; none where none are
     kept."""
+    index = index_of(folder) if (folder / INDEX).is_file() else {}
+    one = {"num_frames": 1} if OF_DIFFUSERS.get(str(index.get("_class_name"))) is _STABLE_DIFFUSION else {}
     if (folder / SETTINGS).is_file():
-        return dict(settings_of(folder).get("sampling", {}))
-    return dict(index_of(folder).get("sampling", {})) if (folder / INDEX).is_file() else {}
+        return {**one, **settings_of(folder).get("sampling", {})}
+    return {**one, **index.get("sampling", {})}
 
 
 def find_part(name: str) -> Path:
@@ -72,7 +77,12 @@ def find_part(name: str) -> Path:
     Raises:
         UserError: neither.
     """
-    for folder in (ZOO / name, Path(name).expanduser()):
+    given = Path(name).expanduser()
+    if is_single_file(given):  # a ControlNet's
+        given = folder_of(given)
+    elif is_single_file(given.parent):
+        given = folder_of(given.parent) / given.name
+    for folder in (ZOO / name, given):
         if (folder / CONFIG).is_file():
             return folder
     raise UserError(
@@ -127,10 +137,6 @@ def check_weights(folder: Path, index: dict[str, Any]) -> None:
 def _networks(folder: Path, index: dict[str, Any]) -> dict[str, list[Any]]:
     parts = {k: v for k, v in index.items() if not k.startswith("_") and isinstance(v, list) and len(v) == 2}
     kind = str(index.get("_class_name"))
-    if kind in NOT_YET:
-        raise UserError(
-            f"{folder}: a {kind}, which muybridge cannot sample with yet; its U-Net can be inflated in Python"
-        )
     if kind in OF_DIFFUSERS:
         return {name: ["diffusers", cls] for name, cls in OF_DIFFUSERS[kind].items()}
     for name, (module, cls) in parts.items():

@@ -1,35 +1,73 @@
-"""A bundled image model as a whole diffusers folder, text encoder and tokenizer included."""
+"""Models of ours as files that diffusers loads: image models whole, motion adapters, Stable Video's U-Net."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError
-from muybridge.files import whole_folder, write_json
+from muybridge.files import read_mapping, whole_folder, write_json
 from muybridge.library.catalogue import check_weights, find_model
-from muybridge.library.index import INDEX, index_of, settings_of
+from muybridge.library.index import CONFIG, INDEX, index_of, settings_of
 from muybridge.models.text.encoder import TextConfig, TextEncoder
+from muybridge.models.weights.packaged import WEIGHTS
+
+
+def _adapter_of(folder: Path) -> Any:
+    from muybridge.library.parts import load_picture_unet
+    from muybridge.models.inflated_unet import InflatedUNet
+    from muybridge.models.weights.compact import read_weights
+    from muybridge.models.weights.for_diffusers import motion_adapter
+
+    image = load_picture_unet(settings_of(folder)["image"])
+    network = InflatedUNet.from_image_model(image, read_mapping(folder / "temporal" / CONFIG), copied=False)
+    weights = read_weights(folder / "temporal" / WEIGHTS)
+    network.temporal.load_state_dict({k: v.float() for k, v in weights.items()})
+    return motion_adapter(network)
+
+
+def _stable_video_of(folder: Path) -> Any:
+    from muybridge.models.inflated_unet import InflatedUNet
+    from muybridge.models.weights.for_diffusers import stable_video_unet
+    from muybridge.models.weights.opening import open_network
+
+    frames = int(settings_of(folder).get("sampling", {}).get("num_frames", 14))
+    return stable_video_unet(open_network(InflatedUNet, folder / "network"), frames)
+
+
+#: Class of a model's pipeline -> its network as diffusers has it.
+NETWORKS: dict[str, Callable[[Path], Any]] = {
+    "InflatedPipeline": _adapter_of,
+    "ImageToVideoPipeline": _stable_video_of,
+}
 
 
 def export_diffusers(name: str, target: Path) -> Path:
-    """Write a folder that diffusers' own StableDiffusionPipeline loads without muybridge.
+    """Write a folder that diffusers loads without muybridge: of an image model StableDiffusionPipeline's, of motion
+    modules a MotionAdapter's, of an image-to-video model of Stable Video's layout a UNetSpatioTemporalConditionModel's.
 
     Args:
-        name: a bundled image model or the folder of one.
+        name: a bundled model or the folder of one.
         target: a new folder; it appears whole or not at all.
 
     Raises:
-        UserError: no image model, or a target that exists.
+        UserError: a model that diffusers has no class for, or a target that exists.
     """
     folder = find_model(name)
     index = index_of(folder)
-    if index.get("_class_name") != "StableDiffusionPipeline":
-        raise UserError(f"{name}: a {index.get('_class_name')}; only image models have diffusers' own layout")
-    check_weights(folder, index)
+    kind = str(index.get("_class_name"))
     if target.exists():
         raise UserError(f"{target}: is there already; choose a new folder")
+    check_weights(folder, index)
+    if kind in NETWORKS:
+        network = NETWORKS[kind](folder)
+        with whole_folder(target, "a model") as unfinished:
+            network.save_pretrained(str(unfinished))
+        return target
+    if kind != "StableDiffusionPipeline":
+        raise UserError(f"{name}: a {kind}; diffusers has a layout for {', '.join(('image models', *NETWORKS))} alone")
     settings = settings_of(folder)
     config = TextConfig(settings["text_encoder"], settings["text_max_length"])
     encoder = TextEncoder(config)

@@ -13,6 +13,7 @@ from muybridge.library.catalogue import DEFAULT_MODEL, check_weights, find_model
 from muybridge.library.index import index_of, settings_of
 from muybridge.making.record import frames_hash, record_of
 from muybridge.making.used import FOLDER, place_of, whole_name
+from muybridge.nn.devices import BALANCED
 from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 
 if TYPE_CHECKING:
@@ -212,7 +213,16 @@ class Making(Settings):
         return Made(frames, settings.fps if fps is None else fps, record, heard)
 
 
-def open_pipeline(making: Making, model: str, device: str, precision: str, picture: str = "") -> Any:
+def open_pipeline(
+    making: Making,
+    model: str,
+    device: str,
+    precision: str,
+    picture: str = "",
+    memory: str = BALANCED,
+    compiled: bool = False,
+    motion: str = "",
+) -> Any:
     """The pipeline that a command works with.
 
     Raises:
@@ -220,7 +230,7 @@ def open_pipeline(making: Making, model: str, device: str, precision: str, pictu
     """
     from muybridge.opening.sampling import load_pipeline
 
-    return load_pipeline(model, device, picture, precision, zero_shot=making.zero_shot)
+    return load_pipeline(model, device, picture, precision, making.zero_shot, memory, compiled, motion)
 
 
 def heard_of(run: Run, frames: int, fps: float) -> Heard:

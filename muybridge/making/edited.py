@@ -38,7 +38,7 @@ class Instruct(FromVideo):
     command: ClassVar[str] = "instruct"
     default_model: ClassVar[str] = ""
     zero_shot: ClassVar[bool] = True
-    reads: ClassVar[Sequence[str]] = ("num_inference_steps", "guidance_scale", "eta")
+    reads: ClassVar[Sequence[str]] = ("num_inference_steps", "guidance_scale", "eta", "reuse")
 
     instruction: str = setting(..., "what to change, as in 'make it snow'")
     image_scale: float = setting(1.0, "guidance towards the given frames", low=0, high=100)
@@ -72,6 +72,7 @@ class Restyle(FromVideo):
     default_model: ClassVar[str] = "emoji-restyle"
     reads: ClassVar[Sequence[str]] = (
         "num_inference_steps", "guidance_scale", "guidance_start", "guidance_end", "guidance_rescale", "sampler",
+        "reuse",
         *(name for names in READ_BY.values() for name in names),
     )  # fmt: skip
 

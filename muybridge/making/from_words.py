@@ -23,6 +23,7 @@ EVERY = tuple(known.name for known in fields(SamplingConfig))
 #: What systems that always walk by DDIM read.
 WITH_DDIM = (
     "num_inference_steps", "guidance_scale", "guidance_start", "guidance_end", "guidance_rescale", "eta", "fps",
+    "reuse",
 )  # fmt: skip
 SIZE = ("num_frames", "height", "width")
 

@@ -12,7 +12,8 @@ from muybridge import __version__
 from muybridge.errors import UserError
 from muybridge.library.catalogue import find_model, model_hash
 from muybridge.making.used import KINDS, hashes, whole_name
-from muybridge.pipelines.settings import SamplingConfig, recorded_settings
+from muybridge.nn.devices import LOW
+from muybridge.pipelines.settings import DEFAULTS, SamplingConfig, recorded_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,8 +55,14 @@ def record_of(making: Making, run: Run, settings: SamplingConfig) -> dict[str, A
         record["files"] = hashes(used, run.read)
     if pipeline.loras:
         record["lora"] = pipeline.loras
+    if pipeline.motion:
+        record["motion"] = pipeline.motion
+    if pipeline.inversions:
+        record["inversions"] = pipeline.inversions
     if pipeline.precision != "fp32":
         record["precision"] = pipeline.precision
+    if pipeline.memory == LOW:  # the others make the same frames but for rounding
+        record["memory"] = LOW
     if pipeline.swapped:
         record |= {"picture": whole_name(pipeline.swapped), "picture_hash": model_hash(find_model(pipeline.swapped))}
     return record
@@ -74,7 +81,8 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     option that says nothing ("") where an older record has none."""
     pairs = [dict(_flat(plain(record))) for record in (found, wanted)]
     names = sorted({name for pair in pairs for name in pair})
-    there, here = ({name: None if pair.get(name) == "" else pair.get(name) for name in names} for pair in pairs)
+    own = {f"sampling.{name}": value for name, value in DEFAULTS.items()}  # of settings that are newer than a record
+    there, here = ({n: None if (v := p.get(n, own.get(n))) == "" else v for n in names} for p in pairs)
     return [
         f"{name} is {_short(there[name])}, would be {_short(here[name])}" for name in names if there[name] != here[name]
     ]
@@ -113,6 +121,7 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
             raise UserError(f"{where}: its record is damaged: {name} is {record.get(name)!r}")
     sometimes = {"source": str, "lora": list, "precision": str, "picture": str, "upscale": int, "files": dict}
     sometimes |= {"upscale_method": str, "upscaler": str, "source_mean": bool}
+    sometimes |= {"inversions": list, "motion": dict, "memory": str}
     for name, kind in sometimes.items():
         if name in record and not isinstance(record[name], kind):
             raise UserError(f"{where}: its record is damaged: {name} is {record[name]!r}")

@@ -18,6 +18,7 @@ from muybridge.making.record import check_record, check_same_model, todays
 from muybridge.making.regions import Cinemagraph
 from muybridge.making.upscaled import SuperResolve, Upscale
 from muybridge.making.used import check_unchanged
+from muybridge.nn.devices import BALANCED
 
 OF_COMMANDS: tuple[type[Making], ...] = (
     Generate, Extend, Interpolate, Animate, UpsampleFps, Zero, Control, Instruct, Edit, Restyle, Upscale, SuperResolve,
@@ -66,7 +67,15 @@ def replay(
     making, name = making_of(record, where), model or record["model"]
     check_same_model(record, name)
     precision = record.get("precision", "fp32")
-    pipeline = open_pipeline(making, name, device, precision, record.get("picture", ""))
+    memory = record.get("memory", BALANCED)
+    motion = record.get("motion") or {}
+    where_motion = str(motion.get("file", ""))
+    pipeline = open_pipeline(making, name, device, precision, record.get("picture", ""), memory, motion=where_motion)
+    if pipeline.motion != motion:
+        raise UserError(f"{where_motion} has changed since this video was made with it")
+    for entry in record.get("inversions", []):
+        if pipeline.use_inversion(entry["file"], entry["token"])["sha256"] != entry["sha256"]:
+            raise UserError(f"{entry['file']} has changed since this video was made with it")
     for entry in record.get("lora", []):
         pipeline.merge_again(entry)
     run = Run(pipeline, name, record["seed"], record["given"], record.get("source", ""), read, cache)

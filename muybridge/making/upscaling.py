@@ -174,12 +174,12 @@ class Enlarged:
         settings = settings_of(self.upscaling.folder)
         if not self.words or not settings.get("text_encoder"):
             return None
-        from muybridge.models.text.encoder import TextConfig, TextEncoder
+        from muybridge.models.text.encoder import TextConfig, open_text_encoder
 
         wanted, own = TextConfig(settings["text_encoder"], settings["text_max_length"]), self.pipeline
         read = {name: getattr(getattr(own, "config", None), name, None) for name in ("text_encoder", "text_max_length")}
         same = read == {"text_encoder": wanted.encoder, "text_max_length": wanted.max_length}
-        encoder = own.encoder() if same else TextEncoder(wanted)
+        encoder = own.encoder() if same else open_text_encoder(wanted)
         return encoder([self.words]).pooled
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 #: What a network's weights are kept and computed in, by torch's names.
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 AUTO = "auto"
+#: What a run may take of memory: less for some time, as it comes, or more where that is faster.
+LOW, BALANCED, FAST = MEMORY = ("low", "balanced", "fast")
 
 
 def device_named(name: str = AUTO) -> torch.device:

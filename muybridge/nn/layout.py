@@ -41,12 +41,12 @@ class ConvolvedLinear(nn.Linear):
     linear`).
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or x.dtype == torch.float64 or x.numel() * self.out_features < WORTH_IT:
-            return linear(x, self.weight, self.bias)
-        rows = x.reshape(1, -1, 1, self.in_features).permute(0, 3, 1, 2)
+    def forward(self, input: Tensor) -> Tensor:  # some of diffusers' layers name it
+        if input.device.type != "cpu" or input.dtype == torch.float64 or input.numel() * self.out_features < WORTH_IT:
+            return linear(input, self.weight, self.bias)
+        rows = input.reshape(1, -1, 1, self.in_features).permute(0, 3, 1, 2)
         out = conv2d(rows, self.weight[:, :, None, None], self.bias)
-        return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
+        return out.permute(0, 2, 3, 1).reshape(*input.shape[:-1], self.out_features)
 
 
 @lru_cache(maxsize=1)

@@ -71,6 +71,10 @@ class TemporalPlugin(nn.Module):
     def enter(self, call: Call | None) -> None:
         """Set what lies on layers of the picture network for a pass; None sets it back."""
 
+    def named_in_files(self) -> Sequence[tuple[str, str]]:
+        """(own name, name in files of others) of the parts that have one there."""
+        return ()
+
     def begin(self, z: Tensor, call: Call) -> None:
         """Look at the noisy input [B, C, F, H, W] and the conditions, before the pass."""
 

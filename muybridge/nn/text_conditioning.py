@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,9 +40,22 @@ class TextCondition:
         dropped = None if self.dropped is None else self.dropped[which]
         return TextCondition(self.pooled[which], self.tokens[which], self.mask[which], dropped)
 
+    def repeated(self, times: int) -> TextCondition:
+        """All tokens so many times over."""
+        if times == 1:
+            return self
+        tokens = self.tokens.repeat(*[1] * (self.tokens.ndim - 2), times, 1)
+        return replace(self, tokens=tokens, mask=self.mask.repeat(*[1] * (self.mask.ndim - 1), times))
+
     @staticmethod
     def stack(parts: Sequence[TextCondition]) -> TextCondition:
-        """Several batches as one; captions dropped in a part stay dropped."""
+        """Several batches as one; captions dropped in a part stay dropped.
+
+        Captions that were read in different numbers of pieces are repeated until they are as long as each other:
+        attention to tokens that all stand there as often is what it is to them once.
+        """
+        length = math.lcm(*(p.tokens.shape[-2] for p in parts))
+        parts = [p.repeated(length // p.tokens.shape[-2]) for p in parts]
         pooled, tokens, mask = (torch.cat([getattr(p, n) for p in parts]) for n in ("pooled", "tokens", "mask"))
         if all(p.dropped is None for p in parts):
             return TextCondition(pooled, tokens, mask)

@@ -40,7 +40,7 @@ def identify_adapter(file: Path) -> Identity:
     if any("motion_modules" in name for name in adapter.places):
         found.kind, found.used_by = (
             f"AnimateDiff motion {found.kind}",
-            "nothing yet: motion modules are not sampled with",
+            "--lora FILE[:scale] beside --motion-module",
         )
     found.notes.append(f"{_ranks(adapter, layers)}; {len(layers)} layers{_counts(kinds)}")
     found.notes.append(_alphas(adapter, layers))

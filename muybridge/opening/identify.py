@@ -18,12 +18,12 @@ from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.opening.adapters import identify_adapter
 from muybridge.opening.identity import Identity
 from muybridge.opening.offers import offers
+from muybridge.pipelines.presets import told_of_preset
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 #: Classes of diffusers' folders that no package here opens by itself: what they are, and what takes them.
 OTHERS = {
-    "StableDiffusionXLPipeline": ("Stable Diffusion XL model", "nothing yet: sampling with it is not built"),
     "UNet2DConditionModel": (
         "picture U-Net",
         "the folder unet/ of an image model: `model: {image: FOLDER}` of a recipe takes the folder that holds it",
@@ -39,7 +39,7 @@ OTHERS = {
     ),
     "MotionAdapter": (
         "AnimateDiff motion adapter",
-        "no command yet; in Python muybridge.models.plugins.animatediff.read_motion_file",
+        "generate --model SD_FOLDER --motion-module FILE_OR_FOLDER",
     ),
 }
 
@@ -129,10 +129,11 @@ def opening_says(folder: Path, config: Mapping[str, Any], kind: str) -> list[str
             if kind not in offers("OPENS"):
                 return []
             check_weights(folder, dict(config))
-            unet, text = folder / "unet", folder / "text_encoder"
+            unet = folder / "unet"
             if kind in OF_DIFFUSERS and config.get("unet", ["", ""])[1] == "UNet2DConditionModel":
                 check_network("UNet2DConditionModel", unet)
-            encoders = [text, folder / "image_encoder"] if kind in OF_DIFFUSERS else []
+            parts = ("text_encoder", "text_encoder_2", "image_encoder") if kind in OF_DIFFUSERS else ()
+            encoders = [folder / part for part in parts]
             for part in encoders:
                 if part.is_dir():
                     for file in weight_files(part, ENCODER_WEIGHTS):
@@ -151,6 +152,8 @@ def _explain(found: Identity, folder: Path, config: dict[str, Any]) -> None:
         found.notes.append(
             f"predicts {settings.get('prediction_type', 'epsilon')}; noise table {settings.get('beta_schedule')}"
         )
+        few = told_of_preset(settings)
+        found.notes += [few] if few else []
     for part, entry in config.items() if (folder / "model_index.json").is_file() else ():
         if isinstance(entry, list) and len(entry) == 2 and entry[0] and not (folder / part).is_dir():
             if part in OPTIONAL or (found.kind.startswith("muybridge") and part not in OWN_PARTS):
@@ -184,13 +187,17 @@ def _file(shapes: Shapes, path: Path) -> Identity:
             "AnimateDiff motion module file",
             OTHERS["MotionAdapter"][1],
         )
-        found.needs.append("a Stable Diffusion 1.5 picture model")
+        widest = max((s[0] for n, s in shapes.items() if n.endswith("proj_in.weight")), default=0)
+        xl = not any("down_blocks.3" in name for name in names)
+        found.needs.append(f"a Stable Diffusion {'XL' if xl and widest else '1.5'} picture model")
         frames = f", at most {table[1]} frames" if table and len(table) > 1 else ""
         found.notes.append(
             f"{'v2: a module in the middle block' if middle else 'v1 or v3: none in the middle block'}{frames}"
         )
         return found
     if some("control_model.", "controlnet_cond_embedding"):
+        if some("control_model."):
+            return Identity("ControlNet file (CompVis names)", "control --control-net FILE")
         found = Identity("ControlNet file", "put it into a diffusers folder with its config.json")
         found.needs.append("its config.json (conditioning channels and widths)")
         return found
@@ -216,9 +223,9 @@ def _single_file(shapes: Shapes) -> Identity:
     family = {768: "1.x", 1024: "2.x", 2048: "XL"}.get(context, f"of cross-attention {context}")
     use = {9: ", for inpainting", 8: ", InstructPix2Pix"}.get(first[1], "")
     found = Identity(
-        f"single-file Stable Diffusion {family}{use} (CompVis names)", "convert it to a diffusers folder first"
+        f"single-file Stable Diffusion {family}{use} (CompVis names)",
+        "generate, zero, control, tune --model FILE; `models convert FILE FOLDER` writes it as a folder",
     )
-    found.needs.append("diffusers' from_single_file with a local config folder (its own default fetches one)")
     if context == 1024:
         found.notes.append("the file does not say whether it predicts epsilon (base) or v (768)")
     return found

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from muybridge.errors import UserError
+from muybridge.errors import UserError, nearest
 from muybridge.library.catalogue import DEFAULT_MODEL, check_weights, find_model
 from muybridge.library.index import index_of
-from muybridge.nn.devices import AUTO, device_named, dtype_named
+from muybridge.nn.devices import AUTO, BALANCED, MEMORY, device_named, dtype_named
 from muybridge.opening.offers import offered
 
 if TYPE_CHECKING:
     from muybridge.pipelines.base import VideoPipeline
+    from muybridge.pipelines.latents import LatentPipeline
     from muybridge.pipelines.zero_shot import ZeroShotPipeline
 
 
 def load_pipeline(
-    name: str = DEFAULT_MODEL, device: str = AUTO, picture: str = "", precision: str = "fp32", zero_shot: bool = False
+    name: str = DEFAULT_MODEL,
+    device: str = AUTO,
+    picture: str = "",
+    precision: str = "fp32",
+    zero_shot: bool = False,
+    memory: str = BALANCED,
+    compiled: bool = False,
+    motion: str = "",
 ) -> VideoPipeline:
     """Open a model for sampling on a device.
 
@@ -28,6 +37,9 @@ def load_pipeline(
             model tuned on a subject or a style moves without further training).
         precision: "fp32", "bf16" or "fp16": the latter halve the memory of the network's weights. The autoencoder and
             the text encoder stay in float32, and so does what the sampler computes.
+        memory: "low", "balanced" or "fast" (`pipelines.memory.WHAT_IT_DOES`).
+        motion: an AnimateDiff motion module's file or folder, put behind a picture model.
+        compiled: compile the network's blocks, which takes its time at the first call.
         zero_shot: open an image model as a pipeline for videos without training (`pipelines.zero_shot`).
 
     Raises:
@@ -38,15 +50,11 @@ def load_pipeline(
     check_weights(folder, index)
     where = device_named(device)
     dtype = dtype_named(precision, where)
+    if memory not in MEMORY:
+        raise UserError(f"unknown memory {memory!r}; {nearest(memory, MEMORY)}")
     cls = offered("OPENS", str(index.get("_class_name")), str(folder))
     if zero_shot:
-        from muybridge.pipelines.zero_shot import ZeroShotPipeline
-
-        if not issubclass(ZeroShotPipeline, cls):
-            raise UserError(
-                f"{name}: not an image model; give a bundled one (emoji-image) or a Stable Diffusion folder"
-            )
-        cls = ZeroShotPipeline
+        cls = _zero_shot_of(cls, name)
     if picture and not cls.takes_picture_model:
         raise UserError(
             f"{folder}: a {cls.__name__} is whole; only temporal layers behind a picture model take another "
@@ -59,16 +67,34 @@ def load_pipeline(
         raise
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
         raise UserError(f"{folder}: the model cannot be opened: {error}") from error
+    if motion:
+        from muybridge.pipelines.motion_modules import with_motion
+
+        pipeline = with_motion(cast("LatentPipeline", pipeline), motion)
     left = [n for n, p in pipeline.network.named_parameters() if p.is_meta]
     if left:  # what diffusers' own loader left empty, in an image model's folder
         raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
-    if hasattr(pipeline, "vocabulary"):
-        from muybridge.models.text.vocabulary import Vocabulary
+    _give_vocabulary(pipeline, folder, picture)
+    return pipeline.ready(where, precision, dtype).run_with(memory, compiled, where)
 
-        # temporal layers know what the picture model before them knows
-        image = picture or str(getattr(pipeline.config, "image", None) or "")
-        pipeline.vocabulary = Vocabulary.load(folder) or (Vocabulary.load(find_model(image)) if image else None)
-    return pipeline.ready(where, precision, dtype)
+
+def _zero_shot_of(cls: type, name: str) -> type:
+    """The pipeline for videos without training, of an image model's class."""
+    from muybridge.pipelines.zero_shot import ZeroShotPipeline
+
+    if not issubclass(ZeroShotPipeline, cls):
+        raise UserError(f"{name}: not an image model; give a bundled one (emoji-image) or a Stable Diffusion folder")
+    return ZeroShotPipeline
+
+
+def _give_vocabulary(pipeline: VideoPipeline, folder: Path, picture: str) -> None:
+    """The names that a network was trained on; temporal layers know what the picture model before them knows."""
+    if not hasattr(pipeline, "vocabulary"):
+        return
+    from muybridge.models.text.vocabulary import Vocabulary
+
+    image = picture or str(getattr(pipeline.config, "image", None) or "")
+    pipeline.vocabulary = Vocabulary.load(folder) or (Vocabulary.load(find_model(image)) if image else None)
 
 
 def load_zero_shot(name: str, device: str = AUTO, precision: str = "fp32") -> ZeroShotPipeline:

@@ -34,13 +34,14 @@ class Controlled(nn.Module):
         super().__init__()
         self.image, self.control = image, control
 
-    def forward(self, z: Tensor, index: Tensor, tokens: Tensor, pictures: Tensor) -> Tensor:
-        """z [B, C, F, h, w], index [B], tokens [B, L, D], pictures [B F, 3, H, W] in [0, 1] -> like z."""
+    def forward(self, z: Tensor, index: Tensor, tokens: Tensor, pictures: Tensor, **more: Any) -> Tensor:
+        """z [B, C, F, h, w], index [B], tokens [B, L, D], pictures [B F, 3, H, W] in [0, 1]; more as of predict_frames
+        -> like z."""
 
-        def residuals(folded: Tensor, at: Tensor, words: Tensor) -> Any:
-            return residuals_of([Control(self.control, pictures)], folded, at, words)
+        def residuals(folded: Tensor, at: Tensor, words: Tensor, **told: Any) -> Any:
+            return residuals_of([Control(self.control, pictures)], folded, at, words, **told)
 
-        return predict_frames(self.image, z, index, tokens, residuals)
+        return predict_frames(self.image, z, index, tokens, residuals, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +76,10 @@ class ControlNetTraining(BehindPictureModel):
         return [(n, p) for n, p in model.named_parameters() if n.startswith("control.")]
 
     def predict(
-        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Any
     ) -> Tensor:
         assert batch.first_frame is not None
-        out: Tensor = model(z, index, tokens, self._pictures(batch.first_frame).to(z))
+        out: Tensor = model(z, index, tokens, self._pictures(batch.first_frame).to(z), **told)
         return out
 
     def _pictures(self, first_frame: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class ImageLDM(LatentDiffusion):
         return made
 
     def predict(
-        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Any
     ) -> Tensor:
         return predict_frames(model, z, index, tokens, **told)  # type: ignore[arg-type]
 

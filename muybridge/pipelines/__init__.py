@@ -6,6 +6,8 @@ OPENS = {
     "SuperResolutionPipeline": "super_resolution:SuperResolutionPipeline",
     # diffusers' folders of image models
     "StableDiffusionPipeline": "latents:LatentPipeline",
+    "StableDiffusionXLPipeline": "latents:LatentPipeline",
+    "LatentConsistencyModelPipeline": "latents:LatentPipeline",
     "StableDiffusionInstructPix2PixPipeline": "latents:LatentPipeline",
 }
 KNOWS = {
@@ -19,5 +21,11 @@ KNOWS = {
         "Stable Diffusion model",
         "generate, zero, control --model; `model: {image: FOLDER}` of a recipe; tune --model",
     ),
+    "StableDiffusionXLPipeline": (
+        "Stable Diffusion XL model",
+        "generate, zero, control --model; `model: {image: FOLDER}` of a recipe with `text: {encoder: FOLDER}`; tune "
+        "--model",
+    ),
+    "LatentConsistencyModelPipeline": ("latent consistency model", "generate --model"),
     "StableDiffusionInstructPix2PixPipeline": ("InstructPix2Pix model", "instruct --model"),
 }

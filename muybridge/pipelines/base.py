@@ -22,14 +22,15 @@ from muybridge.errors import UserError
 from muybridge.models.weights.opening import cast
 from muybridge.nn.frames import to_uint8
 from muybridge.nn.layout import suit_cpu
+from muybridge.nn.reuse import reusing
 from muybridge.pipelines.hooks import PipelineHooks
-from muybridge.pipelines.memory import check_fits
+from muybridge.pipelines.memory import WithinMemory, check_fits
 from muybridge.pipelines.running import OnStep, VideoOutput, seeds_of, without_gradients
 from muybridge.pipelines.settings import SamplingConfig, sampling_settings
 from muybridge.pipelines.words import ReadsWords
 
 
-class VideoPipeline(ReadsWords, PipelineHooks, DiffusionPipeline):
+class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):  # type: ignore[misc]
     """Words to video with any network of this project: settings, prompts, guidance, and the run of a sampler.
 
     Subclasses register their parts and config (`text_encoder`, `text_max_length`, `sampling` among it) and say what
@@ -45,6 +46,8 @@ class VideoPipeline(ReadsWords, PipelineHooks, DiffusionPipeline):
         self.styled = ""
         #: what the network was opened in (nn.devices.PRECISIONS)
         self.precision = "fp32"
+        #: the motion modules behind its picture network, as a record holds them
+        self.motion: dict[str, str] = {}
 
     def ready(self, device: torch.device, precision: str, dtype: torch.dtype) -> Self:
         """Frozen, in evaluation mode, in its precision, on its device, laid out for it."""
@@ -223,9 +226,11 @@ class VideoPipeline(ReadsWords, PipelineHooks, DiffusionPipeline):
         """Walk a sampler from z along levels to the end; the one loop in which all videos are drawn."""
         denoise = with_threshold(denoise, settings.threshold)
         sampler = sampler_named(settings.sampler)
-        for state in sampler(denoise, z, lams, noise, **settings.sampler_options()):
-            if on_step:
-                on_step(state)
+        with reusing(self.network, settings.reuse) as reuse:
+            for state in sampler(denoise, z, lams, noise, **settings.sampler_options()):
+                reuse.next_step()
+                if on_step:
+                    on_step(state)
         result: Tensor = state.z
         return result
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from muybridge.diffusion.conditioning import frame_mask
@@ -16,7 +15,7 @@ from muybridge.pipelines.settings import SamplingConfig
 class PipelineHooks:
     """What a pipeline says of itself; `VideoPipeline` does the rest."""
 
-    device: torch.device
+    device: Any
     #: whether its temporal layers can stand behind another picture model than their own
     takes_picture_model = False
     #: whether guidance's two branches may share a network call (their conditions are plain rows)

@@ -140,7 +140,7 @@ class InflatedPipeline(LatentPipeline):
 
     def predict(self, z: Tensor, lam: Tensor, condition: Any, guidance: Tensor | None = None) -> Tensor:
         tensors = {k: v.to(z) if v.is_floating_point() else v for k, v in condition.tensors.items()}
-        told = {"conditions": tensors, "guidance": guidance}
+        told = {"conditions": tensors, "guidance": guidance, **self.beside_words(condition.text, z)}
         out: Tensor = self.network(z, self.index_of(lam, z), condition.text.tokens.to(z), **told).sample
         return out
 

@@ -19,14 +19,17 @@ from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.library.index import settings_of
 from muybridge.library.parts import table_settings
+from muybridge.models.guided import takes_guidance
 from muybridge.models.latent.pixels import PixelSpace
 from muybridge.models.latent.space import LatentSpace
+from muybridge.models.told_sizes import is_xl, told_beside_words
 from muybridge.models.vision.control import Residuals
 from muybridge.models.weights.opening import open_network
 from muybridge.nn.embeddings import guidance_wave
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.base import VideoPipeline
+from muybridge.pipelines.presets import preset_of
 from muybridge.pipelines.settings import SamplingConfig
 
 
@@ -35,19 +38,29 @@ def predict_frames(
     z: Tensor,
     index: Tensor,
     tokens: Tensor,
-    control: Callable[[Tensor, Tensor, Tensor], Residuals | None] | None = None,
+    control: Callable[..., Residuals | None] | None = None,
     guidance: Tensor | None = None,
+    added_cond_kwargs: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """A picture network on each frame: z [B, C, F, h, w], table index [B], tokens [B, L, D] -> like z.
 
     Args:
         control: what ControlNets add, from the folded z, index and tokens (models.vision.control).
         guidance: the scale [B] that a distilled network is told (its `time_cond_proj_dim`).
+        added_cond_kwargs: what Stable Diffusion XL's network is told beside words, [B, ...].
     """
     batch, frames = z.shape[0], z.shape[2]
+    wanted = int(network.config.in_channels)  # type: ignore[union-attr, arg-type]
+    if wanted != z.shape[1]:
+        raise UserError(
+            f"this picture network takes {wanted} channels, and the noisy latents have {z.shape[1]}: it is told a "
+            "picture beside them, as InstructPix2Pix is; give it to `instruct`"
+        )
     folded, index, tokens = frames_to_batch(z), index.repeat_interleave(frames), tokens.repeat_interleave(frames, 0)
-    added = control(folded, index, tokens) if control is not None else None
     more: dict[str, Any] = {}
+    if added_cond_kwargs:
+        more["added_cond_kwargs"] = {k: v.repeat_interleave(frames, 0) for k, v in added_cond_kwargs.items()}
+    added = control(folded, index, tokens, **more) if control is not None else None
     if guidance is not None:
         more["timestep_cond"] = guidance_wave(guidance).to(z).repeat_interleave(frames, 0)
     if added is not None:
@@ -92,14 +105,16 @@ class LatentSpacePipeline(VideoPipeline):
         return shape
 
     def to_pixels(self, samples: Tensor) -> Tensor:
-        pixels: Tensor = self.space.decode(samples)
+        with self.autoencoder_alone(self.space):
+            pixels: Tensor = self.space.decode(samples)
         return pixels
 
     def seen(self, samples: Tensor) -> Tensor:
         return self.space.decoded(samples)
 
     def to_samples(self, pixels: Tensor) -> Tensor:
-        latents: Tensor = self.space.encode(pixels.to(self.device))[0]
+        with self.autoencoder_alone(self.space):
+            latents: Tensor = self.space.encode(pixels.to(self.device))[0]
         return latents
 
 
@@ -117,6 +132,7 @@ class LatentPipeline(LatentSpacePipeline):
 
     allow_empty = True
     joins_branches = True
+    reads_long_captions = True
 
     def __init__(
         self,
@@ -150,10 +166,18 @@ class LatentPipeline(LatentSpacePipeline):
         return text
 
     def predict(self, z: Tensor, lam: Tensor, condition: TextCondition, guidance: Tensor | None = None) -> Tensor:
-        return predict_frames(self.network, z, self.index_of(lam, z), condition.tokens.to(z), guidance=guidance)
+        more = self.beside_words(condition, z)
+        return predict_frames(self.network, z, self.index_of(lam, z), condition.tokens.to(z), guidance=guidance, **more)
+
+    def beside_words(self, text: TextCondition, z: Tensor) -> dict[str, Any]:
+        """What Stable Diffusion XL's network is told beside words (models.text.xl); nothing for others."""
+        return told_beside_words(self.network, text.pooled, z, self.space.shrink)
 
     def null(self, condition: Any, negative_prompt: str = "") -> Any:
-        return self.words([negative_prompt] * len(condition.pooled))
+        words = self.words([negative_prompt] * len(condition.pooled))
+        if not negative_prompt and getattr(self._encoder, "empty_is_zero", False):
+            return TextCondition(torch.zeros_like(words.pooled), torch.zeros_like(words.tokens), words.mask)
+        return words
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
@@ -163,19 +187,29 @@ class LatentPipeline(LatentSpacePipeline):
         space = LatentSpace.open(folder / "vae")
         network = open_network(UNet2DConditionModel, folder / "unet", dtype)
         scheduler = read_mapping(folder / "scheduler" / "scheduler_config.json")
-        ours = settings_of(folder) or _foreign(folder, network, space)
+        ours = settings_of(folder)
+        if "text_encoder" not in ours:
+            ours = _foreign(folder, network, space, scheduler, ours)
         return cls(network, space.vae, table_settings(scheduler), **ours)
 
 
-def _foreign(folder: Path, network: Any, space: LatentSpace) -> dict[str, Any]:
-    """Settings of a user's Stable Diffusion folder: its own text encoder and size, and Stable Diffusion's sampling."""
+def _foreign(
+    folder: Path, network: Any, space: LatentSpace, scheduler: Mapping[str, Any], ours: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings of a user's Stable Diffusion folder: its own text encoder and size, and the sampling of its kind.
+
+    Args:
+        ours: what a muybridge.json beside its files changes of the sampling.
+    """
     if not (folder / "text_encoder" / "config.json").is_file():
         raise UserError(f"{folder}: has no text_encoder folder; a Stable Diffusion model needs its text encoder")
     side = int(network.config.sample_size) * space.shrink
     text = read_mapping(folder / "text_encoder" / "config.json")
-    sampling = {"num_frames": 1, "height": side, "width": side, "num_inference_steps": 50, "guidance_scale": 7.5}
+    xl = is_xl(network)
+    preset = preset_of(scheduler, takes_guidance(network), xl)
+    sampling = {"num_frames": 1, "height": side, "width": side, "threshold": "none", **preset}
     return {
-        "text_encoder": str((folder / "text_encoder").resolve()),
+        "text_encoder": str((folder if xl else folder / "text_encoder").resolve()),
         "text_max_length": int(text["max_position_embeddings"]),
-        "sampling": {**sampling, "sampler": "ddim", "threshold": "none"},
+        "sampling": {**sampling, **ours.get("sampling", {})},
     }

@@ -1,13 +1,20 @@
-"""Whether a video fits into this machine, before it is begun: limits that follow the machine, not a constant."""
+"""Whether a video fits into this machine, before it is begun: limits that follow the machine, not a constant; and what
+is done where memory is short."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 import torch
+from torch import nn
 
 from muybridge.errors import UserError
+from muybridge.nn.compiling import compile_blocks
+from muybridge.nn.devices import BALANCED, FAST, LOW
+from muybridge.nn.pieces import in_pieces
 
 if TYPE_CHECKING:
     from muybridge.pipelines.settings import SamplingConfig
@@ -49,6 +56,79 @@ def check_fits(pipeline: Any, settings: SamplingConfig) -> None:
     if needed > there:
         raise UserError(
             f"{settings.num_frames} frames of {settings.height}x{settings.width} take about {needed / 1e9:.1f} GB, and "
-            f"{there / 1e9:.1f} GB are free; sample fewer or smaller frames"
+            f"{there / 1e9:.1f} GB are free; sample fewer or smaller frames,"
             + ("" if pipeline.in_windows else " and use `extend` for length")
         )
+
+
+#: What each choice of `--memory` does, in words.
+WHAT_IT_DOES = {
+    LOW: "autoencoder in tiles and few frames at a time, layers in pieces, guidance's branches one after the other, "
+    "and on an accelerator the network and the autoencoder there in turn",
+    BALANCED: "autoencoder a few frames at a time",
+    FAST: "autoencoder many frames at a time",
+}
+
+
+class WithinMemory:
+    """A pipeline that takes less memory, or more where that is faster; its blocks compiled or not.
+
+    Attributes:
+        memory: a key of WHAT_IT_DOES.
+        in_turn_on: the accelerator where its network and its autoencoder are in turn; None where both stay where they
+            are.
+    """
+
+    network: Any
+    memory = BALANCED
+    in_turn_on: torch.device | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors lie."""
+        own: torch.device = self.in_turn_on or super().device  # type: ignore[misc]
+        return own
+
+    def run_with(self, memory: str, compiled: bool, device: torch.device) -> Self:
+        """How much memory it may take, and whether its network's blocks are compiled, at their first call.
+
+        Args:
+            device: where it runs.
+
+        Raises:
+            UserError: a network without blocks to compile.
+        """
+        self.memory = memory
+        space = getattr(self, "space", None)
+        if space is not None and hasattr(space, "use_memory"):
+            space.use_memory(memory)
+        if memory == LOW:
+            self.joins_branches = False
+            in_pieces(self.network)
+            if device.type != "cpu" and hasattr(space, "to"):
+                self._take_turns(space, device)
+        if compiled:
+            compile_blocks(self.network)
+        return self
+
+    def _take_turns(self, space: Any, device: torch.device) -> None:
+        self.in_turn_on = device
+        space.to(torch.device("cpu"))
+
+        def come(network: nn.Module, _: Any) -> None:
+            network.to(device)
+
+        self.network.register_forward_pre_hook(come)
+
+    @contextmanager
+    def autoencoder_alone(self, space: Any) -> Iterator[None]:
+        """Where the two take turns, the autoencoder's."""
+        if self.in_turn_on is None:
+            yield
+            return
+        self.network.to("cpu")
+        space.to(self.in_turn_on)
+        try:
+            yield
+        finally:
+            space.to(torch.device("cpu"))

@@ -10,6 +10,8 @@ from muybridge.configuration import Settings, check_request, new_names, setting
 from muybridge.errors import UserError, nearest
 
 MAX_STEPS = 1000
+#: Frames that motion modules were trained on, and make unless told otherwise.
+MOTION_FRAMES = 16
 #: Which settings each sampler reads beside the common ones, by its name in diffusion.samplers.SAMPLERS.
 READ_BY: dict[str, tuple[str, ...]] = {
     "ddim": ("eta",),
@@ -17,6 +19,9 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "dpmpp_2m": (),
     "dpmpp_2m_sde": (),
     "distilled": (),
+    "euler": (),
+    "unipc": (),
+    "consistency": (),
 }
 #: Settings that only some samplers read.
 OF_SAMPLERS = tuple(name for names in READ_BY.values() for name in names)
@@ -48,6 +53,12 @@ class SamplingConfig(Settings):
     )
     context_scale: float = setting(
         1.0, "higher follows the given frames more; 1 is off and takes half the network calls", low=0, high=100
+    )
+    reuse: float = setting(
+        0.0,
+        "share of the steps that use deep features of the step before again, which makes them several times as fast",
+        low=0,
+        high=0.9,
     )
     eta: float = setting(0.0, "noise that ddim adds: 0 none, 1 as much as ancestral sampling", low=0, high=1)
     gamma: float = setting(0.3, "variance of ancestral steps, from the lower bound (0) to the upper (1)", low=0, high=1)

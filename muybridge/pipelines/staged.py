@@ -51,7 +51,7 @@ class StagedPipeline(VideoPipeline):
         self.register_modules(network=nn.Module())
         self.folder, self.names = folder, tuple(names)
         self.register_to_config(sampling=dict(sampling))
-        self.where, self.dtype_of_stages = torch.device("cpu"), torch.float32
+        self.where, self.dtype_of_stages, self.compiled = torch.device("cpu"), torch.float32, False
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
@@ -88,11 +88,17 @@ class StagedPipeline(VideoPipeline):
         self.set_progress_bar_config(disable=True)
         return self
 
+    def run_with(self, memory: str, compiled: bool, device: torch.device) -> Self:
+        """How stages will be run."""
+        self.memory, self.compiled = memory, compiled
+        return self
+
     def opened(self, index: int) -> Any:
         """One stage's pipeline."""
         folder = self.folder / self.names[index]
         stage = self.class_of(folder).from_folder(folder, self.dtype_of_stages)
-        return stage.ready(self.where, self.precision, self.dtype_of_stages)
+        stage.ready(self.where, self.precision, self.dtype_of_stages)
+        return stage.run_with(self.memory, self.compiled, self.where)
 
     def settings(self, **overrides: Any) -> SamplingConfig:
         """What the result is: its size and rate. Steps, guidance and the rest are every stage's own.

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from muybridge.errors import UserError
-from muybridge.models.text.encoder import TextConfig, TextEncoder, reads_with_clip
+from muybridge.models.text.encoder import TextConfig, TextEncoder, open_text_encoder, reads_with_clip
 from muybridge.models.text.vocabulary import Vocabulary
 from muybridge.nn.text_conditioning import TextCondition
 
@@ -21,18 +21,23 @@ class ReadsWords:
         network: what the pipeline samples with.
         config: `text_encoder`, `text_max_length`, and `lora`: what was merged before the model was tuned.
         loras: what was merged since it was opened, as a record holds it.
+        inversions: words that its text encoder learned since then, likewise.
         vocabulary: the names that the network was trained on, where its folder says them.
     """
 
     network: Any
     config: Any
     allow_empty: bool
+    #: whether captions longer than a CLIP text encoder reads at once are read in pieces: for networks that attend to
+    #: any number of tokens
+    reads_long_captions = False
 
     def __init__(self) -> None:
         super().__init__()
         self._encoder: TextEncoder | None = None
         self._embedded: dict[str, TextCondition] = {}
         self.loras: list[dict[str, Any]] = []
+        self.inversions: list[dict[str, Any]] = []
         self.vocabulary: Vocabulary | None = None
 
     def use_lora(self, file: str | Path, scale: float = 1.0, text: bool = True) -> dict[str, Any]:
@@ -47,7 +52,7 @@ class ReadsWords:
         """
         from muybridge.models.weights.lora import apply_lora
 
-        entry = apply_lora(self.network, Path(file), scale, self.clip_encoder if text else None)
+        entry = apply_lora(self.network, Path(file), scale, self.clip_encoders if text else None)
         self.loras.append(entry)
         return entry
 
@@ -61,20 +66,35 @@ class ReadsWords:
         if any(made.get(key) != entry.get(key) for key in ("sha256", "settings_sha256")):
             raise UserError(f"{entry['file']} has changed since this video was made with it")
 
-    def clip_encoder(self) -> nn.Module | None:
-        """The CLIP text encoder whose words the network is told; None for a model without one. What was embedded before
-        is forgotten: its weights are about to change."""
+    def clip_encoders(self) -> dict[str, nn.Module]:
+        """The CLIP text encoders whose words the network is told, as LoRAs name them; none for a model without. What
+        was embedded before is forgotten: their weights are about to change."""
         if not reads_with_clip(getattr(self.config, "text_encoder", None)):
-            return None
+            return {}
         self._embedded.clear()
-        model: nn.Module = self.encoder().model
-        return model
+        return self.encoder().clip_models()
+
+    def use_inversion(self, file: str | Path, word: str = "") -> dict[str, Any]:
+        """Take a textual inversion's word into the vocabulary; what was taken is recorded with each video.
+
+        Args:
+            word: that prompts name it by; by default what the file says, else its name.
+
+        Raises:
+            UserError: a file that cannot be read, or a model without a CLIP text encoder.
+        """
+        if not reads_with_clip(getattr(self.config, "text_encoder", None)):
+            raise UserError(f"{file}: textual inversions are words of a CLIP text encoder, and this model has none")
+        self._embedded.clear()
+        entry = self.encoder().learn(Path(file), word)
+        self.inversions.append(entry)
+        return entry
 
     def encoder(self) -> TextEncoder:
         """The text encoder, opened once."""
         if self._encoder is None:
             merged = tuple(f"{e['file']}:{e['scale']!r}" for e in getattr(self.config, "lora", None) or ())
-            self._encoder = TextEncoder(TextConfig(self.config.text_encoder, self.config.text_max_length, merged))
+            self._encoder = open_text_encoder(TextConfig(self.config.text_encoder, self.config.text_max_length, merged))
         return self._encoder
 
     def _embed(self, prompts: Sequence[str | None]) -> TextCondition | None:
@@ -87,8 +107,9 @@ class ReadsWords:
         for caption in captions:
             if caption not in self._embedded:
                 encoder = self.encoder()
-                encoder.tell_what_is_left_out(caption)
-                self._embedded[caption] = encoder([caption], allow_empty=self.allow_empty)
+                long = self.reads_long_captions and encoder.clip_pooling
+                (encoder.tell_pieces if long else encoder.tell_what_is_left_out)(caption)
+                self._embedded[caption] = encoder([caption], allow_empty=self.allow_empty, in_pieces=long)
                 if self.vocabulary is not None and caption:
                     self.vocabulary.tell_what_is_unknown(caption, self._embedded[caption].pooled[0])
         return TextCondition.stack([self._embedded[c] for c in captions])

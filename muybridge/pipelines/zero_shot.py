@@ -95,11 +95,12 @@ class ZeroShotPipeline(LatentPipeline):
             more = view.beside if view.frames is None else view.beside[:, :, view.frames.to(view.beside.device)]
             z = torch.cat([z, more.to(z).expand(len(z), -1, -1, -1, -1)], 1)
 
-        def residuals(folded: Tensor, at: Tensor, words: Tensor) -> Any:
-            return residuals_of(view.controls, folded, at, words, view.frames)
+        def residuals(folded: Tensor, at: Tensor, words: Tensor, **more: Any) -> Any:
+            return residuals_of(view.controls, folded, at, words, view.frames, **more)
 
         with self._applied(view, frames):
-            return predict_frames(self.network, z, index, tokens, residuals, guidance)
+            more = self.beside_words(condition.text, z)
+            return predict_frames(self.network, z, index, tokens, residuals, guidance, **more)
 
     @contextmanager
     def _applied(self, view: View, frames: int) -> Iterator[None]:

@@ -54,7 +54,8 @@ class Models:
         from muybridge.library.catalogue import find_model
 
         files = tuple((str(p), p.stat().st_mtime_ns) for p in sorted(find_model(what[1]).rglob("*")) if p.is_file())
-        changed = self.pipeline is not None and (self.pipeline.loras or self.pipeline.styled)
+        kept = self.pipeline
+        changed = kept is not None and bool(kept.loras or kept.styled or getattr(kept, "inversions", ()))
         if self.what != (what, files) or changed:
             self.what, self.pipeline = None, None  # the former one's memory is free before the next is opened
             self.pipeline = open_it()

@@ -12,6 +12,8 @@ from diffusers import (
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
+    LCMScheduler,
+    UniPCMultistepScheduler,
 )
 
 from muybridge.diffusion.guidance import dynamic_threshold
@@ -116,6 +118,13 @@ WALKS = {
     "2M, its own spacing": (DPMSolverMultistepScheduler, EPS, "dpmpp_2m", 10, {}),
     "2M, Karras": (DPMSolverMultistepScheduler, {**EPS, "use_karras_sigmas": True}, "dpmpp_2m", 10, {}),
     "2M-SDE": (DPMSolverMultistepScheduler, {**EPS, **TRAILING, **SDE}, "dpmpp_2m_sde", 10, {}),
+    "Euler, as euler": (EulerDiscreteScheduler, SD15, "euler", 10, {}),
+    "UniPC": (UniPCMultistepScheduler, EPS, "unipc", 10, {}),
+    "UniPC, trailing, v": (UniPCMultistepScheduler, {**V, **TRAILING}, "unipc", 7, {}),
+    "UniPC, leading, Stable Diffusion 1.5": (UniPCMultistepScheduler, SD15, "unipc", 10, {}),
+    "UniPC, two steps": (UniPCMultistepScheduler, EPS, "unipc", 2, {}),
+    "consistency": (LCMScheduler, UNCLIPPED | EPS, "consistency", 4, {}),
+    "consistency, steps that do not divide 50": (LCMScheduler, UNCLIPPED | EPS, "consistency", 7, {}),
     "2M-SDE, zero SNR": (DPMSolverMultistepScheduler, {**ZERO, **SDE}, "dpmpp_2m_sde", 10, {}),
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from muybridge.diffusion.samplers import (
     invert_ddim,
     sample_ddim,
     sample_dpmpp_2m,
+    sample_unipc,
     sampler_named,
 )
 from muybridge.diffusion.schedule import CosineSchedule, UniformSchedule, alpha_of, expand, phi_of, sigma_of
@@ -115,8 +116,10 @@ def gaussian_error(sampler, steps, mean=0.3, std=0.35, low=-4.0, high=4.0):
 def test_f17_measured_orders():
     ddim = gaussian_error(sample_ddim, 80) / gaussian_error(sample_ddim, 160)
     second = gaussian_error(sample_dpmpp_2m, 80) / gaussian_error(sample_dpmpp_2m, 160)
+    third = gaussian_error(sample_unipc, 40) / gaussian_error(sample_unipc, 80)
     assert 1.9 <= ddim <= 2.1
     assert 3 <= second <= 5
+    assert third > 3.5, third
 
 
 def test_2m_with_first_order_last_step_survives_the_long_ends_of_the_cosine_grid():

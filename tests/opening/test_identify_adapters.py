@@ -80,7 +80,7 @@ def test_others_models_and_what_is_not_read(parts, tmp_path):
     assert "a transformer" in flux.notes[-1] and "does not sample with" in flux.needs[0]
     stem = "down_blocks__0__motion_modules__0__temporal_transformer__transformer_blocks__0__attention_blocks__0__to_q"
     motion = file(**{f"{stem}__lora_A__weight": (2, 8), f"{stem}__lora_B__weight": (8, 2)})
-    assert motion.kind.startswith("AnimateDiff motion LoRA") and "nothing yet" in motion.used_by
+    assert motion.kind.startswith("AnimateDiff motion LoRA") and "--motion-module" in motion.used_by
     xl = file(lora_te2_text_model_x__lora_down__weight=(2, 8), lora_te2_text_model_x__lora_up__weight=(8, 2))
     assert "Stable Diffusion XL" in xl.needs[0]
     with pytest.raises(UserError, match="OFT"):

@@ -136,14 +136,6 @@ def test_models_import_checks_what_opening_checks(tmp_path):
         assert need == f"to be opened: {refused.value}"
 
 
-def test_an_xl_folder_says_what_it_is(sd15, tmp_path):
-    (tmp_path / "model_index.json").write_text(
-        '{"_class_name": "StableDiffusionXLPipeline", "unet": ["diffusers", "x"]}'
-    )
-    with pytest.raises(UserError, match="StableDiffusionXLPipeline, which muybridge cannot sample with yet"):
-        load_pipeline(str(tmp_path))
-
-
 def test_models_import_asks_for_nothing_that_is_not_needed(sd15, svd):
     from muybridge.opening.identify import identify
 

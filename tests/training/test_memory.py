@@ -7,7 +7,8 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.training.memory import FLOAT_BYTES, LiveBytes, predicted_bytes
+from muybridge.nn.live_bytes import LiveBytes
+from muybridge.training.memory import FLOAT_BYTES, predicted_bytes
 
 SD15 = dict(
     sample_size=64, in_channels=4, block_out_channels=(320, 640, 1280, 1280), attention_head_dim=8,

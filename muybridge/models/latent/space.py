@@ -12,6 +12,7 @@ from torch import Tensor
 
 from muybridge.errors import UserError
 from muybridge.models.weights.found import variant_of
+from muybridge.nn.devices import FAST, LOW
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 
 #: Pixels of one call: 16 frames of 64 x 64, one of 256 x 256. What an autoencoder makes of them on the way is hundreds
@@ -24,6 +25,8 @@ ON_ACCELERATOR = 16
 #: the error of frame differences is 3 % higher across the joins of emoji-video's decoder, so 0.6 %; seeing 32 together
 #: gains 0.2 % throughout.
 DECODED_TOGETHER, SHARED = 8, 2
+#: The same where memory is short.
+DECODED_IN_LOW = 4
 
 
 def shrink_of(vae: AutoencoderKL) -> int:
@@ -79,6 +82,12 @@ class VideoDecoder(Protocol):
     def to(self, device: torch.device) -> Any: ...
 
 
+def stand_by(network: Any, tensor: Tensor) -> None:
+    """Move a network to where a tensor lies; for one that has sizes only (nn.live_bytes) it stays where it is."""
+    if not tensor.is_meta:
+        network.to(tensor.device)
+
+
 class LatentSpace:
     """Encodes videos frame by frame; decodes them frame by frame, or in pieces with a decoder that knows time.
 
@@ -94,6 +103,8 @@ class LatentSpace:
 
     #: frames that a latent frame stands for
     time = 1
+    #: times CHUNK_PIXELS that a call may have on the CPU, and frames that a decoder with time sees together
+    share, decoded_together = 1, DECODED_TOGETHER
 
     def __init__(self, vae: AutoencoderKL, chunk: int = 0, decoder: VideoDecoder | None = None):
         self.vae, self.chunk = vae.eval().requires_grad_(False), chunk
@@ -130,7 +141,23 @@ class LatentSpace:
         return (self.channels, frames, height // self.shrink, width // self.shrink)
 
     def _chunk(self, height: int, width: int) -> int:
-        return self.chunk or max(1, CHUNK_PIXELS // (height * width))
+        return self.chunk or max(1, CHUNK_PIXELS * self.share // (height * width))
+
+    def use_memory(self, memory: str) -> None:
+        """Decode in larger calls ("fast"), or in tiles and with fewer frames together ("low"), which changes pictures a
+        little where tiles meet and where a decoder with time joins its pieces."""
+        self.share = ON_ACCELERATOR if memory == FAST else 1
+        if memory == LOW:
+            self.decoded_together = DECODED_IN_LOW
+            tile = getattr(self.vae, "enable_tiling", None)
+            if tile is not None:
+                tile()
+
+    def to(self, device: torch.device) -> None:
+        """Move the autoencoder."""
+        for network in (self.vae, self.decoder):
+            if network is not None:
+                network.to(device)
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,9 +180,9 @@ class LatentSpace:
     def decoded(self, latents: Tensor) -> Tensor:
         """As `decode`, with a gradient."""
         if self.decoder is not None:
-            self.decoder.to(latents.device)
+            stand_by(self.decoder, latents)
             return torch.cat([self._decode_pieces(z[None] / self.scale) for z in latents])
-        self.vae.to(latents.device)
+        stand_by(self.vae, latents)
         chunk = self._chunk(latents.shape[-2] * self.shrink, latents.shape[-1] * self.shrink)
         pictures: Any = [self.vae.decode(p).sample for p in frames_to_batch(latents / self.scale).split(chunk)]
         return batch_to_frames(torch.cat(pictures), len(latents))
@@ -165,7 +192,7 @@ class LatentSpace:
         assert self.decoder is not None
         frames, *sides = latents.shape[2:]
         out, end = latents.new_empty(1, 3, frames, *(side * self.shrink for side in sides)), 0
-        for place in pieces_of(frames, self.chunk or DECODED_TOGETHER, SHARED):
+        for place in pieces_of(frames, self.chunk or self.decoded_together, SHARED):
             made = self.decoder.decode(latents[:, :, place])
             shared = end - place.start
             share = torch.arange(1, shared + 1, device=made.device, dtype=made.dtype) / (shared + 1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.models.latent.causal_autoencoder import CausalAutoencoder, whole_lengths
-from muybridge.models.latent.space import CHUNK_PIXELS, ON_ACCELERATOR, LatentSpace, open_whole, shrink_of
+from muybridge.models.latent.space import CHUNK_PIXELS, ON_ACCELERATOR, LatentSpace, open_whole, shrink_of, stand_by
 from muybridge.models.weights.opening import open_network
 
 
@@ -46,7 +46,7 @@ class VideoSpace(LatentSpace):
     def _piece(self, pixels: int, device: torch.device) -> int:
         """Latent frames of one piece of frames of so many pixels: results do not depend on it beyond rounding, memory
         does."""
-        most = CHUNK_PIXELS * (1 if device.type == "cpu" else ON_ACCELERATOR)
+        most = CHUNK_PIXELS * (self.share if device.type == "cpu" else ON_ACCELERATOR)
         return max(1, most // (self.time * pixels))
 
     @torch.no_grad()
@@ -64,7 +64,7 @@ class VideoSpace(LatentSpace):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """[B, C, 1 + k, h, w] -> [B, 3, 1 + k T, H, W]."""
-        self.vae.to(latents.device)
+        stand_by(self.vae, latents)
         return torch.cat([self._pixels(z[None] / self.scale) for z in latents])
 
     def _pixels(self, latents: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class MotionModules(TemporalPlugin):
     ):
         super().__init__()
         self.max_frames = max_frames
+        self.places = {s.key: f"{s.block}.motion_modules.{s.number}" for s in sites}
         self.modules_at = nn.ModuleDict()
         for site in sites:
             if site.path.startswith("mid_block") and not middle:
@@ -58,6 +59,9 @@ class MotionModules(TemporalPlugin):
         """The last part of every layer: its transformer where it has one, else its residual block."""
         ends = layer_ends([s for s in sites if s.kind != "attention"])
         return [s for s in ends if s.kind == "transformer" or s.block != "mid_block"]
+
+    def named_in_files(self) -> list[tuple[str, str]]:
+        return [(f"modules_at.{key}", self.places[key]) for key in self.modules_at]
 
     def begin(self, z: Tensor, call: Call) -> None:
         if call.frames > self.max_frames and not call.images_only:

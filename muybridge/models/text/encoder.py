@@ -18,7 +18,10 @@ import torch
 from muybridge.configuration import Settings, setting
 from muybridge.errors import Notice, UserError
 from muybridge.files import read_mapping
+from muybridge.models.text import pieces
+from muybridge.models.text.inversions import Inversions
 from muybridge.models.text.prompts import check_prompt
+from muybridge.models.weights.adapters.names import TEXT, TEXT_2
 from muybridge.models.weights.found import ENCODER_WEIGHTS, SAFE, shapes_of, variant_of, weight_files
 from muybridge.models.weights.packaged import package_folder, verify
 from muybridge.nn.text_conditioning import TextCondition
@@ -80,7 +83,9 @@ def load_tokenizer(folder: Path) -> Any:
 
     # a Stable Diffusion folder keeps the tokenizer beside the text encoder
     beside = folder.parent / "tokenizer"
-    words = beside if folder.name == "text_encoder" and beside.is_dir() else folder
+    if folder.name == TEXT_2:
+        beside = folder.parent / "tokenizer_2"
+    words = beside if folder.name in (TEXT, TEXT_2) and beside.is_dir() else folder
     return AutoTokenizer.from_pretrained(str(words), local_files_only=True, trust_remote_code=False)
 
 
@@ -107,6 +112,21 @@ def told_of_long_captions(captions: Sequence[str], config: TextConfig) -> str:
 
 def _short(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def open_text_encoder(config: TextConfig, device: str | torch.device = "cpu") -> TextEncoder:
+    """The encoder of a config: of Stable Diffusion XL, a model's folder, both of its encoders."""
+    if is_xl_folder(config.encoder):
+        from muybridge.models.text.xl import XLTextEncoder
+
+        _folder_of(config)
+        return XLTextEncoder(config, device)
+    return TextEncoder(config, device)
+
+
+def is_xl_folder(encoder: str) -> bool:
+    """Whether an encoder, by its name in a config, is a model's folder with two text encoders."""
+    return encoder != MINILM and (Path(encoder).expanduser() / TEXT_2).is_dir()
 
 
 class TextEncoder:
@@ -147,25 +167,46 @@ class TextEncoder:
         if config.lora and self.clip_pooling:
             from muybridge.models.weights.lora import apply_text_halves
 
-            apply_text_halves(self.model, config.lora)
+            apply_text_halves({TEXT: self.model}, config.lora)
+        #: words that were learned beside the vocabulary
+        self.inversions = Inversions()
         self.model.to(device)
         self.width = int(getattr(model.config, "hidden_size", 0) or model.config.d_model)
 
     @torch.inference_mode(False)  # inference tensors could not be saved for a backward pass: of training, of guidance
     @torch.no_grad()
-    def __call__(self, captions: Sequence[str], allow_empty: bool = False) -> TextCondition:
+    def __call__(self, captions: Sequence[str], allow_empty: bool = False, in_pieces: bool = False) -> TextCondition:
         """Embed captions; float32 on the CPU.
 
         Args:
             allow_empty: let "" pass: the null caption of Stable Diffusion's layout.
+            in_pieces: a caption that is longer than what is read at once is read in as many pieces as it takes, whose
+                tokens stand one after another (`pieces.whole`); one caption at a time.
 
         Raises:
             UserError: a caption is empty or of more than 2,000 words.
         """
         captions = [c if allow_empty and not c else check_prompt(c) for c in captions]
-        encoded = self.tokenizer(
-            captions, padding="max_length", max_length=self.config.max_length, truncation=True, return_tensors="pt"
-        ).to(self.device)
+        if in_pieces:
+            return pieces.whole([self._read(piece) for piece in self.cut(captions[0])])
+        return self._read(captions)
+
+    def cut(self, caption: str) -> list[pieces.Piece]:
+        """A caption in as many pieces as it takes."""
+        return pieces.pieces_of(self.tokenizer, self.inversions.spelled(caption), self.config.max_length)
+
+    def _encoded(self, captions: Sequence[str] | pieces.Piece, tokenizer: Any) -> Any:
+        """Token ids and mask [B, L] of captions, or of one piece."""
+        if isinstance(captions, pieces.Piece):
+            return captions.encoded(tokenizer, self.config.max_length, self.device)
+        return tokenizer(
+            [self.inversions.spelled(c) for c in captions], padding="max_length", max_length=self.config.max_length,
+            truncation=True, return_tensors="pt",
+        ).to(self.device)  # fmt: skip
+
+    def _read(self, captions: Sequence[str] | pieces.Piece) -> TextCondition:
+        """Embed captions, or one piece of one."""
+        encoded = self._encoded(captions, self.tokenizer)
         # Stable Diffusion lets CLIP see its padding, unless the encoder's config says otherwise
         blind = not self.clip_pooling or getattr(self.model.config, "use_attention_mask", False)
         blind = blind and not self.reads_padding
@@ -179,6 +220,10 @@ class TextEncoder:
             pooled = torch.nn.functional.normalize(mean, dim=-1)
         return TextCondition(pooled.cpu(), tokens.cpu(), mask.cpu())
 
+    def clip_models(self) -> dict[str, Any]:
+        """The CLIP text encoders by the names that LoRAs have for them; none of another kind."""
+        return {TEXT: self.model} if self.clip_pooling else {}
+
     def tell_what_is_left_out(self, caption: str) -> None:
         """A `Notice` where a prompt is longer than what is read."""
         rest = left_out(self.tokenizer, self.config.max_length, caption)
@@ -189,12 +234,37 @@ class TextEncoder:
                 stacklevel=3,
             )
 
+    def tell_pieces(self, caption: str) -> None:
+        """A `Notice` where a prompt is read in pieces."""
+        count = len(self.cut(caption))
+        if count > 1:
+            room = self.config.max_length - 2
+            warnings.warn(
+                f"the prompt is longer than the {room} tokens that are read at once: it is read in {count} pieces, "
+                "which the model attends to together",
+                Notice,
+                stacklevel=3,
+            )
+
+    def learn(self, file: Path, token: str = "") -> dict[str, Any]:
+        """Take a textual inversion's word into the vocabulary (`inversions.read_inversion`); returns what a record
+        holds of it.
+
+        Raises:
+            UserError: a file that cannot be read, or that is of another encoder.
+        """
+        if not self.clip_pooling:
+            raise UserError(f"{file}: textual inversions are words of a CLIP text encoder, and this model's is none")
+        return self.inversions.learn(file, token, [(self.tokenizer, self.model)])
+
     def identity(self) -> str:
         """A string that changes with anything that changes the embeddings."""
         return f"{self.config.encoder}/{self.config.max_length}/{self.width}/{'v2' if self.clip_pooling else 'v1'}"
 
 
 def _folder_of(config: TextConfig) -> Path:
+    if is_xl_folder(config.encoder):
+        return [_user_folder(str(Path(config.encoder) / part)) for part in (TEXT_2, TEXT)][1]
     return find_minilm() if config.encoder == MINILM else _user_folder(config.encoder)
 
 
@@ -216,6 +286,8 @@ def reads_with_clip(encoder: str | None) -> bool:
     if encoder is None or encoder == MINILM:
         return False
     folder = Path(encoder).expanduser()
+    if is_xl_folder(encoder):
+        return True
     return (folder / "config.json").is_file() and _model_type(folder) in CLIP
 
 

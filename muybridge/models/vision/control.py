@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import ControlNetModel
@@ -37,13 +38,19 @@ Residuals = tuple[tuple[Tensor, ...], Tensor]
 
 
 def residuals_of(
-    controls: Sequence[Control], z: Tensor, index: Tensor, tokens: Tensor, frames: Tensor | None = None
+    controls: Sequence[Control],
+    z: Tensor,
+    index: Tensor,
+    tokens: Tensor,
+    frames: Tensor | None = None,
+    **more: Any,
 ) -> Residuals | None:
     """What the ControlNets add to the U-Net's skips and middle block; None without any.
 
     Args:
         z: noisy frames [B F, C, h, w]; index [B F]; tokens [B F, L, D].
         frames: which frames of the video these are, [F]; None for all in order.
+        more: what the network is told beside words (`added_cond_kwargs` of Stable Diffusion XL).
     """
     total: Residuals | None = None
     for control in controls:
@@ -51,7 +58,8 @@ def residuals_of(
             continue
         pictures = control.pictures if frames is None else control.pictures[frames]
         shown = pictures.to(z).repeat(len(z) // len(pictures), 1, 1, 1)
-        down, middle = control.network(z, index, tokens, shown, conditioning_scale=control.scale, return_dict=False)
+        how = {"conditioning_scale": control.scale, "return_dict": False, **more}
+        down, middle = control.network(z, index, tokens, shown, **how)
         if total is None:
             total = (tuple(down), middle)
         else:

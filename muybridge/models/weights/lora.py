@@ -20,18 +20,20 @@ from muybridge.models.weights.adapters.names import TEXT, TEXT_2, UNET
 from muybridge.models.weights.adapters.option import split_lora
 from muybridge.models.weights.adapters.reading import Adapter, read_adapter
 
-#: Gives the CLIP text encoder of a model, or None where it has none; asked only for files with a text half.
-TextEncoderOf = Callable[[], nn.Module | None]
+#: Gives the CLIP text encoders of a model by names.TEXT and TEXT_2, as many as it has; asked only for files with a text
+#: half.
+TextEncodersOf = Callable[[], Mapping[str, nn.Module]]
 
 
 def apply_lora(
-    network: nn.Module, file: Path, scale: float = 1.0, text_encoder: TextEncoderOf | nn.Module | None = None
+    network: nn.Module, file: Path, scale: float = 1.0, text_encoders: TextEncodersOf | nn.Module | None = None
 ) -> dict[str, Any]:
     """Merge an adapter file into a picture network, or an inflated one, and its text half into the text encoder.
 
     Tensors of text encoders that are not given are left out with a `Notice`. Nothing changes unless everything fits.
 
     Args:
+        text_encoders: gives them, or is the only one.
         scale: of the differences; with magnitudes (DoRA) they are scaled before the norm, as PEFT does.
 
     Returns:
@@ -42,23 +44,26 @@ def apply_lora(
     """
     adapter = read_adapter(file)
     check_family(adapter, network)
-    encoder = None
-    if adapter.of(TEXT):
-        encoder = text_encoder if isinstance(text_encoder, nn.Module) or text_encoder is None else text_encoder()
+    encoders: Mapping[str, nn.Module] = {}
+    if isinstance(text_encoders, nn.Module):
+        encoders = {TEXT: text_encoders}
+    elif text_encoders is not None and adapter.of(TEXT, TEXT_2):
+        encoders = text_encoders()
     changes = changes_of(adapter, network, UNET)
-    words = changes_of(adapter, encoder, TEXT) if encoder is not None else []
-    if not changes and not words:
+    words = [(changes_of(adapter, encoder, model), encoder) for model, encoder in encoders.items()]
+    count = sum(len(found) for found, _ in words)
+    if not changes and not count:
         raise UserError(f"{file}: no LoRA for such a network in this file: it changes {_models(adapter)} alone")
     merge(changes, network, scale)
-    if encoder is not None:
-        merge(words, encoder, scale)
-    left_out = len(adapter.of(TEXT_2, TEXT) if encoder is None else adapter.of(TEXT_2))
+    for found, encoder in words:
+        merge(found, encoder, scale)
+    left_out = sum(len(adapter.of(model)) for model in (TEXT, TEXT_2) if model not in encoders)
     if left_out:
         warnings.warn(
             f"{file}: its {left_out} tensors for a text encoder are left out; those of the network are merged",
             Notice, stacklevel=3,
         )  # fmt: skip
-    return record_of(adapter, scale, len(words), left_out)
+    return record_of(adapter, scale, count, left_out)
 
 
 def record_of(adapter: Adapter, scale: float, words: int = 0, left_out: int = 0) -> dict[str, Any]:
@@ -99,14 +104,16 @@ def merge_recorded(network: nn.Module, entries: Sequence[Mapping[str, Any]]) -> 
         apply_network_halves(network, [text])
 
 
-def apply_text_halves(encoder: nn.Module, loras: Sequence[str]) -> None:
-    """Merge the text halves of FILE[:SCALE] adapters into a CLIP text encoder; files without one change nothing.
+def apply_text_halves(encoders: Mapping[str, nn.Module], loras: Sequence[str]) -> None:
+    """Merge the text halves of FILE[:SCALE] adapters into CLIP text encoders, by names.TEXT and TEXT_2; files without
+    one change nothing.
 
     Raises:
         UserError: as `apply_lora`.
     """
     for adapter, scale in _opened(loras):
-        merge(changes_of(adapter, encoder, TEXT), encoder, scale)
+        for model, encoder in encoders.items():
+            merge(changes_of(adapter, encoder, model), encoder, scale)
 
 
 def apply_network_halves(network: nn.Module, loras: Sequence[str]) -> None:

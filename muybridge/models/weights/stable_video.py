@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
@@ -86,6 +86,12 @@ def rename(name: str, depth: Mapping[str, int]) -> list[str]:
     return [f"image.{name}"]
 
 
+def depths_of(image: nn.Module) -> dict[str, int]:
+    """Transformer path -> number of its blocks, of a picture network."""
+    found: dict[str, Any] = {p: getattr(m, "transformer_blocks", None) for p, m in image.named_modules()}
+    return {path: len(blocks) for path, blocks in found.items() if blocks is not None}
+
+
 def inflated_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> InflatedUNet:
     """Our network with diffusers' weights.
 
@@ -94,7 +100,7 @@ def inflated_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> I
     """
     image, temporal = configs_of(config)
     model = InflatedUNet(image, temporal)
-    depth = {p: len(m.transformer_blocks) for p, m in model.image.named_modules() if hasattr(m, "transformer_blocks")}
+    depth = depths_of(model.image)
     renamed = {new: value for name, value in weights.items() for new in rename(name, depth)}
     wrong = model.load_state_dict(renamed, strict=False)
     if wrong.missing_keys or wrong.unexpected_keys:

@@ -44,4 +44,4 @@ def _lesson(lesson: Lesson, tab: Any) -> None:
 def _input(slider: Slider) -> Any:
     if slider.choices:
         return gr.Dropdown(list(slider.choices), value=slider.start, label=slider.label)
-    return gr.Slider(slider.low, slider.high, slider.start, step=slider.step, label=slider.label)
+    return gr.Slider(slider.low, slider.high, float(slider.start), step=slider.step, label=slider.label)

@@ -65,9 +65,9 @@ class Lumiere(BehindPictureModel):
             self.temporal["known_channels"] = self.space.channels
 
     def predict(
-        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Any
     ) -> Tensor:
-        out: Tensor = model(z, index, tokens, conditions=self.known(batch)).sample
+        out: Tensor = model(z, index, tokens, conditions=self.known(batch), **told).sample
         return out
 
     def known(self, batch: TrainingBatch) -> dict[str, Tensor]:

@@ -61,7 +61,7 @@ class TuneAVideo(BehindPictureModel):
         return super().own_settings(sampling) | ({"lora": self.merged} if self.merged else {})
 
     def predict(
-        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Any
     ) -> Tensor:
-        out: Tensor = model(z, index, tokens).sample
+        out: Tensor = model(z, index, tokens, **told).sample
         return out

@@ -97,7 +97,7 @@ class VideoLDM(BehindPictureModel):
         return self._windows(batch) if self.config.task == "interpolation" else batch
 
     def predict(
-        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Tensor
+        self, model: nn.Module, z: Tensor, index: Tensor, tokens: Tensor, batch: TrainingBatch, **told: Any
     ) -> Tensor:
         conditions = {k: v for k, v in batch.scalars.items() if k in self.temporal.get("scalars", ())}
         mask = self._mask(batch)

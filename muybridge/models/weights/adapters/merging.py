@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.told_sizes import is_xl
 from muybridge.models.weights.adapters.formulas import Strength, difference, factor_of, form_of_layer, merged
 from muybridge.models.weights.adapters.names import TEXT, TEXT_2, TEXT_3, TRANSFORMER, UNET, TensorName
 from muybridge.models.weights.adapters.places import flat, network_places, text_places
@@ -18,7 +19,6 @@ from muybridge.models.weights.adapters.reading import Adapter
 
 #: Width of a picture network's cross-attention -> the family that it is of.
 FAMILIES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
-XL = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def changes_of(adapter: Adapter, network: nn.Module, model: str) -> list[LayerCh
         UserError: layers that the network lacks, factors missing, or shapes that do not fit.
     """
     places = adapter.of(model)
-    table = text_places(network) if model == TEXT else network_places(network)
+    table = text_places(network) if model in (TEXT, TEXT_2) else network_places(network)
     grouped: dict[str, dict[str, str]] = {}
     strange = []
     for name, place in places.items():
@@ -137,7 +137,7 @@ def check_family(adapter: Adapter, network: nn.Module) -> None:
             f"{adapter.file}: this LoRA is for a model with a transformer or a third text encoder (such as Flux or "
             f"Stable Diffusion 3), which this one is not: {transformer[0]}"
         )
-    if several and context_of_network(network) != XL:
+    if several and not is_xl(network):
         raise UserError(
             f"{adapter.file}: this LoRA is for Stable Diffusion XL (it changes a second text encoder, such as "
             f"{next(iter(several))}); {_is_of(network)}"

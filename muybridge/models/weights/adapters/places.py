@@ -36,7 +36,7 @@ def network_places(network: nn.Module) -> dict[str, str]:
     """
     if isinstance(network, InflatedUNet):
         inner = {alias: f"image.{name}" for alias, name in network_places(network.image).items()}
-        return _own(network) | inner
+        return _own(network) | _motion_places(network) | inner
     out = _own(network)
     for name, compvis in compvis_blocks(network):
         for module in list(out.values()):
@@ -46,6 +46,20 @@ def network_places(network: nn.Module) -> dict[str, str]:
                 out.setdefault(flat(f"{compvis}.{rest}".rstrip(".")), module)
     # the output of attention is a list of a layer and dropout; older files leave its number out
     return {alias.removesuffix("_0"): n for alias, n in out.items() if alias.endswith("_to_out_0")} | out
+
+
+def _motion_places(network: InflatedUNet) -> dict[str, str]:
+    """The same of AnimateDiff's motion modules: their names in diffusers, and in the original files."""
+    out: dict[str, str] = {}
+    for own, theirs in network.temporal.named_in_files():
+        for name in _weighted(network.temporal):
+            if not name.startswith(f"{own}."):
+                continue
+            rest = name.removeprefix(f"{own}.")
+            old = rest.replace("attn1.", "attention_blocks.0.").replace("attn2.", "attention_blocks.1.")
+            for alias in (f"{theirs}.{rest}", f"{theirs}.temporal_transformer.{old}"):
+                out[flat(alias)] = out[flat(alias.removesuffix(".0"))] = f"temporal.{name}"
+    return out
 
 
 def text_places(encoder: nn.Module) -> dict[str, str]:

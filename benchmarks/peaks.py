@@ -1,0 +1,69 @@
+"""The predicted peak against the measured one, each run in a process of its own: `python -m benchmarks.peaks`.
+
+Eight runs of bundled models and of random weights at Stable Diffusion 1.5's widths; results in peaks.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.against_diffusers import stable_diffusion_folder
+
+RESULTS = Path(__file__).with_name("peaks.json")
+WORDS = "fox, fluent style"
+#: name -> model ("SD" for the random one), memory, settings of a call.
+RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "world-vdm, as it comes": ("world-vdm", "balanced", {}),
+    "world-vdm, 16 frames of 128x128": ("world-vdm", "balanced", {"num_frames": 16, "height": 128, "width": 128}),
+    "emoji-video, 64 frames": ("emoji-video", "balanced", {"num_frames": 64}),
+    "emoji-video, 64 frames, low": ("emoji-video", "low", {"num_frames": 64}),
+    "emoji-image at 256x256": ("emoji-image", "balanced", {"height": 256, "width": 256}),
+    "SD 1.5 at 256x256": ("SD", "balanced", {"height": 256, "width": 256}),
+    "SD 1.5 at 512x512": ("SD", "balanced", {"height": 512, "width": 512}),
+    "SD 1.5 at 512x512, low": ("SD", "low", {"height": 512, "width": 512}),
+}
+
+
+def one(name: str, folder: Path) -> dict[str, float]:
+    """Predicted and measured bytes of one run of two steps."""
+    from muybridge.opening.sampling import load_pipeline
+    from muybridge.pipelines.peak import peak_bytes, watch
+
+    model, memory, settings = RUNS[name]
+    pipeline: Any = load_pipeline(str(folder) if model == "SD" else model, "cpu", memory=memory)
+    found: list[Any] = []
+    watch(pipeline, found.append)
+    pipeline("a" if model == "SD" else WORDS, seed=0, num_inference_steps=2, **settings)
+    measured = peak_bytes(pipeline.device)
+    return {"predicted": found[0].total, "measured": measured, "ratio": found[0].total / measured}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", default="")
+    parser.add_argument("--folder", type=Path, default=Path())
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(one(arguments.one, arguments.folder)))
+        return
+    figures = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = stable_diffusion_folder(Path(scratch) / "model")
+        for name in RUNS:
+            command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peaks", "--one", name, "--folder", str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(done.stderr[-2000:])
+            figures[name] = json.loads(done.stdout.splitlines()[-1])
+            print(name, figures[name], flush=True)
+    RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Features used again: the same numbers where nothing has changed, fewer layers computed, and nothing left behind."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from muybridge.errors import UserError
+from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.transformer import SpacetimeTransformer
+from muybridge.models.unet3d import UNet3DModel
+from muybridge.nn.reuse import Reuse, reusing
+from muybridge.opening.sampling import load_pipeline
+from tests.conftest import TINY_MODEL, randomise
+
+PICTURE = dict(
+    sample_size=8, block_out_channels=(32, 64), layers_per_block=2, attention_head_dim=8, cross_attention_dim=16,
+    norm_num_groups=8, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+)  # fmt: skip
+TRANSFORMER = {"in_channels": 3, "out_channels": 3, "layers": 4, "width": 48, "heads": 4, "patch_size": [1, 2, 2]}
+
+
+def picture():
+    network = randomise(UNet2DConditionModel(**PICTURE), 0.1)
+    words = torch.randn(2, 3, 16)
+    return network, lambda z: network(z[:, :, 0], torch.tensor([5.0]), words).sample, (2, 4, 1, 8, 8)
+
+
+def inflated():
+    network = InflatedUNet(PICTURE, {"type": "motion_modules", "heads": 4, "groups": 8})
+    randomise(network, 0.1)
+    words = torch.randn(1, 3, 16)
+    return network, lambda z: network(z, torch.tensor([5.0]), words).sample, (1, 4, 3, 8, 8)
+
+
+def unet3d():
+    config = {k: v for k, v in TINY_MODEL.items() if not k.startswith("text_") and k != "type"}
+    network = randomise(UNet3DModel(**config), 0.1)
+    return network, lambda z: network(z, torch.tensor([1.0])), (1, 3, 4, 16, 16)
+
+
+def transformer():
+    network = randomise(SpacetimeTransformer(**TRANSFORMER), 0.1)
+    return network, lambda z: network(z, torch.tensor([1.0])), (1, 3, 4, 16, 16)
+
+
+NETWORKS = {"picture": picture, "inflated": inflated, "unet3d": unet3d, "transformer": transformer}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_has_not_changed_is_what_is_computed(name):
+    torch.manual_seed(0)
+    network, call, shape = NETWORKS[name]()
+    network.eval()
+    z, other = torch.randn(shape), torch.randn(shape)
+    plain, plain_other = call(z), call(other)
+    leaves = [m for m in network.modules() if not list(m.children())]
+    count = [0]
+    hooks = [leaf.register_forward_hook(lambda *_: count.__setitem__(0, count[0] + 1)) for leaf in leaves]
+    with reusing(network, 0.5) as reuse:
+        first, second_branch = call(z), call(other)
+        whole, count[0] = count[0] / 2, 0
+        assert torch.equal(first, plain) and torch.equal(second_branch, plain_other)
+        reuse.next_step()
+        again, again_other = call(z), call(other)
+        share, count[0] = count[0] / 2 / whole, 0
+        assert torch.allclose(again, plain, atol=1e-5) and torch.allclose(again_other, plain_other, atol=1e-5)
+        assert share < 0.75, share
+        reuse.next_step()
+        assert torch.equal(call(other), plain_other)  # computed anew, in the first branch's place
+        reuse.next_step()
+        near = call(0.9 * other)  # deep features of `other`, the rest of this
+        assert not torch.allclose(near, plain_other, atol=1e-4)
+    for hook in hooks:
+        hook.remove()
+    exact = call(0.9 * other)
+    assert not torch.allclose(near, exact, atol=1e-6)  # something was used again
+    assert torch.equal(call(z), plain)  # nothing is left behind
+
+
+def test_the_share_of_steps_is_spread_evenly():
+    for share, expected in ((0.5, "0101010101"), (0.25, "0001000100"), (0.8, "0111101111"), (0.0, "0000000000")):
+        reuse, steps = Reuse(share), ""
+        for _ in range(10):
+            steps += str(int(reuse.again))
+            reuse.next_step()
+        assert steps == expected, share
+
+
+@torch.no_grad()
+def test_another_batch_is_computed():
+    network, call, shape = unet3d()
+    network.eval()
+    z = torch.randn(2, *shape[1:])
+    both = network(z, torch.tensor([1.0, 1.0]))
+    with reusing(network, 0.5) as reuse:
+        call(z[:1])
+        reuse.next_step()
+        assert torch.equal(network(z, torch.tensor([1.0, 1.0])), both)
+
+
+def test_pipelines_take_it_and_others_refuse():
+    video = load_pipeline("world-vdm", "cpu")
+    how = {"num_frames": 2, "num_inference_steps": 4, "height": 32, "width": 32}
+    plain, less = (video("a red circle", seed=0, reuse=r, **how).samples for r in (0.0, 0.5))
+    assert not torch.equal(plain, less) and (plain - less).abs().mean() < 0.2
+    assert torch.equal(plain, video("a red circle", seed=0, **how).samples)
+    with pytest.raises(UserError, match="reuse: the features of a Linear"), reusing(torch.nn.Linear(1, 1), 0.5):
+        pass
