@@ -59,16 +59,13 @@ class Common(OnDevice):
         "", "AnimateDiff's motion modules, a .safetensors file or a MotionAdapter's folder, behind a picture model"
     )
     lora: tuple[str, ...] = setting((), "a LoRA: FILE or a bundled one, with :SCALE or without; may be repeated")
-    embedding: tuple[str, ...] = setting(
-        (), "a textual inversion: FILE, or FILE:WORD to name it by another word in the prompt; may be repeated"
-    )
+    embedding: tuple[str, ...] = setting((), "a textual inversion: FILE, or FILE:WORD to name it so; may be repeated")
     upscale: int = setting(1, "enlarge the written frames by a whole factor", low=1, high=64)
     upscale_method: str = setting(
-        "",
-        "model: the network that was made for this model, 4 times; repeat: pixels are repeated, any factor. By default "
-        "model where the factor is 4 and such a network is bundled, else repeat",
+        "", "model: the network that was made for this model, 4 times; repeat: pixels are repeated, any factor. By "
+        "default model where the factor is 4 and such a network is bundled, else repeat",
         choices=("", *UPSCALE_METHODS),
-    )
+    )  # fmt: skip
     upscaler: str = setting("", "the network that enlarges, in place of the model's: a bundled one or a folder")
 
     def check(self, paths: Sequence[Path], reads: Iterable[Path], model: str) -> Upscaling:
@@ -98,8 +95,7 @@ class Common(OnDevice):
             return open_pipeline(making, model, *how)
 
         watcher = WATCHER.get()
-        what = (making.zero_shot, model, *how)
-        pipeline = open_it() if watcher is None else watcher.opened(what, open_it)
+        pipeline = watcher.opened((making.zero_shot, model, *how), open_it) if watcher else open_it()
         for text in self.embedding:
             pipeline.use_inversion(*embedding_file(text))
         for text in self.lora:

@@ -21,7 +21,7 @@ print(code, [m for m in {heavy} if m in sys.modules])
 
 REFUSED = {
     "steps": ("generate", "unicorn", "--steps", "0"),
-    "sampler": ("generate", "unicorn", "--sampler", "euler"),
+    "sampler": ("generate", "unicorn", "--sampler", "heun"),
     "a setting that its sampler does not read": ("generate", "unicorn", "--sampler", "dpmpp_2m", "--eta", "0.5"),
     "model": ("generate", "unicorn", "--model", "emoji-vido"),
     "damaged weights": ("generate", "unicorn", "--model", "{dir}/cut"),

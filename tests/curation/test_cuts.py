@@ -18,9 +18,9 @@ def zones_of(frames):
 
 @pytest.mark.slow
 def test_known_films():
-    """Twenty films that the rules were not set on, a hundred transitions."""
+    """Ten films that the rules were not set on, fifty transitions (benchmarks.curation has more)."""
     found = missed = false = 0
-    for seed in (*range(20, 26), *range(100, 114)):
+    for seed in (*range(20, 24), *range(100, 106)):
         known = film(seed)
         zones, used = zones_of(known.frames), set()
         for _, first, end in known.transitions:

@@ -213,7 +213,12 @@ def stores(tmp_path_factory):
             entry = PackedClip(name, name, pixels.shape, 8.0, "@n/b@1", style, tags=(), category=category)
             clips.append((entry, pixels))
         build_pack(root / kind, clips, [], {}, {})
-    return {"stills": str(root / "stills"), "animations": str(root / "animations"), "names_split": "all"}
+    return {
+        "stills": str(root / "stills"),
+        "animations": str(root / "animations"),
+        "names_split": "all",
+        "things": "all",
+    }
 
 
 def test_prompts_are_held_out_and_say_what_they_show(stores):

@@ -14,7 +14,7 @@ from tests.fuzz.strategies import KINDS
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
 #: Trials of each kind in the suite; `make fuzz` asks for more.
-TRIALS = 12
+TRIALS = 9
 
 
 @pytest.fixture(scope="session")

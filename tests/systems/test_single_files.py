@@ -99,7 +99,8 @@ def test_the_published_widths_are_read_off_their_shapes(config, count):
 
     with torch.device("meta"):
         network = UNet2DConditionModel(**config)
-    shapes = {new: tuple(network.state_dict()[old].shape) for old, new in unet_names(network, "model.x.").items()}
+    state = network.state_dict()
+    shapes = {new: tuple(state[old].shape) for old, new in unet_names(network, "model.x.").items()}
     found = unet_config(shapes, "model.x.", config is SD)
     with torch.device("meta"):
         again = UNet2DConditionModel(**found)
