@@ -17,7 +17,7 @@ from muybridge.nn.live_bytes import META, LiveBytes, fused_attention
 from muybridge.pipelines.memory import VIDEO_BYTES, available_bytes
 
 #: What kernels and allocators take on top of what tensors are: workspaces of convolutions and matrix products, holes
-#: between what was freed. Measured over eight runs of six models (benchmarks/peaks.json).
+#: between what was freed. A choice; `python -m benchmarks.peaks` compares what is predicted with what is taken.
 KERNELS = 1.1
 #: Bytes that the first network call takes for good, whatever the network: kernels that are made for its shapes.
 FIRST_CALL = 40_000_000
