@@ -86,7 +86,7 @@ def test_every_sampler(sampler, tmp_path, device):
     "method,model", [("reconstruction", "world-vdm"), ("reconstruction", "emoji-video"), ("replacement", "emoji-video")]
 )
 def test_extend_and_interpolate(method, model, tmp_path, clip, device):
-    how = (clip, "--prompt", WORDS, "--model", model, "--method", method, "--steps", 3)
+    how = (clip, "--prompt", WORDS, "--model", model, "--method", method, "--steps", 2)
     how += ("--weight", 1) if method == "reconstruction" else ()
     the_same_there(tmp_path, device, "extend", *how, "--add-frames", 3)
     out = the_same_there(tmp_path, device, "interpolate", *how)
