@@ -12,6 +12,7 @@ Frechet distances to other loops of the data.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 from pathlib import Path
@@ -25,6 +26,7 @@ from benchmarks.world_vdm import RECIPE, picture
 from muybridge.data.emoji import EmojiConfig, EmojiSource, group_of
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_strip
+from muybridge.evaluation.consistency import warped_error
 from muybridge.evaluation.frechet import clip_features, frechet_distance
 from muybridge.evaluation.motion import mean_frame_difference, order_ratio
 from muybridge.files import ZOO
@@ -80,16 +82,11 @@ def shares(ranks: list[int]) -> dict[str, float]:
 
 
 def warped_difference(frames: np.ndarray) -> float:
-    """Mean absolute difference, grey levels, of each frame and the next brought back along the flow that DIS sees
+    """Root mean square difference, grey levels, of each frame and the next brought back along the flow that DIS sees
     between them: what moves counts little, what changes its shape counts."""
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
-    y, x = np.mgrid[: grey[0].shape[0], : grey[0].shape[1]].astype(np.float32)
-    errors = []
-    for here, there, a, b in zip(frames, frames[1:], grey, grey[1:], strict=False):
-        flow = flow_between(a, b)
-        back = cv2.remap(there, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        errors.append(np.abs(back.astype(float) - here).mean())
-    return float(np.mean(errors))
+    flow = np.stack([flow_between(a, b) for a, b in itertools.pairwise(grey)])
+    return float(255 * warped_error(frames, flow) ** 0.5)
 
 
 def loops_of(config: dict[str, Any]) -> Any:

@@ -31,7 +31,7 @@ from muybridge.models.latent.pixels import PixelSpace
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.super_resolution import channels_of, enlarged, grid_factor, on_grid, reduced
 from muybridge.models.text.encoder import TextConfig
-from muybridge.nn.frames import to_uint8
+from muybridge.nn.frames import crops, to_uint8
 from muybridge.pipelines.super_resolution import (
     GivenPixels,
     SuperResolutionConfig,
@@ -168,11 +168,7 @@ class SuperResolution(System):
             return video
         if size > min(video.shape[3:]):
             raise UserError(f"diffusion.crop: at most {min(video.shape[3:])}, the clips' shorter side, got {size}")
-        rows = []
-        for clip, (down, right) in zip(video, Draws(batch, "crop").shares(2).tolist(), strict=True):
-            top, left = (int(s * (side - size + 1)) for s, side in zip((down, right), video.shape[3:], strict=True))
-            rows.append(clip[..., top : top + size, left : left + size])
-        return torch.stack(rows)
+        return crops(video, size, Draws(batch, "crop").shares(2))
 
     def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> SuperResolutionPipeline:
         vae = self.canvas.vae if self.autoencoder else None

@@ -55,3 +55,17 @@ def resized(video: Tensor, height: int, width: int) -> Tensor:
         return video
     flat = interpolate(frames_to_batch(video), (height, width), mode="bilinear", align_corners=False, antialias=True)
     return batch_to_frames(flat, len(video))
+
+
+def crops(video: Tensor, size: int, shares: Tensor, step: int = 1) -> Tensor:
+    """A square of each clip, at places given by shares [B, 2] in [0, 1) of the room there is, multiples of `step`.
+
+    Returns:
+        [B, C, F, size, size].
+    """
+    rooms = [(side - size) // step + 1 for side in video.shape[3:]]
+    out = []
+    for clip, (down, right) in zip(video, shares.tolist(), strict=True):
+        top, left = int(down * rooms[0]) * step, int(right * rooms[1]) * step
+        out.append(clip[:, :, top : top + size, left : left + size])
+    return torch.stack(out)

@@ -12,6 +12,7 @@ from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch
 from muybridge.models.unet3d import UNet3DModel, joint_mask
 from muybridge.nn.factorised import ChannelNorm
+from muybridge.nn.frames import crops
 from muybridge.opening.sampling import load_pipeline
 from muybridge.systems.imagen_video.cascade import (
     DISTILLED_STEPS,
@@ -22,7 +23,7 @@ from muybridge.systems.imagen_video.cascade import (
     check_cascade,
     network_calls,
 )
-from muybridge.systems.imagen_video.pairs import crops, lowered, raised, raised_still
+from muybridge.systems.imagen_video.pairs import lowered, raised, raised_still
 from muybridge.systems.imagen_video.pipeline import SEED_STRIDE, save_cascade
 from muybridge.systems.imagen_video.stage import CascadeStagePipeline
 from muybridge.systems.imagen_video.tiles import _spans, receptive_radius

@@ -48,17 +48,3 @@ def raised_still(stills: Tensor, stage: StageConfig) -> Tensor:
         return raised(lowered(stills, stage), stage)
     known = torch.ones_like(stills[:, :1])
     return torch.cat([stills, known], 1) if stage.condition_channels == 4 else stills
-
-
-def crops(video: Tensor, size: int, shares: Tensor, step: int) -> Tensor:
-    """A square of each clip, at places given by shares [B, 2] in [0, 1) of the room there is, multiples of `step`.
-
-    Returns:
-        [B, C, F, size, size].
-    """
-    rooms = [(side - size) // step + 1 for side in video.shape[3:]]
-    out = []
-    for clip, (down, right) in zip(video, shares.tolist(), strict=True):
-        top, left = int(down * rooms[0]) * step, int(right * rooms[1]) * step
-        out.append(clip[:, :, top : top + size, left : left + size])
-    return torch.stack(out)

@@ -17,9 +17,9 @@ from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.learning.pixel_diffusion import PixelDiffusion, PixelDiffusionConfig
 from muybridge.models.text.encoder import TextConfig
-from muybridge.nn.frames import to_uint8
+from muybridge.nn.frames import crops, to_uint8
 from muybridge.systems.imagen_video.cascade import BASE, StageConfig
-from muybridge.systems.imagen_video.pairs import crops, lowered, raised, raised_still
+from muybridge.systems.imagen_video.pairs import lowered, raised, raised_still
 from muybridge.systems.imagen_video.stage import CascadeStagePipeline
 
 
