@@ -67,7 +67,7 @@ def export_diffusers(name: str, target: Path) -> Path:
             network.save_pretrained(str(unfinished))
         return target
     if kind != "StableDiffusionPipeline":
-        raise UserError(f"{name}: a {kind}; only image models and {', '.join(NETWORKS)} have a layout of diffusers")
+        raise UserError(f"{name}: a {kind}; diffusers has a layout for image models and {', '.join(NETWORKS)} only")
     settings = settings_of(folder)
     config = TextConfig(settings["text_encoder"], settings["text_max_length"])
     encoder = TextEncoder(config)
