@@ -41,8 +41,11 @@ def check_document(values: Any, where: str) -> None:
         raise UserError(f"{where}: nested more than {DEEPEST} deep")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, what: str = "recipe") -> dict[str, Any]:
     """The keys and values of a YAML file.
+
+    Args:
+        what: it is, for messages.
 
     Raises:
         UserError: no such file, not YAML, or not keys and values.
@@ -52,11 +55,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"no recipe at {path}") from None
+        raise UserError(f"no {what} at {path}") from None
     except RecursionError:
         raise UserError(f"{path}: nested more than {DEEPEST} deep") from None
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no text, or a number of thousands of digits
-        raise UserError(f"{path}: not a readable YAML recipe: {error}") from error
+        raise UserError(f"{path}: not a readable YAML {what}: {error}") from error
     check_document(values, str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected keys and values, got {type(values).__name__} {shown(values)}")

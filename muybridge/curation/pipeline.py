@@ -16,14 +16,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from muybridge.configuration import from_mapping
 from muybridge.curation.cage import Cages
 from muybridge.curation.footage import find_footage, find_strange, printable
 from muybridge.curation.records import Source, plain
-from muybridge.curation.select import select
+from muybridge.curation.select import read_decisions, select
 from muybridge.curation.settings import CurationSettings
 from muybridge.curation.shards import CLIP_FILES, write_clip, write_manifest, write_shards
 from muybridge.curation.stages import Captioner
-from muybridge.curation.store import Store, check_output, claim_output
+from muybridge.curation.store import RUN, Store, check_output, claim_output, read_run
 from muybridge.curation.work import Job, SourceWork
 from muybridge.data.captions import texts_beside
 from muybridge.data.reading.formats import VIDEOS, FootageError, told
@@ -41,10 +42,12 @@ class Outcome:
     Attributes:
         sources: every file's record, kept clips and dropped ones inside.
         thresholds: score -> threshold.
+        unmet: decisions made by hand for clips that are not there, or that had no pictures to be kept.
     """
 
     sources: list[dict[str, Any]]
     thresholds: dict[str, float]
+    unmet: tuple[str, ...] = ()
 
     @property
     def clips(self) -> list[dict[str, Any]]:
@@ -81,6 +84,16 @@ class Curation:
         self.store = Store(self.output)
         # the report asks for many clips of one source in a row
         self._survey_of = lru_cache(maxsize=2)(partial(self.store.read, "survey", settings.survey.version()))
+
+    @classmethod
+    def reopened(cls, output: Path) -> Curation:
+        """The run that wrote a folder, as its run.json tells it; its captioners are not opened.
+
+        Raises:
+            UserError: no run of ours, or its footage is gone.
+        """
+        told = read_run(output)
+        return cls(Path(told.pop("footage")), output, from_mapping(CurationSettings, told, str(output / RUN)))
 
     def jobs(self, tell: Tell | None = None) -> list[Job]:
         """Every file, one job for files with the same bytes.
@@ -202,9 +215,11 @@ class Curation:
 
     def decide(self, jobs: Sequence[Job]) -> Outcome:
         """Thresholds and decisions, nothing written."""
-        sources = self.gather(jobs)
-        thresholds = select([c for s in sources for c in s["clips"]], self.settings.select)
-        return Outcome(sources, thresholds)
+        sources, decisions = self.gather(jobs), read_decisions(self.settings.select.decisions)
+        clips = [c for s in sources for c in s["clips"]]
+        thresholds = select(clips, self.settings.select, decisions)
+        are = {c["clip_id"]: "keep" if c["keep"] else "drop" for c in clips}
+        return Outcome(sources, thresholds, tuple(i for i, word in decisions.items() if are.get(i) != word))
 
     def run(self, workers: int = 1, ray_address: str | None = None, tell: Tell | None = None) -> Outcome:
         """Everything: look, decide, cut, pack, report."""

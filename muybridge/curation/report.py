@@ -44,7 +44,8 @@ def summary(outcome: Outcome) -> list[tuple[str, int]]:
     lines += [("transitions", sum(len(s["zones"]) for s in outcome.sources)), ("clips", len(clips))]
     lines += [("  kept", sum(c["keep"] for c in clips))]
     dropped = Counter(first_reason(c) for c in clips if not c["keep"])
-    return lines + [(f"  dropped: {reason}", count) for reason, count in dropped.most_common()]
+    lines += [(f"  dropped: {reason}", count) for reason, count in dropped.most_common()]
+    return lines + ([("decisions by hand that could not be followed", len(outcome.unmet))] if outcome.unmet else [])
 
 
 def histogram(values: list[float], threshold: float | None, bad: str) -> str:
@@ -77,7 +78,7 @@ def sheet(run: Curation, clips: list[dict[str, Any]], score: str = "") -> str:
         note = f"{score} {clip['scores'][score]:.4g}" if score else "; ".join(clip["reasons"]) or words
         figures.append(
             f"<figure>{image}<figcaption>{escape(clip['path'])} {clip['start']:.1f}-{clip['end']:.1f} "
-            f"s<br>{escape(note)}"
+            f"s<br>{escape(note)}<br><code>{clip['clip_id']}</code>"
             "</figcaption></figure>"
         )
     return f'<div class="sheet">{"".join(figures)}</div>'
@@ -97,7 +98,8 @@ def write_report(run: Curation, outcome: Outcome, path: Path) -> Path:
     for reason, count in reasons.most_common():
         gone = [c for c in outcome.clips if not c["keep"] and first_reason(c) == reason]
         parts.append(f"<h2>Dropped: {escape(reason)} ({count})</h2>{sheet(run, gone)}")
-    lines = []
+    why = "no such clip with these settings, or one that cannot be kept"
+    lines = [f"<tr><td>{escape(name)}</td><td>decided by hand: {why}</td></tr>" for name in outcome.unmet]
     for source in outcome.sources:
         if source["problem"]:
             said = f"{source['problem']['kind']}: {source['problem']['message']}"
@@ -106,7 +108,7 @@ def write_report(run: Curation, outcome: Outcome, path: Path) -> Path:
             f"<tr><td>{escape(t)}</td><td>the same bytes as {escape(source['path'])}</td></tr>" for t in source["twins"]
         ]
     if lines:
-        parts.append(f"<h2>Files</h2><table>{''.join(lines)}</table>")
+        parts.append(f"<h2>Files and decisions</h2><table>{''.join(lines)}</table>")
     write_text(path, _page("curation", parts))
     return path
 

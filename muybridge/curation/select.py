@@ -5,11 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from muybridge.configuration import shown
 from muybridge.curation.settings import FILTERS, SelectSettings
+from muybridge.documents import read_yaml
+from muybridge.errors import UserError
+
+#: What can be decided by hand.
+DECISIONS = ("keep", "drop")
 
 
 def thresholds_of(clips: Sequence[Mapping[str, Any]], settings: SelectSettings) -> dict[str, float]:
@@ -69,23 +76,56 @@ def _against(clip: Mapping[str, Any], thresholds: Mapping[str, float], unscored:
     return reasons
 
 
-def select(clips: list[dict[str, Any]], settings: SelectSettings) -> dict[str, float]:
-    """Decide for every clip, in place; returns the thresholds. The result does not depend on the clips' order."""
+def read_decisions(path: str) -> dict[str, str]:
+    """Clip id -> "keep" or "drop", as somebody decided by hand; nothing without a file.
+
+    Raises:
+        UserError: no such file, or another word.
+    """
+    found = read_yaml(Path(path), "list of decisions") if path else {}
+    for clip_id, word in found.items():
+        if word not in DECISIONS:
+            raise UserError(f"{path}: {clip_id}: expected keep or drop, got {shown(word)}")
+    return {str(clip_id): word for clip_id, word in found.items()}
+
+
+def select(
+    clips: list[dict[str, Any]], settings: SelectSettings, decisions: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    """Decide for every clip, in place; returns the thresholds. The result does not depend on the clips' order.
+
+    Args:
+        decisions: clip id -> "keep" or "drop" by hand. Thresholds do not depend on them, so one clip's decision is no
+            other's; but what is dropped is no twin of anything, and of twins the one that was kept by hand stays.
+    """
+    decisions = decisions or {}
     candidates = sorted((c for c in clips if c["keep"]), key=lambda c: c["clip_id"])
     thresholds = thresholds_of(candidates, settings)
     for clip in candidates:
-        clip["reasons"] += _against(clip, thresholds, settings.unscored)
+        by_hand = decisions.get(clip["clip_id"])
+        if by_hand == "drop":
+            clip["reasons"].append("by hand: dropped")
+        elif by_hand is None:
+            clip["reasons"] += _against(clip, thresholds, settings.unscored)
     if settings.duplicates or settings.alike:
-        _mark_duplicates([c for c in candidates if not c["reasons"]], settings)
+        _mark_duplicates([c for c in candidates if not c["reasons"]], settings, decisions)
     for clip in candidates:
         clip["keep"] = not clip["reasons"]
     return thresholds
 
 
-def _mark_duplicates(clips: list[dict[str, Any]], settings: SelectSettings) -> None:
-    """Of clips that look the same, by fingerprints or by embeddings, the largest and sharpest stays."""
+def _mark_duplicates(clips: list[dict[str, Any]], settings: SelectSettings, decisions: Mapping[str, str]) -> None:
+    """Of clips that look the same, by fingerprints or by embeddings, the largest and sharpest stays, and every one that
+    was kept by hand."""
     clips = [c for c in clips if c["fingerprint"]]
-    clips.sort(key=lambda c: (-c["width"] * c["height"], -(c["scores"].get("sharpness") or 0), c["clip_id"]))
+    clips.sort(
+        key=lambda c: (
+            c["clip_id"] not in decisions,
+            -c["width"] * c["height"],
+            -(c["scores"].get("sharpness") or 0),
+            c["clip_id"],
+        )
+    )
     if not clips:
         return
     bits = np.array([[int(h, 16) for h in c["fingerprint"]] for c in clips], dtype=np.uint64)
@@ -95,6 +135,9 @@ def _mark_duplicates(clips: list[dict[str, Any]], settings: SelectSettings) -> N
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     kept: list[int] = []
     for i, clip in enumerate(clips):
+        if clip["clip_id"] in decisions:
+            kept.append(i)
+            continue
         if kept and settings.duplicates:
             apart = np.bitwise_count(bits[kept] ^ bits[i]).sum(1) / (64 * bits.shape[1])
             if apart.min() <= settings.duplicates:

@@ -173,6 +173,9 @@ class SelectSettings(Settings):
         0.0, "with --scorer: clips whose embeddings have at least this cosine are the same; 0 for none", low=0, high=1
     )
     unscored: str = setting("drop", "what happens to clips without a score that filters", choices=("drop", "keep"))
+    decisions: str = setting(
+        "", "a YAML file of clips decided by hand, a line each, CLIP_ID: keep or drop; it overrules scores and twins"
+    )
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,18 @@ def claim_output(folder: Path, footage: Path, settings: Mapping[str, Any]) -> No
             path.unlink(missing_ok=True)
 
 
+def read_run(folder: Path) -> dict[str, Any]:
+    """The footage of a run and its settings.
+
+    Raises:
+        UserError: no folder of a curation.
+    """
+    told = read_mapping(folder / RUN)
+    if told.pop("made by", None) != MAKER or not isinstance(told.get("footage"), str):
+        raise UserError(f"{folder}: no folder of a curation; `muybridge curate run` makes one")
+    return told
+
+
 def _footage_of(folder: Path) -> str | None:
     """What a folder is the curation of; None where it is none."""
     try:

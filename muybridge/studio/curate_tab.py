@@ -11,8 +11,9 @@ import gradio as gr
 from muybridge.cli.curate_commands import OF_RUN, PARTS
 from muybridge.curation.settings import CurationSettings, SelectSettings
 from muybridge.studio import shown, work
+from muybridge.studio.clips_board import ClipsBoard, decisions_of
 from muybridge.studio.forms import arguments_of, fields_of
-from muybridge.studio.making_tabs import component
+from muybridge.studio.inputs import component
 from muybridge.studio.page import AT_ONCE, Page, answering
 from muybridge.studio.train_tab import EVERY
 from muybridge.studio.visits import Visitor
@@ -32,7 +33,7 @@ class Curate:
     def __init__(self, page: Page):
         self.page = page
         parts = [(SelectSettings, None), *((p, None) for p in PARTS), (CurationSettings, OF_RUN)]
-        self.fields = fields_of(COMMAND, parts)
+        self.fields = [f for f in fields_of(COMMAND, parts) if f.name != "decisions"]  # the clips' board writes them
         gr.Markdown(
             "What is kept and what is dropped follows the settings below. What was looked at once is not looked at "
             "again, so another choice of what to keep or drop is quick."
@@ -47,9 +48,10 @@ class Curate:
                 with gr.Row():
                     start, stop = gr.Button("Curate", variant="primary"), gr.Button("Stop")
                     report = gr.Button("Show the report")
-                told, watched = gr.HTML(elem_classes=["told-curate"]), gr.HTML()
+                told, watched = gr.HTML(elem_classes=["told-curate"]), gr.HTML(elem_classes=["watched-curate"])
             with gr.Column():
                 board = gr.HTML(elem_classes=["board-curate"])
+                ClipsBoard(page, name)
         self.order = [*keep, *rest]
         start.click(
             answering(self.start), [footage, name, *keep.values(), *rest.values()], told, **AT_ONCE
@@ -65,7 +67,9 @@ class Curate:
         given = dict(zip(self.order, values, strict=True))
         visitor.check_named(str(v) for v in given.values() if isinstance(v, str))
         arguments = arguments_of(COMMAND, self.fields, {"footage": str(folder.resolve()), **given})
-        job = work.start(visitor, ["curate", "run", "-o", str(output), *arguments[2:]])
+        decided = decisions_of(visitor, name)
+        by_hand = ["--decisions", str(decided)] if decided.is_file() else []
+        job = work.start(visitor, ["curate", "run", "-o", str(output), *by_hand, *arguments[2:]])
         return shown.said([f"job {job.name} is {job.state}"])
 
     def stop(self, request: gr.Request, name: str) -> str:

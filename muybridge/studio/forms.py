@@ -65,7 +65,8 @@ def fields_of(command: str, classes: Sequence[tuple[type, Sequence[str] | None]]
         classes: each with the names that are taken of it; None takes all.
     """
     parameters = {p.name: p for p in _command(command).params}
-    parameters.pop("model" if "folder" in parameters else "", None)  # `edit`: the folder is the model
+    if "folder" in parameters and parameters["folder"].param_type_name == "argument":
+        parameters.pop("model", None)  # `edit`: the folder is the model
     found: dict[str, Field] = {}
     for cls, only in classes:
         hints = typing.get_type_hints(cls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from muybridge.errors import UserError
 from muybridge.files import write_text
 from muybridge.making.base import Making
 from muybridge.making.replay import MAKINGS
-from muybridge.studio import shown
-from muybridge.studio.forms import Field, arguments_of, fields_of_making, shown_command, sources_of
+from muybridge.studio import shown, work
+from muybridge.studio.forms import arguments_of, fields_of_making, shown_command, sources_of
+from muybridge.studio.inputs import Sources, component
 from muybridge.studio.page import AT_ONCE, AT_WORK, Page, answering
 from muybridge.studio.running import Watched, run_whole, watch
+from muybridge.studio.tune_panel import Tune
 from muybridge.studio.visits import Visitor
 
 #: Tab -> what its panels are called and the commands behind them.
@@ -50,6 +53,9 @@ def add(page: Page) -> None:
                 for label, command in panels.items():
                     with gr.Tab(label):
                         Panel(page, MAKINGS[command])
+                if tab == "Edit a video":
+                    with gr.Tab("Tune a model"):
+                        Tune(page)
             if tab == "Generate":
                 History(page)
 
@@ -59,7 +65,7 @@ class Panel:
 
     def __init__(self, page: Page, cls: type[Making]):
         self.page, self.cls = page, cls
-        self.fields, self.sources = fields_of_making(cls), sources_of(cls)
+        self.fields = fields_of_making(cls)
         gr.Markdown((cls.__doc__ or "").split("\n\n")[0])
         with gr.Row():
             with gr.Column():
@@ -67,19 +73,17 @@ class Panel:
                 with gr.Row():
                     start = gr.Button("Make", variant="primary", elem_classes=[f"make-{cls.command}"])
                     stop = gr.Button("Stop", elem_classes=[f"stop-{cls.command}"])
+                    later = gr.Button("Make it as a job", elem_classes=[f"later-{cls.command}"])
             with gr.Column():
                 told, seen, made = (gr.HTML(elem_classes=[f"{n}-{cls.command}"]) for n in ("told", "seen", "made"))
         start.click(self.make, inputs, [told, seen, made], **AT_WORK, show_progress="hidden")
         stop.click(answering(self.stop), None, told, **AT_ONCE)
+        later.click(answering(self.later), inputs, told, **AT_ONCE)
 
     def _inputs(self) -> list[Any]:
         """Sources, seeds and ending, then a component a field."""
-        made: dict[str, Any] = {}
-        for name in self.sources:
-            if name == "folder":
-                made[name] = gr.Textbox(label="folder of the tuned model")
-            else:
-                made[name] = gr.File(label=name, elem_classes=[f"{name}-{self.cls.command}"])
+        self.sources = Sources(self.page, sources_of(self.cls), self.cls.command)
+        made: dict[str, Any] = dict(self.sources.components)
         for one in sorted(self.fields, key=lambda f: FIRST.index(f.name) if f.name in FIRST else len(FIRST)):
             if one.name in FIRST:
                 made[one.name] = component(one, self.cls)
@@ -138,19 +142,29 @@ class Panel:
         Raises:
             UserError: no source, or a path that this page may not read.
         """
-        values = dict(given)
-        for name in [*self.sources, *(f.name for f in self.fields if f.kind == "file")]:
-            if name == "folder":
-                values[name] = str(visitor.check_path(str(values[name] or ""), "folder"))
-            elif values.get(name):
-                values[name] = str(visitor.taken(str(values[name])))
-            elif name in self.sources:
-                raise UserError(f"no {name}: choose a file")
-        visitor.check_named(str(v) for n, v in values.items() if isinstance(v, str) and n not in self.sources)
+        values = dict(given) | {n: str(p) for n, p in self.sources.chosen(visitor, given).items()}
+        for name in (f.name for f in self.fields if f.kind == "file" and values.get(f.name)):
+            values[name] = str(visitor.taken(str(values[name])))
+        visitor.check_named(str(v) for n, v in values.items() if isinstance(v, str) and n not in self.sources.names)
         output = visitor.next_output(self.cls.command, f".{given['ending']}")
         arguments = arguments_of(self.cls.command, self.fields, values)
         place = len(self.cls.command.split())
         return [*arguments[:place], "--seed", str(seed), "-o", str(output), *arguments[place:]], output
+
+    def later(self, request: gr.Request, *values: Any) -> str:
+        """Put a job a seed into the queue: for long videos, and for a page that is closed meanwhile."""
+        visitor = self.page.visitor(request)
+        given = dict(zip(self.order, values, strict=True))
+        lines = []
+        for seed in seeds_of(str(given["seeds"])):
+            arguments, output = self.arguments(visitor, given, seed)
+            # no name that another job or a panel takes before this one is written
+            output = output.with_stem(f"{self.cls.command}-{secrets.token_hex(4)}")
+            arguments[arguments.index("-o") + 1] = str(output)
+            job = work.start(visitor, arguments)
+            write_text(visitor.folder / f".{output.name}.command", shown_command(arguments))
+            lines.append(f"job {job.name} is {job.state}; its video will be {output.name} in the history")
+        return shown.said(lines)
 
     def stop(self, request: gr.Request) -> str:
         """Stop what this visitor is having made."""
@@ -189,30 +203,6 @@ def command_of(visitor: Visitor, path: Path) -> str:
     """The command that a result was made with."""
     kept = visitor.folder / f".{path.name}.command"
     return kept.read_text(encoding="utf-8") if kept.is_file() else ""
-
-
-def component(one: Field, cls: type[Making] | None = None) -> Any:
-    """A field as gradio shows it. Numbers are text here (gradio's own become 0 when they are unfolded empty): what was
-    typed is read and checked by the command line, so that both say the same."""
-    about: dict[str, Any] = {"label": one.label, "info": one.help, "elem_classes": [f"field-{one.name}"]}
-    if one.kind == "switch":
-        return gr.Checkbox(bool(one.default), **about)
-    if one.kind == "choice":
-        return gr.Dropdown([("by default", ""), *((str(c), c) for c in one.choices)], value=one.default or "", **about)
-    if one.kind == "file":
-        return gr.File(label=one.label, elem_classes=about["elem_classes"])
-    if one.name == "model":
-        from muybridge.library.catalogue import bundled_models
-
-        usual = cls.default_model if cls else ""
-        return gr.Dropdown(
-            list(bundled_models()), value="", allow_custom_value=True, label="model",
-            info=f"a bundled one, or the folder of a saved one; {usual} by default", elem_classes=["field-model"],
-        )  # fmt: skip
-    many = one.kind == "lines"
-    return gr.Textbox(
-        "" if one.default is None else str(one.default), lines=2 if many else 1, max_lines=6 if many else 1, **about
-    )
 
 
 def seeds_of(text: str) -> Sequence[int]:

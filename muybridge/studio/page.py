@@ -40,6 +40,7 @@ class Page:
     def build(self) -> gr.Blocks:
         """All tabs."""
         from muybridge.studio import compare_tab, curate_tab, making_tabs, train_tab
+        from muybridge.studio.jobs_panel import Jobs
         from muybridge.studio.learn import learn_tab
 
         with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
@@ -50,6 +51,7 @@ class Page:
                 curate_tab.add(self)
                 compare_tab.add(self)
                 learn_tab.add(self)
+            Jobs(self)
         return blocks
 
 

@@ -20,7 +20,7 @@ import pytest
 from benchmarks.curation import bytes_of
 from muybridge.curation.pipeline import Curation, CurationSettings
 from muybridge.curation.report import summary
-from muybridge.curation.select import SelectSettings, select, thresholds_of
+from muybridge.curation.select import SelectSettings, read_decisions, select, thresholds_of
 from muybridge.curation.stages import ScoreSettings
 from muybridge.curation.survey import SurveySettings
 from muybridge.data.video_io import read_video
@@ -265,6 +265,47 @@ def test_of_duplicates_the_best_stays():
         clip["fingerprint"] = [word]
     select(clips, SelectSettings(drop={"sharpness": 0.0}))
     assert [c["keep"] for c in clips] == [False, True, True] and "duplicate of 0001" in clips[0]["reasons"][0]
+
+
+def test_what_is_decided_by_hand_overrules_scores_and_twins_and_no_other_clip():
+    def decided(decisions):
+        clips = clips_with(sharpness=[1.0, 5.0, 3.0, 2.0])
+        for clip, word in zip(
+            clips, ("00ff00ff00ff00ff", "00ff00ff00ff00fe", "123456789abcdef0", "f" * 16), strict=True
+        ):
+            clip["fingerprint"] = [word]
+        limits = select(clips, SelectSettings(drop={"sharpness": 0.25}), decisions)
+        return limits, [c["keep"] for c in clips], [c["reasons"] for c in clips]
+
+    limits, kept, _ = decided({})
+    assert kept == [False, True, True, True]
+    assert decided({"0000": "keep"})[:2] == (limits, [True, False, True, True])  # its sharper twin goes
+    assert decided({"0000": "keep", "0001": "keep"})[1] == [True] * 4
+    _, kept, reasons = decided({"0002": "drop"})
+    assert kept == [False, True, False, True] and reasons[2] == ["by hand: dropped"]
+
+
+def test_a_decision_that_cannot_be_followed_is_told(run, tmp_path):
+    kept = next(c for c in run.run().clips if c["keep"])["clip_id"]
+    (tmp_path / "d.yaml").write_text(f"'{kept}': drop\n'{'0' * 24}': keep\n")
+    settings = replace(QUICK, select=replace(QUICK.select, decisions=str(tmp_path / "d.yaml")))
+    again = Curation(run.footage, run.output, settings)
+    outcome = again.run()
+    assert next(c for c in outcome.clips if c["clip_id"] == kept)["reasons"] == ["by hand: dropped"]
+    assert outcome.unmet == ("0" * 24,)
+    counted = dict(summary(outcome))
+    assert counted["  dropped: by hand"] == 1 and counted["decisions by hand that could not be followed"] == 1
+    report = (run.output / "report.html").read_text()
+    assert kept in report and f"{'0' * 24}</td><td>decided by hand: no such clip" in report
+    assert Curation.reopened(run.output).settings == settings
+
+
+def test_a_word_that_is_no_decision_is_refused(tmp_path):
+    (tmp_path / "d.yaml").write_text("abc: maybe\n")
+    with pytest.raises(UserError, match=r"abc: expected keep or drop, got maybe"):
+        read_decisions(str(tmp_path / "d.yaml"))
+    with pytest.raises(UserError, match="no list of decisions at"):
+        read_decisions(str(tmp_path / "none.yaml"))
 
 
 def test_clips_with_like_embeddings_are_duplicates():

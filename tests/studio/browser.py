@@ -103,6 +103,11 @@ class Reader:
         box.fill(str(text))
         box.press("Tab")
 
+    def choose(self, which: str, text: str):
+        """Open a list and take one of what it offers."""
+        self.page.locator(f".{which} input").locator("visible=true").first.click()
+        self.page.get_by_role("option", name=text, exact=True).click()
+
     def unfold(self):
         """Show the settings that are folded away."""
         self.page.get_by_role("button", name="More settings").locator("visible=true").first.click()

@@ -1,14 +1,17 @@
 """The page, driven by a real browser: what a reader does and sees. `MUYBRIDGE_PICTURES=1` writes the docs' pictures."""
 
 import os
+import re
 import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from benchmarks.known_footage import film, write_film
 from muybridge.cli.main import app
 from muybridge.data.video_io import read_video
 from muybridge.models import build_network
@@ -65,6 +68,9 @@ def test_the_page_in_a_browser(opened, reader, allowed, place, tmp_path, monkeyp
     an_uploads_name_is_text(reader, tmp_path)
     a_training_run_starts_shows_its_curve_stops_and_goes_on(reader, allowed)
     twenty_queued_requests_all_end(reader, allowed, opened, place)
+    a_job_makes_a_video_that_another_command_goes_on_from(reader, allowed, place)
+    a_clip_is_dropped_by_hand(reader, allowed, place)
+    a_model_is_tuned_and_found_again(reader, place)
     every_tab_opens_without_a_fault(reader)
     if os.environ.get("MUYBRIDGE_PICTURES"):
         the_docs_picture_of_generate(reader)
@@ -267,12 +273,79 @@ def twenty_queued_requests_all_end(reader, allowed, opened, place):
     assert len(list(place.glob("studio/visitors/*/generate*.mp4"))) == before + 20
 
 
+def a_job_makes_a_video_that_another_command_goes_on_from(reader, allowed, place):
+    page = reader.page
+    page.reload()
+    page.wait_for_selector(".make-generate")
+    reader.fill("prompt", "a red circle")
+    reader.fill("model", allowed / "tiny")
+    reader.press("later-generate")
+    reader.until("told-generate", "is queued")
+    name = re.search(r"generate-[0-9a-f]{8}\.mp4", reader.text("told-generate"))[0]
+    page.get_by_role("button", name="Jobs").click()
+    page.wait_for_function(
+        "name => [...document.querySelectorAll('.board-jobs tr')].some(r => r.innerText.includes(name) && "
+        "r.innerText.includes('finished'))", arg=name, timeout=90_000,
+    )  # fmt: skip
+    assert list(place.glob(f"studio/visitors/*/{name}"))
+    reader.tab("Longer and smoother", "Extend")
+    reader.choose("own-video-extend", name)
+    reader.fill("model", allowed / "tiny")
+    reader.fill("add_frames", 2)
+    reader.press("make-extend")
+    page.wait_for_selector(".made-extend video", timeout=90_000)
+    (longer,) = place.glob("studio/visitors/*/extend.mp4")
+    (file,) = place.glob(f"studio/visitors/*/{name}")
+    assert len(read_video(longer).frames) == len(read_video(file).frames) + 2
+
+
+def a_clip_is_dropped_by_hand(reader, allowed, place):
+    write_film(allowed / "footage" / "film.mp4", film(0, shots=2))
+    page = reader.page
+    reader.tab("Curate")
+    page.get_by_label("footage").locator("visible=true").first.fill(str(allowed / "footage"))
+    reader.unfold()
+    reader.fill("min_seconds", 1)
+    manifest, kept = None, []
+    for wanted in (0, 1):  # before a decision by hand, and after it
+        page.get_by_role("button", name="Curate", exact=True).click()
+        reader.until("watched-curate", "--decisions" if wanted else "curate run", 30)  # the newest job's command
+        reader.until("watched-curate", ": finished", 90)
+        (manifest,) = place.glob("studio/visitors/*/clips/my-clips/manifest.parquet")
+        rows = [row for row in pq.read_table(manifest).to_pylist() if row["clip_id"]]
+        kept.append({row["clip_id"] for row in rows if row["keep"]})
+        assert sum(row["reasons"] == ["by hand: dropped"] for row in rows) == wanted
+        if not wanted:
+            reader.press("show-clips")
+            page.locator(".ticked-clips input:checked").first.click()
+            picture(reader, "curate")
+            reader.press("decide-clips")
+            reader.until("told-clips", "1 clips decided otherwise")
+            page.get_by_label("name of the clips").fill("my-clips")
+    assert len(kept[0]) == len(kept[1]) + 1 and kept[1] < kept[0]
+
+
+def a_model_is_tuned_and_found_again(reader, place):
+    reader.tab("Edit a video", "Tune a model")
+    reader.choose("own-video-tune", "generate.mp4")
+    reader.fill("caption", "a star")
+    reader.fill("train_steps", 1)
+    reader.unfold()
+    for field, value in (("num_frames", 2), ("steps", 1), ("iterations", 1)):
+        reader.fill(field, value)
+    reader.press("tune-start")
+    reader.until("watched-tune", "finished", 120)
+    (model,) = place.glob("studio/visitors/*/tuned/my-video/model")
+    reader.tab("A tuned model")
+    reader.choose("tuned-model", str(model))
+
+
 def every_tab_opens_without_a_fault(reader):
     page = reader.page
     page.set_viewport_size({"width": 1280, "height": 800})
     for tab in page.get_by_role("tab").all_inner_texts():
         if page.get_by_role("tab", name=tab, exact=True).first.is_visible():
             page.get_by_role("tab", name=tab, exact=True).first.click()
-            if tab not in ("Train", "Generate"):  # their pictures are those of a run and of a video
+            if tab not in ("Train", "Generate", "Curate"):  # their pictures are those of a run and of a video
                 picture(reader, tab.lower().replace(" ", "-"))
     assert reader.faults == [] and reader.elsewhere() == []
