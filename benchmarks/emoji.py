@@ -12,13 +12,11 @@ Frechet distances to other loops of the data.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import random
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -26,11 +24,10 @@ from benchmarks.world_vdm import RECIPE, picture
 from muybridge.data.emoji import EmojiConfig, EmojiSource, group_of
 from muybridge.data.registry import make_source
 from muybridge.data.video_io import write_strip
-from muybridge.evaluation.consistency import warped_error
+from muybridge.evaluation.consistency import warped_difference
 from muybridge.evaluation.frechet import clip_features, frechet_distance
 from muybridge.evaluation.motion import mean_frame_difference, order_ratio
 from muybridge.files import ZOO
-from muybridge.models.vision.optical_flow import flow_between
 from muybridge.models.vision.picture_features import PictureFeatures
 from muybridge.nn.frames import from_uint8, to_uint8
 from muybridge.opening.sampling import load_pipeline
@@ -79,14 +76,6 @@ def shares(ranks: list[int]) -> dict[str, float]:
         "first five": float(np.mean([r < 5 for r in ranks])),
         "count": len(ranks),
     }
-
-
-def warped_difference(frames: np.ndarray) -> float:
-    """Root mean square difference, grey levels, of each frame and the next brought back along the flow that DIS sees
-    between them: what moves counts little, what changes its shape counts."""
-    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
-    flow = np.stack([flow_between(a, b) for a, b in itertools.pairwise(grey)])
-    return float(255 * warped_error(frames, flow) ** 0.5)
 
 
 def loops_of(config: dict[str, Any]) -> Any:

@@ -4,14 +4,12 @@ typed by hand."""
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
-
-from safetensors import safe_open
 
 from benchmarks.cards import later_stages, read_log, training_of
 from benchmarks.world_vdm import RECIPE
 from muybridge.files import ZOO
+from muybridge.library.catalogue import parameters_in
 from muybridge.training.recipe import load_recipe
 
 FLUENT = "Animated and still Fluent emoji (MIT, Microsoft)"
@@ -79,19 +77,6 @@ WHAT: dict[str, tuple[str, str, str, str]] = {
         "",
     ),
 }
-
-
-def parameters_in(folder: Path) -> int:
-    total = 0
-    for file in folder.rglob("*.safetensors"):
-        with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a dict)
-                if not name.endswith(":scale"):
-                    size = 1
-                    for side in tensors.get_slice(name).get_shape():
-                        size *= side
-                    total += size
-    return total
 
 
 def rows(figures: dict[str, Any], before: str = "") -> list[str]:

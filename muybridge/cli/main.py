@@ -6,6 +6,7 @@ import typer
 
 from muybridge.cli import (
     about_commands,
+    compare_command,
     curate_commands,
     data_commands,
     distill_command,
@@ -31,6 +32,7 @@ making_commands.register(app)
 tune_command.register(app)
 train_commands.register(app)
 distill_command.register(app)
+compare_command.register(app)
 studio_command.register(app)
 about_commands.register(app)
 app.add_typer(model_commands.app, name="models")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from muybridge.models.text.scorers import ImageTextScorer
-from muybridge.models.vision.optical_flow import warp
+from muybridge.models.vision.optical_flow import flow_between, warp
 from muybridge.nn.frames import from_uint8
 
 
@@ -15,6 +17,20 @@ def frame_consistency(scorer: ImageTextScorer, frames: np.ndarray) -> float:
     """Mean cosine of consecutive frames' embeddings; frames uint8 [F, H, W, 3]. Source: 2302.03011 section 4."""
     rows = scorer.embed_pictures(from_uint8(frames).transpose(0, 1))
     return float((rows[:-1] * rows[1:]).sum(1).mean())
+
+
+def warped_difference(frames: np.ndarray) -> float:
+    """Flicker: root mean square difference, grey levels, of each frame and the next brought back along the flow that
+    DIS sees between them - what moves counts little, what changes its shape or colour counts.
+
+    Args:
+        frames: uint8 [F, H, W, 3], F of at least 2.
+    """
+    import cv2
+
+    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
+    flow = np.stack([flow_between(a, b) for a, b in itertools.pairwise(grey)])
+    return float(255 * warped_error(frames, flow) ** 0.5)
 
 
 def warped_error(frames: np.ndarray, flow: np.ndarray) -> float:

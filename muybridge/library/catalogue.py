@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,12 @@ def check_weights(folder: Path, index: dict[str, Any]) -> None:
     for name in _networks(folder, index):
         for file in weight_files(folder / name):
             shapes_of(file)
+
+
+def parameters_in(folder: Path) -> int:
+    """Numbers in a folder's weights, those of its picture model not counted; the scales of packed ones neither."""
+    found = [shape for file in folder.rglob("*.safetensors") for shape in shapes_of(file)[0].items()]
+    return sum(math.prod(shape) for name, shape in found if not name.endswith(":scale"))
 
 
 def _networks(folder: Path, index: dict[str, Any]) -> dict[str, list[Any]]:

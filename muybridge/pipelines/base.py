@@ -178,6 +178,7 @@ class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
         condition = None if condition is None else condition.to(self.device)
 
         def denoise(z: Tensor, lam: Tensor) -> Tensor:
+            self.evaluations += len(z)
             output = self.predict(z.to(dtype), lam, condition, **how).to(z.dtype)
             return to_x(output, z, lam, self.prediction_type)
 
@@ -197,6 +198,7 @@ class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
         def denoise(z: Tensor, lam: Tensor) -> Tensor:
             lam = per_sample(lam, z)
             here = torch.as_tensor(scale(lam) if callable(scale) else scale, device=z.device).float().expand(len(z))
+            self.evaluations += len(z)
             output = self.predict(z.to(dtype), lam, condition, guidance=here).to(z.dtype)  # type: ignore[call-arg]
             return to_x(output, z, lam, self.prediction_type)
 

@@ -38,6 +38,8 @@ class PipelineHooks:
     takes_styles = False
     #: whether it draws from words alone, as `generate` does
     draws_from_words = True
+    #: how often a network has drawn one video's step since the pipeline was opened, each branch of guidance counted
+    evaluations = 0
 
     @property
     def takes_guidance(self) -> bool:

@@ -150,6 +150,7 @@ class StagedPipeline(VideoPipeline):
             pipeline = self.opened(index)
             own = [s + index * SEED_STRIDE for s in seeds]
             made = self.run_stage(index, pipeline, video, prompts, own, settings, **told, **options)
+            self.evaluations += pipeline.evaluations
             video = made.samples.clamp(-1, 1).cpu()
             if keep:
                 keep(name, to_uint8(video), self.rate_of(index, pipeline))
