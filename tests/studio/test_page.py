@@ -72,18 +72,34 @@ def test_the_page_in_a_browser(opened, reader, allowed, place, tmp_path, monkeyp
     a_clip_is_dropped_by_hand(reader, allowed, place)
     a_model_is_tuned_and_found_again(reader, place)
     every_tab_opens_without_a_fault(reader)
-    if os.environ.get("MUYBRIDGE_PICTURES"):
-        the_docs_picture_of_generate(reader)
+    the_preview_of_the_default_model_is_there_soon(reader)
 
 
-def the_docs_picture_of_generate(reader):
-    """With the bundled model, which takes a while: only where the pictures are wanted."""
-    reader.page.reload()
-    reader.page.wait_for_selector(".make-generate")
+#: Seconds from the button to the first preview of a model that is open; the bar is 2, on a machine with nothing else.
+SOON = 2 if os.environ.get("MUYBRIDGE_PICTURES") else 10
+
+
+def the_preview_of_the_default_model_is_there_soon(reader):
+    page = reader.page
+    page.reload()
+    page.wait_for_selector(".make-generate")
     reader.fill("prompt", "dog face, fluent style")
-    reader.press("make-generate")
-    reader.page.wait_for_selector(".made-generate video", timeout=300_000)
-    picture(reader, "generate")
+    reader.fill("seeds", 0)  # leaves the list of models, which lies over the button while it is open
+    took = 0.0
+    for _ in range(2):  # the first time the model is opened
+        page.wait_for_function("document.querySelector('.seen-generate img') == null")
+        began = time.monotonic()
+        reader.press("make-generate")
+        page.wait_for_selector(".seen-generate img", timeout=120_000)
+        took = time.monotonic() - began
+        reader.press("stop-generate")
+        reader.until("told-generate", "stopped; nothing was written")
+    print(f"first preview after {took:.2f} s")
+    assert took < SOON, f"the first preview took {took:.1f} s"
+    if os.environ.get("MUYBRIDGE_PICTURES"):
+        reader.press("make-generate")
+        page.wait_for_selector(".made-generate video", timeout=300_000)
+        picture(reader, "generate")
 
 
 def picture(reader, name):
