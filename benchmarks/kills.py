@@ -120,7 +120,7 @@ def tried(job: Job, folder: Path, seconds: float, rng: random.Random) -> tuple[d
 
 
 def jobs(scratch: Path) -> dict[str, Job]:
-    """Training by one and two processes, tuning, curation by one process and by Ray, and a build of data."""
+    """Training by one and two processes, tuning, distillation, curation by one process and by Ray, a build of data."""
     recipe, footage, clips = scratch / "r.yaml", scratch / "footage", scratch / "clips"
     recipe.write_text(yaml.safe_dump(RECIPE))
     for folder in (footage, clips):
@@ -137,6 +137,13 @@ def jobs(scratch: Path) -> dict[str, Job]:
         newest = max((folder / "checkpoints").glob("step-*"), default=folder)
         return {**digests(folder / "model"), **digests(newest, "*.safetensors"), **digests(folder, "samples/*")}
 
+    def distilling(folder: Path) -> list[str]:
+        teacher = scratch / "teacher"  # trained before the first run of it, and never killed
+        if not (teacher / "model").is_dir():
+            start([*run, "train", str(recipe), "-o", str(teacher)]).wait()
+        phases = ["--steps", "2", "--first-steps", "8", "--guidance-training", "12", "--halving-training", "12"]
+        return [*run, "distill", str(teacher / "model"), *phases, "-o", str(folder)]
+
     def curating(*more: str) -> Callable[[Path], list[str]]:
         return lambda folder: [*run, "curate", "run", str(footage), "-o", str(folder), "--min-seconds", "1", *more]
 
@@ -150,6 +157,7 @@ def jobs(scratch: Path) -> dict[str, Job]:
         "train": Job(lambda f: [*run, "train", str(recipe), "-o", str(f)], training),
         "train, two processes": Job(lambda f: [*two, "train", str(recipe), "-o", str(f)], training),
         "tune": Job(lambda f: [*run, "tune", str(clips / "0.mp4"), *tune, "--folder", str(f)], training),
+        "distill": Job(distilling, lambda f: digests(f, "**/*.safetensors")),
         "curate": Job(curating(), digests),
         "curate, Ray: all": Job(curating("--workers", "2"), digests),
         "curate, Ray: a worker": Job(curating("--workers", "2"), digests, worker),

@@ -1,4 +1,4 @@
-"""The commands that make one video: extend, loop, connect, interpolate, animate, inpaint, outpaint, cinemagraph,
+"""The commands that make one video: extend, loop, connect, blend, interpolate, animate, inpaint, outpaint, cinemagraph,
 upsample-fps, zero, control, instruct, edit, upscale, super-resolve, restyle."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from muybridge.making.continued import Extend, Interpolate, UpsampleFps
 from muybridge.making.controlled import Control
 from muybridge.making.edited import Instruct, Restyle
 from muybridge.making.from_words import Animate, Edit, Zero
-from muybridge.making.joined import Connect, Loop
+from muybridge.making.joined import Blend, Connect, Loop
 from muybridge.making.painted import Inpaint, Outpaint
 from muybridge.making.regions import Cinemagraph
 from muybridge.making.upscaled import SuperResolve, Upscale
@@ -44,6 +44,11 @@ def _register_longer(app: typer.Typer) -> None:
     add_command(
         app, Connect, [VIDEO, other], "connected.mp4",
         'muybridge connect star.mp4 ring.mp4 --prompt "a blue star" -o both.mp4', maker_of,
+    )  # fmt: skip
+    becomes = argument("other", str, "The video that it becomes.")
+    add_command(
+        app, Blend, [VIDEO, becomes], "blended.mp4",
+        'muybridge blend cat.mp4 robot.mp4 --prompt "a robot cat" -o cat-to-robot.mp4',
     )  # fmt: skip
     add_command(
         app, Interpolate, [VIDEO], "interpolated.mp4",

@@ -1,17 +1,20 @@
-"""Frames that lead from one video to another, or back to its own start: connect, loop."""
+"""Frames that lead from one video to another, or back to its own start: connect, loop; and one video that gradually
+becomes another: blend."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from muybridge.configuration import setting
-from muybridge.making.base import Heard, Run, at_model_size
+from muybridge.errors import Notice, UserError
+from muybridge.making.base import Heard, Made, Run, at_model_size
 from muybridge.making.continued import Continuation
-from muybridge.making.from_video import fitted_to
+from muybridge.making.from_video import FromVideo, filled, fitted_to
 from muybridge.making.used import FILE, whole_path
-from muybridge.pipelines.settings import SamplingConfig
+from muybridge.pipelines.settings import READ_BY, SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,3 +74,71 @@ class Connect(Bridging):
         after = at_model_size(other, run.read(self.other, None).frames)
         after = fitted_to(other, after, *frames.shape[1:3])
         return np.concatenate([frames, self.bridged(run, frames, after, options), after])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend(FromVideo):
+    """Turn one video gradually into another: it begins as the first and ends as the second, frame by frame (Sora).
+
+    The longer one is taken to the length of the shorter.
+    """
+
+    command: ClassVar[str] = "blend"
+    default_model: ClassVar[str] = "emoji-video"
+    reads: ClassVar[Sequence[str]] = (
+        "num_inference_steps", "guidance_scale", "guidance_start", "guidance_end", "guidance_rescale", "sampler",
+        "reuse", *(name for names in READ_BY.values() for name in names),
+    )  # fmt: skip
+
+    other: str = setting(..., "the video that it becomes")
+    prompt: str | None = setting(None, "what the video shows on the way")
+    negative_prompt: str = setting("", "what it shall not show", flag="negative")
+    strength: float = setting(
+        0.8, "share of the steps in which the middle is drawn anew; 0 is a cross-fade", low=0, high=1
+    )
+
+    def placed(self) -> Self:
+        return replace(self, other=whole_path(self.other))
+
+    def uses(self, model: str) -> dict[str, str]:
+        return super().uses(model) | {whole_path(self.other): FILE}
+
+    def total_steps(self, run: Run) -> int:
+        from muybridge.pipelines.redraw import steps_of
+
+        return max(1, steps_of(self.strength, super().total_steps(run)))
+
+    def make(self, run: Run) -> Made:
+        from muybridge.nn.frames import from_uint8
+        from muybridge.pipelines.blending import blend
+
+        if not run.pipeline.draws_from_words:
+            raise UserError(f"{run.model} does not draw from words alone, so it cannot lead from one video to another")
+        assert run.read is not None
+        read, fitted, fps = self.taken(run)
+        other = replace(run, source=self.other, source_sha256="")
+        after = self.fitted(other, run.read(self.other, None).frames[:: self.frame_step])
+        after = after if after.shape[1:] == fitted.shape[1:] else fitted_to(other, after, *fitted.shape[1:3])
+        count = min(len(fitted), len(after))
+        longer = run.source if len(fitted) > count else self.other
+        if len(fitted) != len(after) and not (self.max_frames and count == self.max_frames):
+            warnings.warn(
+                f"{longer}: its first {count} frames are taken, as long as the other is", Notice, stacklevel=2
+            )
+        both = [filled(v[:count], run.pipeline.multiple, run.pipeline.frames_per_latent) for v in (fitted, after)]
+        size = {"num_frames": len(both[0]), "height": both[0].shape[1], "width": both[0].shape[2]}
+        chosen = {**run.settings, "fps": min(fps, 240.0)}
+        settings = run.pipeline.settings(**chosen, **size)
+        first, second = (from_uint8(v)[None] for v in both)
+        drawn = blend(
+            run.pipeline,
+            first,
+            second,
+            self.prompt,
+            self.strength,
+            run.seed,
+            self.negative_prompt,
+            run.on_step,
+            **chosen,
+        )
+        return self.finished(run, drawn, settings, fps, read, fitted[:count])

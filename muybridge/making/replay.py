@@ -12,7 +12,7 @@ from muybridge.making.continued import Extend, Interpolate, UpsampleFps
 from muybridge.making.controlled import Control
 from muybridge.making.edited import Instruct, Restyle
 from muybridge.making.from_words import Animate, Edit, Generate, Zero
-from muybridge.making.joined import Connect, Loop
+from muybridge.making.joined import Blend, Connect, Loop
 from muybridge.making.painted import Inpaint, Outpaint
 from muybridge.making.record import check_record, check_same_model, todays
 from muybridge.making.regions import Cinemagraph
@@ -22,7 +22,7 @@ from muybridge.nn.devices import BALANCED
 
 OF_COMMANDS: tuple[type[Making], ...] = (
     Generate, Extend, Interpolate, Animate, UpsampleFps, Zero, Control, Instruct, Edit, Restyle, Upscale, SuperResolve,
-    Loop, Connect, Inpaint, Outpaint, Cinemagraph,
+    Loop, Connect, Blend, Inpaint, Outpaint, Cinemagraph,
 )  # fmt: skip
 MAKINGS: dict[str, type[Making]] = {cls.command: cls for cls in OF_COMMANDS}
 

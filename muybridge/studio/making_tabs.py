@@ -31,8 +31,9 @@ TABS: dict[str, dict[str, str]] = {
         "A tuned model": "edit", "Paint over a part": "inpaint", "Paint around it": "outpaint",
     },
     "Longer and smoother": {
-        "Extend": "extend", "Loop": "loop", "Connect two": "connect", "Frames between": "interpolate",
-        "Learned frames between": "upsample-fps", "Larger": "upscale", "Larger by guidance": "super-resolve",
+        "Extend": "extend", "Loop": "loop", "Connect two": "connect", "Become another": "blend",
+        "Frames between": "interpolate", "Learned frames between": "upsample-fps", "Larger": "upscale",
+        "Larger by guidance": "super-resolve",
     },
 }  # fmt: skip
 #: Settings beside the prompt that are not folded away.

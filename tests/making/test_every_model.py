@@ -18,6 +18,7 @@ MADE = {
     "upsample-fps": (("{dir}/v.npy",), {"emoji-between"}),
     "loop": (("{dir}/v.npy",), WORDS - {"emoji-image"}),
     "connect": (("{dir}/v.npy", "{dir}/v.npy"), WORDS - {"emoji-image"}),
+    "blend": (("{dir}/v.npy", "{dir}/v.npy"), WORDS),
     "inpaint": (("{dir}/v.npy", "--mask", "{dir}/m.png"), WORDS),
     "outpaint": (("{dir}/v.npy", "--left", "8"), WORDS),
     "animate": (("{dir}/p.png",), {"emoji-animate"} | WORDS - {"emoji-image"}),

@@ -41,6 +41,7 @@ def test_the_old_records_cover_every_command_that_needs_no_users_model():
         "super-resolve",
         "loop",
         "connect",
+        "blend",
         "inpaint",
         "outpaint",
         "cinemagraph",

@@ -401,6 +401,10 @@ def test_extend_loop_and_connect(folder, tmp_path, video):
     assert np.array_equal(made[:9], frames) and np.array_equal(made[-9:], other) and len(made) == 18 + 17 - 2 * 5
     assert "the same" in run("replay", out) and str(tmp_path / "w.npy") in read_recipe(out)["options"]["other"]
     assert "leave nothing new" in run("loop", path, *given, code=2)
+    write_video(other[:6], tmp_path / "w.npy", 8)
+    told = run("blend", path, tmp_path / "w.npy", *given, "--strength", 0.7)
+    assert f"{path}: its first 6 frames are taken" in told and frames_of(out).shape == (6, 16, 16, 3)
+    assert "the same" in run("replay", out)
 
 
 def test_animate_restyle_and_generate(folder, tmp_path, video):
