@@ -83,7 +83,7 @@ def fields_of_making(cls: type[Making]) -> list[Field]:
 
 
 def sources_of(cls: type[Making]) -> list[str]:
-    """Positional arguments that are files: no fields of the dataclass, but for the other video of `connect`, `blend`."""
+    """Positional arguments that are files: no fields of the dataclass, but for `connect` and `blend`'s other video."""
     own = {f.name for f in dataclasses.fields(cls)} - {"other"}
     return [p.name for p in _command(cls.command).params if p.param_type_name == "argument" and p.name not in own]
 
