@@ -54,6 +54,11 @@ def load_pipeline(
         raise UserError(f"unknown memory {memory!r}; {nearest(memory, MEMORY)}")
     cls = offered("OPENS", str(index.get("_class_name")), str(folder))
     if zero_shot:
+        if motion:
+            raise UserError(
+                "--motion-module: this command ties a picture model's frames together by itself, without motion "
+                "modules; leave it out, or use `generate`, or `restyle --strength`"
+            )
         cls = _zero_shot_of(cls, name)
     if picture and not cls.takes_picture_model:
         raise UserError(
