@@ -137,14 +137,7 @@ class VideoLDMLayers(TemporalPlugin):
             zero_init(self.scalars.add_embedding.linear_2)
         self.context = ContextFrames(context_channels, convolved) if context_channels else None
         self.takes_known_frames = self.context is not None
-        # where their tensors lie in diffusers' Stable Video U-Net
-        self.places = [
-            (f"attentions.{s.key}", s.path.replace(".transformer", ".temporal_transformer")) for s in attended
-        ]
-        self.places += [(f"convolutions.{s.key}", f"{s.path}.temporal_res_block") for s in convolved]
-        shared = [(s.key, s.path.rpartition(".transformer_blocks")[0]) for s in attended]
-        self.places += [(f"attentions.{key}.time_pos_embed", f"{path}.time_pos_embed") for key, path in shared]
-        self.places += [("scalars.add_embedding", "add_embedding")] if scalars else []
+        self.paths = {s.key: s.path for s in sites}
         self.hidden = nn.Parameter(torch.zeros(given_channels)) if given_channels else None
 
     @classmethod
@@ -157,7 +150,15 @@ class VideoLDMLayers(TemporalPlugin):
             block.norm1.eps = block.norm2.eps = eps  # type: ignore[union-attr, assignment]
 
     def named_in_files(self) -> Sequence[tuple[str, str]]:
-        return self.places
+        """As diffusers' Stable Video U-Net has them."""
+        theirs = {key: self.paths[key].replace(".transformer", ".temporal_transformer") for key in self.attentions}
+        shared = {key: self.paths[key].rpartition(".transformer_blocks")[0] for key in self.attentions}
+        return [
+            *((f"attentions.{key}", path) for key, path in theirs.items()),
+            *((f"attentions.{key}.time_pos_embed", f"{path}.time_pos_embed") for key, path in shared.items()),
+            *((f"convolutions.{key}", f"{self.paths[key]}.temporal_res_block") for key in self.convolutions),
+            *([("scalars.add_embedding", "add_embedding")] if self.scalars is not None else []),
+        ]
 
     def trainable(self, name: str) -> bool:
         return self.train_image or name.startswith("temporal.")
