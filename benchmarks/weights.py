@@ -313,8 +313,17 @@ OTHERS = """
 A single file is written once as a folder into the cache (`MUYBRIDGE_CACHE`). It has no tokenizer: CLIP's vocabulary is taken from the folder in
 `MUYBRIDGE_CLIP_TOKENIZER` or from the table of merges in an installed `open_clip_torch` (`pip install --no-deps open_clip_torch`).
 
-What leaves: `muybridge models export MODEL FOLDER` writes an image model as a whole folder, motion modules as a `MotionAdapter`, and an image-to-video
-network of Stable Video's layout as a `UNetSpatioTemporalConditionModel`; ControlNets are saved as diffusers keeps them. `tests/systems/test_export.py` loads them there.
+What leaves: `muybridge models export MODEL FOLDER` writes an image model as a whole folder, motion modules as a `MotionAdapter`, an image-to-video
+network of Stable Video's layout as a `UNetSpatioTemporalConditionModel`, and a decoder with time that was trained from Stable Video's own as an
+`AutoencoderKLTemporalDecoder` (one that was trained from a picture autoencoder begins with a convolution that this class does not have, and is refused); ControlNets are
+saved as diffusers keeps them. `tests/systems/test_export.py` loads them there.
+
+Training behind such folders: `model: {image: FOLDER}` of `video_ldm`, `tune_a_video`, `control_net`, `gen1`, `lumiere`, `make_a_video`; `stable_video` with a Stable Video folder writes
+one again, whole, which diffusers and `animate` open; `camera_lora` with `model: {base: STABLE_VIDEO_FOLDER}` writes a LoRA in the names of diffusers' U-Net
+(`tests/systems/test_stable_video_tasks.py` compares both with that U-Net).
+
+Every command says of a model that is not a bundled one which choice of memory it runs under and the predicted peak before the first network call, and the measured one at the end;
+`muybridge plan COMMAND ...` stops before that call. Of cascades each stage is counted when it is opened.
 
 Not read: pickled files (`.ckpt`, `.bin`, `.pt`), inpainting networks of 9 channels, PIA, IP-Adapters. AnimateDiff v1's own U-Net pooled group norms over
 frames, and its code normalises motion modules frame by frame; like diffusers, this one does neither.
