@@ -318,7 +318,7 @@ network of Stable Video's layout as a `UNetSpatioTemporalConditionModel`, and a 
 `AutoencoderKLTemporalDecoder` (one that was trained from a picture autoencoder begins with a convolution that this class does not have, and is refused); ControlNets are
 saved as diffusers keeps them. `tests/systems/test_export.py` loads them there.
 
-Training behind such folders: `model: {image: FOLDER}` of `video_ldm`, `tune_a_video`, `control_net`, `gen1`, `lumiere`, `make_a_video`; `stable_video` with a Stable Video folder writes
+Training behind such folders: `model: {image: FOLDER}` of `video_ldm`, `tune_a_video`, `control_net`, `gen1` (`tests/systems/test_user_folders.py`); `stable_video` with a Stable Video folder writes
 one again, whole, which diffusers and `animate` open; `camera_lora` with `model: {base: STABLE_VIDEO_FOLDER}` writes a LoRA in the names of diffusers' U-Net
 (`tests/systems/test_stable_video_tasks.py` compares both with that U-Net).
 
