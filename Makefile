@@ -23,7 +23,7 @@ docs: $(VENV)/.ready-test
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
 	@echo build/site/index.html
 
-.PHONY: demo docs browser test test-fast mutants fuzz lint types bench figures clean
+.PHONY: demo docs browser test test-fast test-gpu mutants fuzz lint types bench figures clean
 
 demo: $(VENV)/.ready
 	$(BIN)/muybridge generate "$(PROMPT)" --output demo.mp4 --upscale 4
@@ -39,6 +39,10 @@ TESTS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 
 
 test: $(VENV)/.ready-test browser lint types
 	$(TESTS)
+
+# the suite of devices on this machine's own accelerator; where there is none, each test is skipped with the reason
+test-gpu: $(VENV)/.ready-test
+	MUYBRIDGE_TEST_DEVICE=auto $(BIN)/python -m pytest -rs tests/devices $(TESTS_OPTIONS)
 
 test-fast: $(VENV)/.ready-test browser
 	$(TESTS) -m "not slow"

@@ -51,7 +51,7 @@ class Common(OnDevice):
     memory: str = setting(
         "",
         "low: less memory for some time; balanced: as without it; fast: more memory where that is faster. The "
-        "predicted peak is said before the run and the measured one after it",
+        "predicted peak is said before the run and the measured one after it; of a model of your own always",
         choices=("", *MEMORY),
     )
     compile: bool = setting(False, "compile the network's blocks at their first call: for long runs")
@@ -73,7 +73,6 @@ class Common(OnDevice):
 
         Args:
             reads: the files and folders that are read beside the LoRAs and the upscaler.
-            model: what makes the videos.
 
         Raises:
             UserError: `check_outputs`, a LoRA or an upscaler that is not there, options that do not fit each other.
@@ -279,7 +278,7 @@ def _make(
     run = Run(pipeline, model, common.seed, settings, read=read_video, cache=cache_folder() / "structure")
     run.source = str(source.resolve()) if source is not None else ""
     total = making.total_steps(run)
-    with told_memory(pipeline, common.memory, context):
+    with told_memory(pipeline, common, model, context):
         with steps_bar("sampling", total) as advance:
             run.on_step = advance
             made = making.make(run)

@@ -13,8 +13,8 @@ from muybridge.cli.made import add_command, argument
 from muybridge.errors import UserError
 from muybridge.making.continued import Extend, Interpolate, UpsampleFps
 from muybridge.making.controlled import Control
-from muybridge.making.edited import Instruct, Restyle
-from muybridge.making.from_words import Animate, Edit, Zero
+from muybridge.making.edited import Edit, Instruct, Restyle
+from muybridge.making.from_words import Animate, Zero
 from muybridge.making.joined import Blend, Connect, Loop
 from muybridge.making.painted import Inpaint, Outpaint
 from muybridge.making.regions import Cinemagraph

@@ -69,7 +69,8 @@ def export_(
     output: Annotated[Path, typer.Argument(help="The new folder.")],
 ) -> None:
     """Write a model as files that diffusers loads without muybridge: an image model as a whole folder, text encoder
-    included; motion modules as a MotionAdapter; a Stable Video network as a UNetSpatioTemporalConditionModel.
+    included; motion modules as a MotionAdapter; a Stable Video network as a UNetSpatioTemporalConditionModel, a decoder
+    with time that was trained from its own as an AutoencoderKLTemporalDecoder.
 
     [bold]muybridge models export emoji-image my-model[/bold]
     """

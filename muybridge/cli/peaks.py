@@ -10,9 +10,11 @@ import typer
 
 from muybridge.cli.console import bytes_text, plain_console
 from muybridge.errors import UserError
+from muybridge.library.catalogue import bundled_models
 from muybridge.nn.devices import BALANCED, FAST, LOW
 
 if TYPE_CHECKING:
+    from muybridge.cli.made import Common
     from muybridge.pipelines.peak import Peak
 
 #: What a command's context holds where it is to be planned, not run.
@@ -20,35 +22,48 @@ PLANNING = "planning"
 
 
 @contextmanager
-def told_memory(pipeline: Any, memory: str, context: typer.Context) -> Iterator[None]:
-    """Within it a pipeline draws: its choice of memory and the predicted peak are said before the first network call,
-    the measured peak at the end. Without `--memory` nothing is said.
+def told_memory(pipeline: Any, common: Common, model: str, context: typer.Context) -> Iterator[None]:
+    """Within it a pipeline draws: its choice of memory and the predicted peak are said before the first network call
+    (of each stage, where there are several), the measured peak at the end. Of bundled models only where memory was
+    chosen: the weights that people own are what does not fit.
 
     Args:
-        memory: the option's value, "" where it was not given.
         context: of the command; one that is only planned stops at the first network call.
 
     Raises:
-        UserError: a model that cannot be planned.
         typer.Exit: planned.
     """
     planning = context.obj == PLANNING
-    if not memory and not planning:
+    asked = planning or common.memory or common.motion_module
+    if not asked and model in bundled_models():
         yield
         return
     from muybridge.pipelines.memory import WHAT_IT_DOES
     from muybridge.pipelines.peak import Planned, peak_bytes, watch
+    from muybridge.pipelines.peak_of_stages import watch_stages
+    from muybridge.pipelines.staged import StagedPipeline
 
-    if next(pipeline.network.parameters(), None) is None and planning:
-        raise UserError("plan: a model of several networks, opened one after another; plan its stages one by one")
     what = f"memory {pipeline.memory}: {WHAT_IT_DOES[pipeline.memory]}"
 
-    def told(peak: Peak) -> None:
+    def told(peak: Peak, stage: str = "") -> None:
+        predicted = f"predicted peak {bytes_text(peak.total)}, {bytes_text(peak.free)} are free"
+        if planning and stage:
+            typer.echo(f"stage {stage}: {predicted}", err=True)
         if planning:
             raise Planned(peak)
-        typer.echo(f"{what}; predicted peak {bytes_text(peak.total)}, {bytes_text(peak.free)} are free", err=True)
+        typer.echo(f"stage {stage}: {predicted}" if stage else f"{what}; {predicted}", err=True)
 
-    watch(pipeline, told)
+    def untold(why: str) -> None:
+        if planning:
+            raise UserError(f"plan: this network cannot be counted without being run: {why}")
+        typer.echo(f"{what}; the peak is not predicted: {why}", err=True)
+
+    if isinstance(pipeline, StagedPipeline):
+        if not planning:
+            typer.echo(what, err=True)
+        watch_stages(pipeline, lambda stage, peak: told(peak, stage), untold)
+    else:
+        watch(pipeline, told, untold)
     try:
         yield
     except Planned as planned:
@@ -81,8 +96,10 @@ def plan_command(context: typer.Context, name: str, given: Sequence[str]) -> Non
 
     Raises:
         UserError: not a command that samples.
+        typer.Exit: as the command ends.
     """
     assert context.parent is not None
     group: Any = context.parent.command
     command = group.get_command(context.parent, name)
-    command.main(args=list(given), prog_name=f"muybridge {name}", standalone_mode=False, obj=PLANNING)
+    how = {"prog_name": f"muybridge {name}", "standalone_mode": False, "obj": PLANNING}
+    raise typer.Exit(command.main(args=list(given), **how) or 0)  # click returns what the command ended with

@@ -105,7 +105,7 @@ def generate(
     pending = [i for i in range(len(jobs)) if prompts is None or not _is_made(jobs[i], makings[i], run, upscaling)]
     batches = [pending[i : i + batch_size] for i in range(0, len(pending), batch_size)]
     total = makings[0].total_steps(run) * len(batches)
-    with told_memory(pipeline, common.memory, context), steps_bar("sampling", total) as advance:
+    with told_memory(pipeline, common, model, context), steps_bar("sampling", total) as advance:
         run.on_step = advance
         for batch in batches:
             made = Generate.make_batch([makings[i] for i in batch], run, [jobs[i][2] for i in batch])

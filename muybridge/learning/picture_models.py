@@ -83,21 +83,30 @@ class ToldByPicture(System):
     Args:
         model: fields of `model_class`.
         diffusion: fields of `config_class`.
-        text: must be None.
+        text: must be None, unless a system says otherwise.
     """
 
     section = "diffusion"
     model_class: type[Any] = ToldByPictureSection
 
     def __init__(self, model: Mapping[str, Any], diffusion: Mapping[str, Any] | None, text: TextConfig | None):
-        if text is not None:
-            raise UserError("text: this system is told a picture, not words; leave the section out")
+        self.text = text
         self.told: Any = self.read(model)
         self.image, self.scorer_name = self.told.image, self.told.scorer
         assert self.config_class is not None
         self.config: Any = from_mapping(self.config_class, diffusion, "diffusion")
         self.temporal: dict[str, Any] = {}
+        self.check_text()
         self.prepare()
+
+    def check_text(self) -> None:
+        """Refuse a `text` section.
+
+        Raises:
+            UserError: there is one.
+        """
+        if self.text is not None:
+            raise UserError("text: this system is told a picture, not words; leave the section out")
 
     def prepare(self) -> None:
         """What a system makes of its sections."""

@@ -1,4 +1,5 @@
-"""Models of ours as files that diffusers loads: image models whole, motion adapters, Stable Video's U-Net."""
+"""Models of ours as files that diffusers loads: image models whole, motion adapters, Stable Video's U-Net and its
+decoder with time."""
 
 from __future__ import annotations
 
@@ -37,6 +38,16 @@ def _stable_video_of(folder: Path) -> Any:
     return stable_video_unet(open_network(InflatedUNet, folder / "network"), frames)
 
 
+def _decoder_of(folder: Path) -> Any:
+    from muybridge.library.parts import load_video_autoencoder
+    from muybridge.models.latent.video_autoencoder import read_decoder
+    from muybridge.models.weights.for_diffusers import stable_video_decoder
+
+    model = load_video_autoencoder(str(read_mapping(folder / CONFIG)["picture"]))
+    read_decoder(model, folder)
+    return stable_video_decoder(model)
+
+
 #: Class of a model's pipeline -> its network as diffusers has it.
 NETWORKS: dict[str, Callable[[Path], Any]] = {
     "InflatedPipeline": _adapter_of,
@@ -46,7 +57,8 @@ NETWORKS: dict[str, Callable[[Path], Any]] = {
 
 def export_diffusers(name: str, target: Path) -> Path:
     """Write a folder that diffusers loads without muybridge: of an image model StableDiffusionPipeline's, of motion
-    modules a MotionAdapter's, of an image-to-video model of Stable Video's layout a UNetSpatioTemporalConditionModel's.
+    modules a MotionAdapter's, of an image-to-video model of Stable Video's layout a UNetSpatioTemporalConditionModel's,
+    of a decoder with time that was trained from Stable Video's an AutoencoderKLTemporalDecoder's.
 
     Args:
         name: a bundled model or the folder of one.
@@ -55,17 +67,17 @@ def export_diffusers(name: str, target: Path) -> Path:
     Raises:
         UserError: a model that diffusers has no class for, or a target that exists.
     """
+    if target.exists():
+        raise UserError(f"{target}: is there already; choose a new folder")
+    decoder = Path(name).expanduser()
+    if (decoder / "decoder.safetensors").is_file():
+        return _saved(_decoder_of(decoder), target)
     folder = find_model(name)
     index = index_of(folder)
     kind = str(index.get("_class_name"))
-    if target.exists():
-        raise UserError(f"{target}: is there already; choose a new folder")
     check_weights(folder, index)
     if kind in NETWORKS:
-        network = NETWORKS[kind](folder)
-        with whole_folder(target, "a model") as unfinished:
-            network.save_pretrained(str(unfinished))
-        return target
+        return _saved(NETWORKS[kind](folder), target)
     if kind != "StableDiffusionPipeline":
         raise UserError(f"{name}: a {kind}; diffusers has a layout for image models and {', '.join(NETWORKS)} only")
     settings = settings_of(folder)
@@ -73,6 +85,12 @@ def export_diffusers(name: str, target: Path) -> Path:
     encoder = TextEncoder(config)
     with whole_folder(target, "a model") as unfinished:
         _write(folder, index, encoder, config, unfinished)
+    return target
+
+
+def _saved(network: Any, target: Path) -> Path:
+    with whole_folder(target, "a model") as unfinished:
+        network.save_pretrained(str(unfinished))
     return target
 
 

@@ -10,13 +10,15 @@ import torch
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.library.catalogue import check_weights, find_model, find_part
-from muybridge.library.index import index_of
+from muybridge.library.index import CONFIG, index_of
 from muybridge.models.weights.found import variant_of
 from muybridge.models.weights.packaged import WEIGHTS
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from torch import nn
+
+    from muybridge.models.latent.video_autoencoder import VideoAutoencoder
 
 
 def load_picture_unet(image: str) -> UNet2DConditionModel:
@@ -27,6 +29,18 @@ def load_picture_unet(image: str) -> UNet2DConditionModel:
     return UNet2DConditionModel.from_pretrained(
         str(folder), local_files_only=True, use_safetensors=True, torch_dtype=torch.float32, variant=variant_of(folder)
     )
+
+
+def load_video_autoencoder(name: str) -> VideoAutoencoder:
+    """An autoencoder whose decoder knows time: Stable Video's own, or a picture autoencoder that is given time and
+    decodes as before."""
+    from muybridge.models.latent.space import LatentSpace
+    from muybridge.models.latent.video_autoencoder import VideoAutoencoder, load_stable_video_autoencoder
+
+    folder = find_part(name)
+    if read_mapping(folder / CONFIG).get("_class_name") == "AutoencoderKLTemporalDecoder":
+        return load_stable_video_autoencoder(folder)
+    return VideoAutoencoder.from_image_model(LatentSpace.open(folder).vae)
 
 
 def scheduler_of(image: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Continuation(Making):
     reads: ClassVar[Sequence[str]] = tuple(n for n in EVERY if n not in ("fps", "height", "width", "context_scale"))
 
     prompt: str | None = setting(None, "what the video shows")
+    negative_prompt: str = setting("", "what the video shall not show", flag="negative")
     method: str = setting(
         AUTO,
         "how known frames are kept: trained, by a model that was trained with given frames; reconstruction, guidance "
@@ -73,6 +74,7 @@ class Continuation(Making):
         tell_method(run, self.method)
         settings = run.pipeline.settings(**self._settings(run))
         shared = {"method": self.method, "weight": self.weight, "on_step": run.on_step, "seed": run.seed}
+        shared["negative_prompt"] = self.negative_prompt
         out = self.filled(run, frames, {**shared, **self._settings(run)})
         fps = clip.fps * self.factor_of_rate()
         return self.made(run, out, settings, fps, frames, self.heard(run, len(frames), clip.fps))

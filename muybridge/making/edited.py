@@ -1,4 +1,4 @@
-"""A given video edited: by an instruction, or with another look: instruct, restyle."""
+"""A given video edited: by an instruction, with another look, or by a model tuned on it: instruct, restyle, edit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any, ClassVar, Self
 
 from muybridge.configuration import setting
 from muybridge.errors import UserError
-from muybridge.library.catalogue import find_model
+from muybridge.files import read_mapping
+from muybridge.library.catalogue import INVERSION, find_model, sampling_of
 from muybridge.library.index import settings_of
-from muybridge.making.base import Made, Run
+from muybridge.making.base import Heard, Made, Making, Run
 from muybridge.making.from_video import BY_FOLDER, FromVideo, estimators_of, filled, structure
+from muybridge.making.from_words import WITH_DDIM
 from muybridge.making.used import PICTURE, whole_path
 from muybridge.models.vision.names import STRUCTURES
 from muybridge.pipelines.settings import READ_BY, SamplingConfig
@@ -41,6 +43,7 @@ class Instruct(FromVideo):
     reads: ClassVar[Sequence[str]] = ("num_inference_steps", "guidance_scale", "eta", "reuse")
 
     instruction: str = setting(..., "what to change, as in 'make it snow'")
+    negative_prompt: str = setting("", "what the frames shall not show", flag="negative")
     image_scale: float = setting(1.0, "guidance towards the given frames", low=0, high=100)
 
     def total_steps(self, run: Run) -> int:
@@ -58,7 +61,7 @@ class Instruct(FromVideo):
         settings = run.pipeline.settings(**{**run.settings, **size, "fps": min(fps, 240.0), "sampler": "ddim"})
         drawn = instruct_video(
             run.pipeline, from_uint8(given)[None], self.instruction, run.seed, self.image_scale, on_step=run.on_step,
-            **run.settings,
+            negative_prompt=self.negative_prompt, **run.settings,
         )  # fmt: skip
         return self.finished(run, drawn, settings, fps, read, fitted)
 
@@ -195,3 +198,71 @@ def file_named(text: str) -> Path | None:
         path = Path(text).expanduser()
         return path if path.is_file() else None
     return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit(Making):
+    """Show something else in a video that a model was tuned on (Tune-A-Video)."""
+
+    command: ClassVar[str] = "edit"
+    reads: ClassVar[Sequence[str]] = WITH_DDIM
+
+    prompt: str = setting(..., "what the video shall show now")
+    negative_prompt: str = setting("", "what the video shall not show", flag="negative")
+    inverted: bool = setting(True, "start from the video's own noise; without it the motion is lost")
+
+    def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:
+        if not (find_model(model) / INVERSION).is_file():
+            raise UserError(
+                f"{model}: not tuned on a video; make such a model with `muybridge tune VIDEO --caption ...`"
+            )
+        return super().check(model, settings)
+
+    def notices(self, settings: SamplingConfig, seed: int) -> list[str]:
+        told = super().notices(settings, seed)
+        if seed and self.inverted and settings.eta == 0:
+            told.append("--seed changes nothing here: an edit starts from the video's own noise; see --eta")
+        return told
+
+    def files(self, model: str) -> list[Path]:
+        tuned_on = self._tuned_on(model).get("path")
+        return [*super().files(model), *([Path(str(tuned_on)).expanduser()] if tuned_on else [])]
+
+    def make(self, run: Run) -> Made:
+        from muybridge.pipelines.inversion import sample_from
+        from muybridge.systems.tune_a_video.inversion import read_inversion
+
+        self.check(run.model, {})
+        settings = run.pipeline.settings(**run.settings)
+        options = {"negative_prompt": self.negative_prompt, "on_step": run.on_step, **run.settings}
+        if self.inverted:
+            noise, steps = read_inversion(find_model(run.model))
+            if steps not in (None, settings.num_inference_steps):
+                raise UserError(
+                    f"--steps {settings.num_inference_steps}: the video's noise was found in {steps} steps and "
+                    "lies at their first level; leave --steps out, or tune again with "
+                    f"--steps {settings.num_inference_steps}"
+                )
+            drawn = sample_from(run.pipeline, noise, self.prompt, run.seed, **options)
+        else:
+            drawn = run.pipeline(self.prompt, run.seed, **options)
+        return self.made(run, drawn.frames[0], settings, heard=self._heard(run, settings))
+
+    @staticmethod
+    def _tuned_on(model: str) -> dict[str, Any]:
+        """The video that a model was tuned on, as its training's recipe has it; empty where none is kept."""
+        beside = find_model(model).parent / "recipe.json"
+        data = read_mapping(beside).get("data") if beside.is_file() else None
+        return data if isinstance(data, dict) and data.get("source") == "one_video" else {}
+
+    @classmethod
+    def _heard(cls, run: Run, settings: SamplingConfig) -> Heard | None:
+        """The sound of the video that a model was tuned on."""
+        data = cls._tuned_on(run.model)
+        if not data:
+            return None
+        path, tuned = str(data.get("path")), sampling_of(find_model(run.model))
+        if (settings.num_frames, settings.fps) != (tuned.get("num_frames"), tuned.get("fps")):
+            return Heard(path, silent="the video is of another length or rate now")
+        first, stride = int(data.get("first", 0)), int(data.get("stride", 1))
+        return Heard(path, first / (settings.fps * stride), settings.num_frames / settings.fps)

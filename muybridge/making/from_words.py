@@ -1,18 +1,16 @@
-"""Videos from words, or from a picture: generate, animate, zero, edit."""
+"""Videos from words, or from a picture: generate, animate, zero."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from muybridge.configuration import setting
 from muybridge.errors import Notice, UserError
-from muybridge.files import read_mapping
-from muybridge.library.catalogue import INVERSION, find_model, sampling_of, split_lora
-from muybridge.making.base import Heard, Made, Making, Run, read_source
+from muybridge.library.catalogue import split_lora
+from muybridge.making.base import Made, Making, Run, read_source
 from muybridge.making.used import FILE, FOLDER, whole_name, whole_path
 from muybridge.models.text.names import RULES
 from muybridge.pipelines.methods import AUTO, EVERY_METHOD, method_of
@@ -137,6 +135,7 @@ class Animate(Making):
     )
 
     prompt: str | None = setting(None, "what the video shows, for models of words")
+    negative_prompt: str = setting("", "what the video shall not show, for models of words", flag="negative")
     method: str = setting(AUTO, "how models of words keep the picture: as of extend", choices=EVERY_METHOD)
     weight: float = setting(4.0, "w_r of reconstruction guidance", low=0, high=1000)
 
@@ -146,7 +145,7 @@ class Animate(Making):
 
         if not run.pipeline.animates_pictures:
             return self._by_words(run)
-        self._refuse(run, ("prompt", "method", "weight"), "it is told a picture, not words")
+        self._refuse(run, ("prompt", "negative_prompt", "method", "weight"), "it is told a picture, not words")
         settings, told = run.pipeline.settings(**run.settings), self.told(run)
         read = read_source(run, 1).frames[:1]
         picture = run.checked(fitted_to(run, read, settings.height, settings.width))
@@ -182,8 +181,9 @@ class Animate(Making):
         settings = run.pipeline.settings(**chosen)
         picture = run.checked(fitted_to(run, read_source(run, 1).frames[:1], settings.height, settings.width))
         frames = bring_to_life(
-            run.pipeline, picture, self.prompt, run.seed, self.method, self.weight, run.on_step, **chosen
-        )
+            run.pipeline, picture, self.prompt, run.seed, self.method, self.weight, run.on_step, self.negative_prompt,
+            **chosen,
+        )  # fmt: skip
         return self.made(run, frames, settings, source=picture)
 
     def _refuse(self, run: Run, names: Sequence[str], why: str) -> None:
@@ -229,71 +229,3 @@ class Zero(ZeroConfig, Making):
             on_step=run.on_step, **run.settings,
         ).frames[0]  # fmt: skip
         return self.made(run, frames, settings)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Edit(Making):
-    """Show something else in a video that a model was tuned on (Tune-A-Video)."""
-
-    command: ClassVar[str] = "edit"
-    reads: ClassVar[Sequence[str]] = WITH_DDIM
-
-    prompt: str = setting(..., "what the video shall show now")
-    negative_prompt: str = setting("", "what the video shall not show", flag="negative")
-    inverted: bool = setting(True, "start from the video's own noise; without it the motion is lost")
-
-    def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:
-        if not (find_model(model) / INVERSION).is_file():
-            raise UserError(
-                f"{model}: not tuned on a video; make such a model with `muybridge tune VIDEO --caption ...`"
-            )
-        return super().check(model, settings)
-
-    def notices(self, settings: SamplingConfig, seed: int) -> list[str]:
-        told = super().notices(settings, seed)
-        if seed and self.inverted and settings.eta == 0:
-            told.append("--seed changes nothing here: an edit starts from the video's own noise; see --eta")
-        return told
-
-    def files(self, model: str) -> list[Path]:
-        tuned_on = self._tuned_on(model).get("path")
-        return [*super().files(model), *([Path(str(tuned_on)).expanduser()] if tuned_on else [])]
-
-    def make(self, run: Run) -> Made:
-        from muybridge.pipelines.inversion import sample_from
-        from muybridge.systems.tune_a_video.inversion import read_inversion
-
-        self.check(run.model, {})
-        settings = run.pipeline.settings(**run.settings)
-        options = {"negative_prompt": self.negative_prompt, "on_step": run.on_step, **run.settings}
-        if self.inverted:
-            noise, steps = read_inversion(find_model(run.model))
-            if steps not in (None, settings.num_inference_steps):
-                raise UserError(
-                    f"--steps {settings.num_inference_steps}: the video's noise was found in {steps} steps and "
-                    "lies at their first level; leave --steps out, or tune again with "
-                    f"--steps {settings.num_inference_steps}"
-                )
-            drawn = sample_from(run.pipeline, noise, self.prompt, run.seed, **options)
-        else:
-            drawn = run.pipeline(self.prompt, run.seed, **options)
-        return self.made(run, drawn.frames[0], settings, heard=self._heard(run, settings))
-
-    @staticmethod
-    def _tuned_on(model: str) -> dict[str, Any]:
-        """The video that a model was tuned on, as its training's recipe has it; empty where none is kept."""
-        beside = find_model(model).parent / "recipe.json"
-        data = read_mapping(beside).get("data") if beside.is_file() else None
-        return data if isinstance(data, dict) and data.get("source") == "one_video" else {}
-
-    @classmethod
-    def _heard(cls, run: Run, settings: SamplingConfig) -> Heard | None:
-        """The sound of the video that a model was tuned on."""
-        data = cls._tuned_on(run.model)
-        if not data:
-            return None
-        path, tuned = str(data.get("path")), sampling_of(find_model(run.model))
-        if (settings.num_frames, settings.fps) != (tuned.get("num_frames"), tuned.get("fps")):
-            return Heard(path, silent="the video is of another length or rate now")
-        first, stride = int(data.get("first", 0)), int(data.get("stride", 1))
-        return Heard(path, first / (settings.fps * stride), settings.num_frames / settings.fps)

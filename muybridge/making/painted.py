@@ -31,6 +31,7 @@ class Painting(FromVideo):
     )
 
     prompt: str | None = setting(None, "what the video shows")
+    negative_prompt: str = setting("", "what the video shall not show", flag="negative")
     method: str = setting(
         AUTO,
         "how known pixels are kept: trained, by a model that is told them; reconstruction, guidance towards them; "
@@ -78,7 +79,7 @@ class Painting(FromVideo):
         chosen = {**run.settings, "fps": run.settings.get("fps") or min(fps, 240.0)}
         drawn = run.pipeline.fill(
             from_uint8(given)[None], as_mask(~holes), self.prompt or "", run.seed, keep=self.keep, on_step=run.on_step,
-            **chosen,
+            negative_prompt=self.negative_prompt, **chosen,
         )  # fmt: skip
         factor = drawn.frames.shape[2] // given.shape[1]
         height, width = (side * factor for side in frames.shape[1:3])
@@ -97,7 +98,11 @@ class Painting(FromVideo):
         chosen = with_sampler(run.settings, way) | {"fps": run.settings.get("fps") or min(fps, 240.0)}
         size = {"num_frames": len(given), "height": given.shape[1], "width": given.shape[2]}
         settings = run.pipeline.settings(**chosen, **size)
-        drawn = repaint(run.pipeline, given, holes, self.prompt, run.seed, way, self.weight, run.on_step, **chosen)
+        words: dict[str, Any] = {"prompt": self.prompt, "negative_prompt": self.negative_prompt}
+        drawn = repaint(
+            run.pipeline, given, holes, seed=run.seed, method=way, weight=self.weight, on_step=run.on_step, **words,
+            **chosen,
+        )  # fmt: skip
         return self.finished(run, drawn, settings, fps, read, frames)
 
     @staticmethod

@@ -81,6 +81,7 @@ class Cinemagraph(Making):
     reads: ClassVar[Sequence[str]] = READS
 
     prompt: str = setting("", "what the picture shows")
+    negative_prompt: str = setting("", "what the video shall not show", flag="negative")
     region: str = setting(..., f"what moves: {MASK}")
     keep: bool = setting(True, "the rest stays as it is, to the last bit; without it the network draws it too")
 
@@ -107,8 +108,9 @@ class Cinemagraph(Making):
         video = from_uint8(picture)[None].expand(-1, -1, own.num_frames, -1, -1)
         mask = cinemagraph_mask(region, own.num_frames)[None]
         drawn = run.pipeline.fill(
-            video, mask, self.prompt, run.seed, keep=self.keep, on_step=run.on_step, **run.settings
-        )
+            video, mask, self.prompt, run.seed, keep=self.keep, on_step=run.on_step,
+            negative_prompt=self.negative_prompt, **run.settings,
+        )  # fmt: skip
         fps = run.settings.get("fps") or own.fps
         return self.made(run, drawn.frames[0], settings_of_made(run, drawn.frames[0], fps), fps, picture)
 

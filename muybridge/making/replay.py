@@ -10,8 +10,8 @@ from muybridge.errors import UserError, nearest
 from muybridge.making.base import Cache, Made, Making, Read, Run, open_pipeline
 from muybridge.making.continued import Extend, Interpolate, UpsampleFps
 from muybridge.making.controlled import Control
-from muybridge.making.edited import Instruct, Restyle
-from muybridge.making.from_words import Animate, Edit, Generate, Zero
+from muybridge.making.edited import Edit, Instruct, Restyle
+from muybridge.making.from_words import Animate, Generate, Zero
 from muybridge.making.joined import Blend, Connect, Loop
 from muybridge.making.painted import Inpaint, Outpaint
 from muybridge.making.record import check_record, check_same_model, todays

@@ -78,10 +78,12 @@ def reusing(network: nn.Module, share: float) -> Iterator[Reuse]:
         return
     modules, adds = kept_modules(getattr(network, "image", network))
 
-    def called(*_: Any) -> None:
-        reuse.call += 1
+    def called(_: nn.Module, args: Any, kwargs: Any) -> None:
+        # a call without values (nn.live_bytes) is none of the run's: below -1, where no step looks for features
+        counted = any(isinstance(x, Tensor) and x.is_meta for x in (*args, *kwargs.values()))
+        reuse.call = min(reuse.call, -1) - 1 if counted else max(reuse.call, -1) + 1
 
-    counting = network.register_forward_pre_hook(called)
+    counting = network.register_forward_pre_hook(called, with_kwargs=True)
     for i, module in enumerate(modules):
         module._compiled_call_impl = _Kept(module, reuse, adds or i == len(modules) - 1, adds)  # type: ignore[assignment]
     try:

@@ -86,14 +86,14 @@ class TemporalConvolution(nn.Module):
         """x [B F, C, H, W], embedding [B, F or 1, D] (already through swish); mask bool [F, F] or [B, F, F], True where
         frame i may see frame j."""
         frames = x.shape[0] // batch
-        keep = ~independent_frames(frames, mask).to(x.device)  # [1 or B, F]
-        if not bool(keep.any()):
+        keep = ~independent_frames(frames, mask)  # [1 or B, F]
+        if not bool(keep.any()):  # asked where the mask lies: x may have sizes only (nn.live_bytes)
             return x
         h = self._over_time(self.conv1, silu(self.norm1(x)), batch, mask)
         scale, shift = add_frames(h, self.embed(embedding))[:, :, None, None].chunk(2, 1)
         h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         h = self._over_time(self.conv2, silu(h), batch, mask)
-        kept = keep.expand(batch, frames).reshape(-1, 1, 1, 1)
+        kept = keep.to(x.device).expand(batch, frames).reshape(-1, 1, 1, 1)
         return torch.where(kept, x + h, x)
 
     @staticmethod

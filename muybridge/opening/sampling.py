@@ -54,7 +54,7 @@ def load_pipeline(
         raise UserError(f"unknown memory {memory!r}; {nearest(memory, MEMORY)}")
     cls = offered("OPENS", str(index.get("_class_name")), str(folder))
     if zero_shot:
-        cls = _zero_shot_of(cls, name)
+        cls = _zero_shot_of(cls, name, motion)
     if picture and not cls.takes_picture_model:
         raise UserError(
             f"{folder}: a {cls.__name__} is whole; only temporal layers behind a picture model take another "
@@ -78,10 +78,15 @@ def load_pipeline(
     return pipeline.ready(where, precision, dtype).run_with(memory, compiled, where)
 
 
-def _zero_shot_of(cls: type, name: str) -> type:
+def _zero_shot_of(cls: type, name: str, motion: str) -> type:
     """The pipeline for videos without training, of an image model's class."""
     from muybridge.pipelines.zero_shot import ZeroShotPipeline
 
+    if motion:
+        raise UserError(
+            "--motion-module: this command ties a picture model's frames together by itself, without motion modules; "
+            "leave it out, or use `generate`, or `restyle --strength`"
+        )
     if not issubclass(ZeroShotPipeline, cls):
         raise UserError(f"{name}: not an image model; give a bundled one (emoji-image) or a Stable Diffusion folder")
     return ZeroShotPipeline

@@ -25,6 +25,7 @@ from muybridge.diffusion.noise import generator_for
 from muybridge.errors import UserError
 from muybridge.learning.contract import Losses, System, TrainingBatch
 from muybridge.library.catalogue import find_part
+from muybridge.library.parts import load_video_autoencoder
 from muybridge.models import built
 from muybridge.models.arguments import check_arguments
 from muybridge.models.latent.autoencoder import AutoencoderWithCritic
@@ -110,8 +111,7 @@ class Autoencoder(System):
     def build(self) -> AutoencoderWithCritic:
         critic = PatchCritic(width=self.objective.critic_width, frames=self.objective.critic_frames)
         if self.picture:
-            space = LatentSpace.open(find_part(self.picture))
-            return AutoencoderWithCritic(VideoAutoencoder.from_image_model(space.vae), critic)
+            return AutoencoderWithCritic(load_video_autoencoder(self.picture), critic)
         if self.causal_of:
             image = LatentSpace.open(find_part(self.causal_of)).vae
             return AutoencoderWithCritic(CausalAutoencoder.from_image_model(image, **self.time), critic)

@@ -70,6 +70,7 @@ def extend_video(
     method: str = "reconstruction",
     weight: float = 4.0,
     on_step: OnStep | None = None,
+    negative_prompt: str = "",
     backward: bool = False,
     anchor_frames: int = 0,
     **overrides: Any,
@@ -102,7 +103,7 @@ def extend_video(
         raise UserError(f"add_frames must be at least 1, got {add_frames}")
     wanted = min(context_frames or max(block // 2, _least(pipeline, backward)), len(frames))
     context = _context(pipeline, wanted, block, backward, anchor_frames)
-    fill = filler(pipeline, prompt, method, weight, on_step, overrides)
+    fill = filler(pipeline, (prompt, negative_prompt), method, weight, on_step, overrides)
     video, given = from_uint8(frames)[None], anchor_frames + context
     for turn in range(-(-add_frames // (block - given))):
         known = torch.zeros(1, video.shape[1], block, *video.shape[3:])
@@ -154,6 +155,7 @@ def bridge(
     method: str = "auto",
     weight: float = 4.0,
     on_step: OnStep | None = None,
+    negative_prompt: str = "",
     **overrides: Any,
 ) -> np.ndarray:
     """Frames that lead from one video's end to another's start: one block that knows both. A video's own start makes a
@@ -179,7 +181,7 @@ def bridge(
     known = torch.zeros(1, 3, block, *before.shape[1:3])
     known[:, :, :head] = from_uint8(before[len(before) - head :])[None]
     known[:, :, block - tail :] = from_uint8(after[:tail])[None]
-    fill = filler(pipeline, prompt, method, weight, on_step, overrides)
+    fill = filler(pipeline, (prompt, negative_prompt), method, weight, on_step, overrides)
     out = fill(known, [*range(head), *range(block - tail, block)], derive_seed(seed, "bridge"))
     return to_uint8(out[:, :, head : block - tail])[0]
 
@@ -192,6 +194,7 @@ def bring_to_life(
     method: str = "auto",
     weight: float = 4.0,
     on_step: OnStep | None = None,
+    negative_prompt: str = "",
     **overrides: Any,
 ) -> np.ndarray:
     """A video whose first frame is given.
@@ -203,10 +206,8 @@ def bring_to_life(
     Returns:
         uint8 [F, H, W, 3]; the first frame is the picture.
     """
-    block = pipeline.settings(**overrides).num_frames
-    return extend_video(
-        pipeline, picture, prompt, block - 1, seed, 1, method, weight, on_step, **overrides
-    )  # fmt: skip
+    new = pipeline.settings(**overrides).num_frames - 1
+    return extend_video(pipeline, picture, prompt, new, seed, 1, method, weight, on_step, negative_prompt, **overrides)
 
 
 def interpolate_video(
@@ -218,6 +219,7 @@ def interpolate_video(
     method: str = "reconstruction",
     weight: float = 4.0,
     on_step: OnStep | None = None,
+    negative_prompt: str = "",
     **overrides: Any,
 ) -> np.ndarray:
     """Put frames between the given ones, doubling the rate as often as needed.
@@ -242,7 +244,7 @@ def interpolate_video(
     block = pipeline.settings(**overrides).num_frames
     if block < 3:
         raise UserError(f"interpolation needs a model of at least 3 frames, got {block}")
-    fill = filler(pipeline, prompt, method, weight, on_step, overrides)
+    fill = filler(pipeline, (prompt, negative_prompt), method, weight, on_step, overrides)
     for level in range(factor.bit_length() - 1):
         frames = _double(fill, frames, block, derive_seed(seed, "level", level))
     return frames
@@ -269,13 +271,17 @@ def _double(fill: Fill, frames: np.ndarray, block: int, seed: int) -> np.ndarray
 
 def filler(
     pipeline: VideoPipeline,
-    prompt: str | None,
+    words: tuple[str | None, str],
     method: str,
     weight: float,
     on_step: OnStep | None,
     overrides: dict[str, Any],
 ) -> Fill:
-    """What completes a block [1, 3, F, H, W] of which the frames at some places are known."""
+    """What completes a block [1, 3, F, H, W] of which the frames at some places are known.
+
+    Args:
+        words: prompt and negative prompt.
+    """
     if method not in EVERY_METHOD:
         raise UserError(f"unknown method {method!r}; Known: {', '.join(EVERY_METHOD)}")
     way = method_of(method, pipeline.trained_with_given_frames)
@@ -286,7 +292,8 @@ def filler(
         given = Known(value, mask, weight if guided else 0.0, replace)
         sampler = overrides.get("sampler") or (None if way == TRAINED else CONTINUATION_SAMPLER)
         settings = {**overrides, "sampler": sampler, "height": known.shape[-2], "width": known.shape[-1]}
-        made: Tensor = pipeline(prompt, seed=seed, known=given, on_step=on_step, **settings).samples
+        told = {"negative_prompt": words[1], "known": given, "on_step": on_step, **settings}
+        made: Tensor = pipeline(words[0], seed=seed, **told).samples
         return made
 
     return fill

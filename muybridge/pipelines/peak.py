@@ -59,8 +59,20 @@ class Planned(Exception):
         self.peak = peak
 
 
-def watch(pipeline: Any, told: Callable[[Peak], None]) -> None:
+def not_counted(why: str) -> None:
+    """Where nobody takes the news.
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(f"this network cannot be counted without being run: {why}")
+
+
+def watch(pipeline: Any, told: Callable[[Peak], None], untold: Callable[[str], None] = not_counted) -> None:
     """Count what a pipeline's next run takes, at its first network call, and tell it then; `told` may raise `Planned`.
+
+    Args:
+        untold: told why, where a network asks for values and so cannot be counted; the run goes on.
 
     What is told to the network, its windows and its ControlNets are the run's own by then; the call is made without
     values (nn.live_bytes) and then for real.
@@ -75,9 +87,13 @@ def watch(pipeline: Any, told: Callable[[Peak], None]) -> None:
     def first(z: Tensor, lam: Tensor, condition: Any, **how: Any) -> Tensor:
         del pipeline.predict, pipeline.settings
         where = z.device
-        there, network = taken_bytes(where), _network_bytes(predict, z, lam, condition, how)
-        decoding = _decoding_bytes(pipeline, chosen[-1]) if chosen else 0
-        told(Peak(there, network, decoding, peak_bytes(where), available_bytes(where)))
+        try:
+            there, network = taken_bytes(where), _network_bytes(predict, z, lam, condition, how)
+            decoding = _decoding_bytes(pipeline, chosen[-1]) if chosen else 0
+        except (RuntimeError, NotImplementedError) as error:
+            untold(str(error).partition("\n")[0])
+        else:
+            told(Peak(there, network, decoding, peak_bytes(where), available_bytes(where)))
         out: Tensor = predict(z, lam, condition, **how)
         return out
 

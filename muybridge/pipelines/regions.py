@@ -72,6 +72,7 @@ def repaint(
     method: str = "reconstruction",
     weight: float = 4.0,
     on_step: OnStep | None = None,
+    negative_prompt: str = "",
     **overrides: Any,
 ) -> VideoOutput:
     """Draw a part of each frame anew.
@@ -99,6 +100,7 @@ def repaint(
     known = Known(value, mask, weight if method == "reconstruction" else 0.0)
     sampler = overrides.get("sampler") or CONTINUATION_SAMPLER
     size = {"num_frames": len(frames), "height": frames.shape[1], "width": frames.shape[2]}
-    made = pipeline(prompt, seed=seed, known=known, on_step=on_step, **{**overrides, **size, "sampler": sampler})
+    told: dict[str, Any] = {"negative_prompt": negative_prompt, "known": known, "on_step": on_step}
+    made = pipeline(prompt, seed=seed, **told, **{**overrides, **size, "sampler": sampler})
     made.frames[0] = np.where(unknown[..., None], made.frames[0], frames)
     return made

@@ -93,6 +93,10 @@ class StagedPipeline(VideoPipeline):
         self.memory, self.compiled = memory, compiled
         return self
 
+    @property
+    def device(self) -> torch.device:
+        return self.where
+
     def opened(self, index: int) -> Any:
         """One stage's pipeline."""
         folder = self.folder / self.names[index]

@@ -51,6 +51,24 @@ def test_upscale_a_users_video_and_replay_it(cascade, tmp_path, how, shape, rate
     assert again.exit_code == 0 and "the same" in again.output, again.output
 
 
+def test_each_stages_peak_is_said_and_planned(cascade, tmp_path):
+    """The plan calls no network: every stage is counted on a video of the size that the one before would make."""
+    source, out = encode(tmp_path / "x.mp4", steps(5, 12, 18)), tmp_path / "out.npy"
+    told = {"generate": ("anything",), "upscale": (source, "--space", 2, "--time", 2)}
+    stages = {"generate": ("base", "2-temporal", "3-spatial"), "upscale": ("2-temporal", "3-spatial")}
+    for command, given in told.items():
+        done = run("plan", command, *given, "--model", cascade, "-o", out)
+        assert done.exit_code == 0, (done.output, done.exception)
+        planned = {n: line for n in stages[command] for line in done.output.splitlines() if f"stage {n}: " in line}
+        assert set(planned) == set(stages[command]) and "peak memory (predicted)" in done.output
+        assert not out.exists()
+    done = run("generate", "anything", "--model", cascade, "-o", out)
+    assert done.exit_code == 0 and "memory balanced" in done.output, done.output
+    said = [line.partition(":")[0] for line in done.output.splitlines() if "predicted peak" in line]
+    assert said == [f"stage {n}" for n in stages["generate"]]
+    assert "measured peak" in done.output.split("stage 3-spatial")[1]
+
+
 def test_one_stage_alone(cascade, tmp_path):
     write_video(np.stack(steps(3, 16, 16)), tmp_path / "x.npy", 8)
     done = run(

@@ -24,6 +24,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pretend"
+#: A variable that holds a device of this machine ("auto", "cuda:1"): the tests of this folder then run there.
+REAL = "MUYBRIDGE_TEST_DEVICE"
 #: Operations that take what lies on two devices: copies, and indexing by tensors on the CPU.
 COPIES = {"aten::copy_", "aten::_to_copy", "aten::_copy_from", "aten::_copy_from_and_resize"}
 INDEXED = {
@@ -133,7 +135,7 @@ def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
     _check_devices(func, args, kwargs)
     asked = kwargs.get("device")
     where = torch.device(asked).type if asked is not None else ""
-    stays = where == "cpu" or (func._schema.name in INDEXED and not isinstance(args[0], PretendTensor))
+    stays = where not in ("", NAME) or (func._schema.name in INDEXED and not isinstance(args[0], PretendTensor))
     if not stays and any(isinstance(a, torch.Generator) for a in (*args, *kwargs.values())):
         raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu'")
     if where == NAME:

@@ -3,14 +3,13 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 from diffusers import UNet2DConditionModel
 from typer.testing import CliRunner
 
 from muybridge.cli.main import app
-from muybridge.data.video_io import read_video, write_video
 from tests.conftest import randomise
+from tests.devices.conftest import made, the_same_there
 from tests.tiny_models import UNET
 
 pytestmark = pytest.mark.slow
@@ -21,31 +20,6 @@ WORDS = "fox, fluent style"
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MUYBRIDGE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def clip(tmp_path):
-    """Five frames of a blob that moves, of the bundled models' size."""
-    y, x = np.mgrid[:64, :64]
-    frames = [255 - 200 * np.exp(-((x - 24 - 4 * i) ** 2 + (y - 32) ** 2) / 150) for i in range(5)]
-    shown = np.stack(frames).astype(np.uint8)[..., None].repeat(3, -1)
-    return write_video(shown, tmp_path / "clip.npy", 6.0, {})
-
-
-def made(out, *arguments):
-    done = CliRunner().invoke(app, [str(a) for a in (*arguments, "-o", out)])
-    assert done.exit_code == 0, (done.output, done.exception)
-    return read_video(out).frames.astype(int)
-
-
-def the_same_there(tmp_path, device, *arguments, precision=()):
-    """Runs a command on the CPU and on the device; returns the device's file."""
-    here = made(tmp_path / "here.npy", *arguments, *precision)
-    there = made(tmp_path / "there.npy", *arguments, *precision, "--device", device)
-    assert here.shape == there.shape
-    # the CPU multiplies by other kernels (nn/layout.py): rounding, which guidance and thin networks make larger
-    assert np.abs(here - there).mean() < (4 if precision else 1), np.abs(here - there).mean()
-    return tmp_path / "there.npy"
 
 
 PRECISIONS = [(), ("--precision", "bf16")]

@@ -84,8 +84,11 @@ def test_the_peak_is_said_before_and_after_and_low_is_recorded(sd15, tmp_path):
     assert "measured peak" in done.output.split("predicted peak")[1]
     assert read_recipe(tmp_path / "a.png")["memory"] == "low"
     assert "every frame equals" in run("replay", tmp_path / "a.png").output
-    quiet = run(*told, "-o", tmp_path / "b.png")
-    assert "measured peak" not in quiet.output and "memory" not in read_recipe(tmp_path / "b.png")
+    own = run(*told, "-o", tmp_path / "b.png")  # a user's model: said without being asked
+    assert "memory balanced: autoencoder a few" in own.output and "measured peak" in own.output
+    assert "memory" not in read_recipe(tmp_path / "b.png")
+    quiet = run("generate", "a fox", "--model", "emoji-image", "--steps", 1, "-o", tmp_path / "c.png")
+    assert quiet.exit_code == 0 and "predicted peak" not in quiet.output
 
 
 @pytest.mark.parametrize("command", ["generate", "zero", "animate", "control"])
@@ -153,3 +156,16 @@ def test_what_is_predicted_is_what_is_taken(tmp_path):
     predicted, measured, there = json.loads(done.stdout.splitlines()[-1])
     assert measured > there + 100_000_000
     assert abs(predicted / measured - 1) < 0.15, (predicted, measured)
+
+
+def test_a_network_that_asks_for_values_is_run_uncounted_and_said(sd15, tmp_path, monkeypatch):
+    from muybridge.pipelines import latents
+
+    predict = latents.LatentPipeline.predict
+    asking = lambda self, z, *a, **k: (float(z.sum()), predict(self, z, *a, **k))[1]  # noqa: E731
+    monkeypatch.setattr(latents.LatentPipeline, "predict", asking)
+    told = ["generate", "a fox", "--model", sd15, "--steps", 1, "--height", 16, "--width", 16, "-o", tmp_path / "a.png"]
+    done = run(*told)
+    assert done.exit_code == 0 and "the peak is not predicted: " in done.output and "measured peak" in done.output
+    refused = run("plan", *told)
+    assert refused.exit_code == 2 and "cannot be counted without being run" in " ".join(refused.output.split())

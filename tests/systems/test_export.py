@@ -2,7 +2,13 @@
 
 import pytest
 import torch
-from diffusers import AnimateDiffPipeline, DDIMScheduler, MotionAdapter, UNetSpatioTemporalConditionModel
+from diffusers import (
+    AnimateDiffPipeline,
+    AutoencoderKLTemporalDecoder,
+    DDIMScheduler,
+    MotionAdapter,
+    UNetSpatioTemporalConditionModel,
+)
 from safetensors.torch import load_file
 
 from muybridge.diffusion.noise import Noise
@@ -10,8 +16,9 @@ from muybridge.errors import UserError
 from muybridge.library.export import export_diffusers
 from muybridge.library.index import INFLATED_UNET, write_index, write_settings
 from muybridge.library.inflated import save_inflated
-from muybridge.library.parts import load_picture_unet, scheduler_of
+from muybridge.library.parts import load_picture_unet, load_video_autoencoder, scheduler_of
 from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.latent.video_autoencoder import ENCODER, load_stable_video_autoencoder, save_decoder
 from muybridge.models.weights.stable_video import load_stable_video_unet
 from muybridge.opening.sampling import load_pipeline
 from tests import user_folders
@@ -64,6 +71,27 @@ def test_stable_videos_network_leaves_as_it_came(tmp_path):
     with torch.no_grad():
         original = UNetSpatioTemporalConditionModel.from_pretrained(svd / "unet")
         assert torch.equal(made(*told).sample, original(*told).sample)
+
+
+@torch.no_grad()
+def test_a_decoder_with_time_leaves_as_it_came(tmp_path):
+    """Trained from Stable Video's: diffusers decodes with it what we do; from a picture autoencoder that has a step
+    before its decoder it is refused."""
+    svd = user_folders.stable_video(tmp_path / "svd")
+    model = randomise(load_video_autoencoder(str(svd / "vae")), 0.05).eval()
+    encoder = load_stable_video_autoencoder(svd / "vae").state_dict()
+    model.load_state_dict({n: v for n, v in encoder.items() if n.startswith(ENCODER)}, strict=False)  # it is frozen
+    save_decoder(model, str(svd / "vae"), tmp_path / "trained")
+    export_diffusers(str(tmp_path / "trained"), tmp_path / "vae")
+    theirs = AutoencoderKLTemporalDecoder.from_pretrained(tmp_path / "vae")
+    latents, pictures = torch.randn(1, 4, 3, 2, 2), torch.rand(1, 3, 16, 16)
+    expected = theirs.decode(latents[0].transpose(0, 1), num_frames=3).sample.transpose(0, 1)[None]
+    assert torch.allclose(model.decode(latents), expected, atol=1e-5)
+    assert torch.allclose(model.encode(pictures).latent_dist.mean, theirs.encode(pictures).latent_dist.mean, atol=1e-5)
+    sd15 = user_folders.stable_diffusion(tmp_path / "sd")
+    save_decoder(load_video_autoencoder(str(sd15 / "vae")), str(sd15 / "vae"), tmp_path / "other")
+    with pytest.raises(UserError, match="post_quant_conv"):
+        export_diffusers(str(tmp_path / "other"), tmp_path / "out")
 
 
 def test_layers_that_diffusers_does_not_have_are_refused(tmp_path):

@@ -172,7 +172,7 @@ def video_autoencoder_from(config: Mapping[str, Any], weights: Mapping[str, Tens
         "use_post_quant_conv": False,
     }
     model = VideoAutoencoder(image)
-    wrong = model.load_state_dict({_renamed(n): v for n, v in weights.items()}, strict=False)
+    wrong = model.load_state_dict({decoder_name(n): v for n, v in weights.items()}, strict=False)
     if wrong.missing_keys or wrong.unexpected_keys:
         first = (wrong.missing_keys + wrong.unexpected_keys)[0]
         raise UserError(f"these are not the weights of a temporal decoder; {first} does not fit")
@@ -187,7 +187,8 @@ def load_stable_video_autoencoder(folder: Path) -> VideoAutoencoder:
     return video_autoencoder_from(read_mapping(folder / "config.json"), weights)
 
 
-def _renamed(name: str) -> str:
+def decoder_name(name: str) -> str:
+    """Where a tensor of diffusers' AutoencoderKLTemporalDecoder is here."""
     if name.startswith("decoder.time_conv_out."):
         return "temporal." + name.removeprefix("decoder.")
     found = re.match(r"(decoder\..+\.resnets\.\d+)\.(spatial_res_block|temporal_res_block|time_mixer)\.(.+)", name)

@@ -72,6 +72,9 @@ class VideoLDMLayers(TemporalPlugin):
             that a frozen picture network does not hear of them.
         scalar_channels: of the sinusoid that each scalar is told by.
         context_channels: channels of known frames (0 for none): conditions "known" [B, C, F, H, W] and "known_mask".
+        given_channels: channels of given frames, the same conditions, that stand beside the noisy ones at the picture
+            network's input, where it trains too (Stable Video's interpolation): a learned embedding at the frames
+            that are not given, and the mask. 0 for none.
         attention: False leaves the temporal attention out: convolutions alone see 2 frames to each side a block, enough
             for the five frames of interpolation, at a quarter of the parameters.
         window: frames attend only to frames nearer than this; 0 for all.
@@ -98,6 +101,7 @@ class VideoLDMLayers(TemporalPlugin):
         spacetime_levels: int = 0,
         eps: float = 1e-5,
         outer_eps: float = 0.0,
+        given_channels: int = 0,
     ):
         super().__init__()
         time = 4 * int(image["block_out_channels"][0])
@@ -133,6 +137,8 @@ class VideoLDMLayers(TemporalPlugin):
             zero_init(self.scalars.add_embedding.linear_2)
         self.context = ContextFrames(context_channels, convolved) if context_channels else None
         self.takes_known_frames = self.context is not None
+        self.paths = {s.key: s.path for s in sites}
+        self.hidden = nn.Parameter(torch.zeros(given_channels)) if given_channels else None
 
     @classmethod
     def choose(cls, sites: list[Site]) -> list[Site]:
@@ -142,6 +148,17 @@ class VideoLDMLayers(TemporalPlugin):
         for path, eps in self.special_eps.items():
             block = image.get_submodule(path)
             block.norm1.eps = block.norm2.eps = eps  # type: ignore[union-attr, assignment]
+
+    def named_in_files(self) -> Sequence[tuple[str, str]]:
+        """As diffusers' Stable Video U-Net has them."""
+        theirs = {key: self.paths[key].replace(".transformer", ".temporal_transformer") for key in self.attentions}
+        shared = {key: self.paths[key].rpartition(".transformer_blocks")[0] for key in self.attentions}
+        return [
+            *((f"attentions.{key}", path) for key, path in theirs.items()),
+            *((f"attentions.{key}.time_pos_embed", f"{path}.time_pos_embed") for key, path in shared.items()),
+            *((f"convolutions.{key}", f"{self.paths[key]}.temporal_res_block") for key in self.convolutions),
+            *([("scalars.add_embedding", "add_embedding")] if self.scalars is not None else []),
+        ]
 
     def trainable(self, name: str) -> bool:
         return self.train_image or name.startswith("temporal.")
@@ -160,6 +177,13 @@ class VideoLDMLayers(TemporalPlugin):
             call.prepared["context"] = self.context.features(known.to(z), mask)
         call.prepared["size"] = (z.shape[-2], z.shape[-1])
         call.prepared["mask"] = window_mask(call.frames, self.window, z.device)
+
+    def inputs(self, z: Tensor, call: Call) -> Tensor:
+        if self.hidden is None:
+            return z
+        mask = call.conditions["known_mask"].to(z).expand(-1, 1, -1, *z.shape[3:])
+        hidden = self.hidden.to(z)[:, None, None, None]
+        return torch.cat([z, call.conditions["known"].to(z) * mask + hidden * (1 - mask), mask], 1)
 
     def embed(self, embedding: Tensor, call: Call) -> Tensor:
         if self.scalars_everywhere and "scalars" in call.prepared:

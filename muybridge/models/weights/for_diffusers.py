@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import MotionAdapter, UNetSpatioTemporalConditionModel
+from diffusers import AutoencoderKLTemporalDecoder, MotionAdapter, UNetSpatioTemporalConditionModel
 from torch import nn
 
 from muybridge.errors import UserError
 from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.latent.video_autoencoder import VideoAutoencoder, decoder_name
 from muybridge.models.plugins.animatediff import MotionModules
-from muybridge.models.weights.stable_video import OUTER_EPS, SCALARS, rename
+from muybridge.models.weights.stable_video import OUTER_EPS, SCALARS, depths_of, rename
 
 
 def motion_adapter(network: InflatedUNet) -> MotionAdapter:
@@ -67,10 +68,34 @@ def stable_video_unet(network: InflatedUNet, num_frames: int) -> UNetSpatioTempo
             projection_class_embeddings_input_dim=len(SCALARS) * width,
         )  # fmt: skip
     state = network.state_dict()
-    layers = {
-        p: len(m.transformer_blocks) for p, m in network.image.named_modules() if hasattr(m, "transformer_blocks")
-    }
-    return _filled(made, {name: state.get(rename(name, layers)[0]) for name in made.state_dict()})
+    depth = depths_of(network.image)
+    return _filled(made, {name: state.get(rename(name, depth)[0]) for name in made.state_dict()})
+
+
+def stable_video_layers(network: InflatedUNet) -> dict[str, str]:
+    """Names of a network's layers -> those in diffusers' Stable Video U-Net."""
+    depth = depths_of(network.image)
+    theirs = (name.rpartition(".")[0] for name in stable_video_unet(network, 1).state_dict())
+    return {rename(f"{name}.weight", depth)[0].rpartition(".")[0]: name for name in theirs}
+
+
+def stable_video_decoder(model: VideoAutoencoder) -> AutoencoderKLTemporalDecoder:
+    """An autoencoder whose decoder knows time, as StableVideoDiffusionPipeline takes it.
+
+    Raises:
+        UserError: another build than the published one's.
+    """
+    image: Any = model.image.config
+    names = ("in_channels", "out_channels", "block_out_channels", "layers_per_block", "latent_channels", "sample_size")
+    told = {name: image[name] for name in (*names, "scaling_factor", "force_upcast", "down_block_types")}
+    with torch.device("meta"):
+        made = AutoencoderKLTemporalDecoder(**told)
+    state = dict(model.state_dict())
+    if "image.post_quant_conv.weight" in state:  # diffusers' class has none: a step before the first convolution
+        raise UserError(
+            "diffusers' decoder with time begins without the convolution that this one has (post_quant_conv)"
+        )
+    return _filled(made, {name: state.get(decoder_name(name)) for name in made.state_dict()})
 
 
 def _filled(made: Any, tensors: dict[str, Any]) -> Any:

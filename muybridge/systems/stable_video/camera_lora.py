@@ -3,6 +3,7 @@ appendix D)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,11 @@ from muybridge.learning.picture_models import ToldByPictureSection
 from muybridge.library.catalogue import LORA, find_model
 from muybridge.library.index import CONFIG, settings_of
 from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.weights.for_diffusers import stable_video_layers
 from muybridge.models.weights.opening import open_network
+from muybridge.models.weights.stable_video import load_stable_video_unet
 from muybridge.nn.low_rank import add_adapters, is_adapter
+from muybridge.systems.stable_video.published import published_folder
 from muybridge.systems.stable_video.training import StableVideo
 
 
@@ -38,7 +42,10 @@ class CameraLoRASection(Settings):
 
     where: ClassVar[str] = "model"
 
-    base: str = setting(..., "the image-to-video model that learns a camera motion (emoji-animate, or a folder)")
+    base: str = setting(
+        ..., "the image-to-video model that learns a camera motion: emoji-animate, a folder that `train` wrote, or a "
+        "user's Stable Video Diffusion folder"
+    )  # fmt: skip
     rank: int = setting(16, "of the adapters", low=1, high=1024)
     layers: str = setting("temporal_attention", "which layers are adapted", choices=tuple(ADAPTED))
 
@@ -65,11 +72,16 @@ class CameraLoRA(StableVideo):
         """The picture model and the scorer are those of the base."""
         section = from_mapping(CameraLoRASection, model, "model")
         self.base, self.rank, self.layers = section.base, section.rank, section.layers
+        if published_folder(self.base):
+            return ToldByPictureSection(self.base, "")
         settings = settings_of(find_model(self.base))
         return ToldByPictureSection(settings["image"], settings["scorer"])
 
     def build(self) -> InflatedUNet:
-        network: InflatedUNet = open_network(InflatedUNet, find_model(self.base) / "network")
+        if self.published:
+            network = load_stable_video_unet(self.published / "unet")
+        else:
+            network = open_network(InflatedUNet, find_model(self.base) / "network")
         if not add_adapters(network, self.rank, ADAPTED[self.layers]):
             raise UserError(f"model.base: {self.base} has no {self.layers.replace('_', ' ')} to adapt")
         return network
@@ -78,8 +90,13 @@ class CameraLoRA(StableVideo):
         return [(n, p) for n, p in model.named_parameters() if is_adapter(n)]
 
     def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
-        """The adapters alone, in diffusers' names; `--lora FOLDER/pytorch_lora_weights.safetensors` applies them."""
+        """The adapters alone, in diffusers' names (of a user's Stable Video folder with `unet.` before them); `--lora
+        FOLDER/pytorch_lora_weights.safetensors` applies them."""
         folder.mkdir(parents=True, exist_ok=True)
         kept = {n: p.detach().contiguous() for n, p in model.named_parameters() if is_adapter(n)}
+        if self.published:
+            theirs = stable_video_layers(model)
+            layers = {n: re.split(r"\.(?=lora_[AB]\.)", n, maxsplit=1) for n in kept}
+            kept = {f"unet.{theirs[layer]}.{rest}": kept[n] for n, (layer, rest) in layers.items()}
         save_file(kept, folder / LORA)
         write_json(folder / CONFIG, {"base": self.base, "rank": self.rank, "layers": self.layers})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,9 +14,11 @@ from torch.nn.functional import pad
 
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
-from muybridge.library.index import CONFIG
+from muybridge.library.catalogue import find_model
+from muybridge.library.index import CONFIG, INDEX, index_of, settings_of, write_settings
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.latent.video_autoencoder import load_stable_video_autoencoder
+from muybridge.models.weights.for_diffusers import stable_video_unet
 from muybridge.models.weights.found import ENCODER_WEIGHTS, variant_of
 from muybridge.models.weights.stable_video import load_stable_video_unet
 from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
@@ -58,6 +63,31 @@ class PublishedEncoder(nn.Module):
         return out
 
 
+def raw_token(encoder: nn.Module, frame: Tensor, width: int) -> Tensor:
+    """Pictures [B, 3, 1, H, W] as the published network is told them, [B, 1, width]."""
+    raw: Tensor = encoder(frame[:, :, 0])
+    return pad(raw, (0, width - raw.shape[1]))[:, None]
+
+
+def published_folder(name: str) -> Path | None:
+    """The folder of a user's Stable Video model; None for other models, and for none."""
+    with suppress(UserError):
+        folder = find_model(name)
+        return folder if index_of(folder).get("_class_name") == "StableVideoDiffusionPipeline" else None
+    return None
+
+
+def save_published(network: Any, source: Path, folder: Path, sampling: Mapping[str, Any]) -> None:
+    """Write a network that was trained from a user's folder as such a folder: diffusers loads it, and `animate`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in sorted(p for p in source.iterdir() if p.is_dir() and p.name != "unet"):
+        shutil.copytree(part, folder / part.name, dirs_exist_ok=True)
+    shutil.copy2(source / INDEX, folder / INDEX)
+    frames = int(sampling.get("num_frames") or read_mapping(source / "unet" / CONFIG).get("num_frames", 14))
+    stable_video_unet(network, frames).save_pretrained(str(folder / "unet"))
+    write_settings(folder, {"sampling": dict(sampling)})
+
+
 class StableVideoDiffusionFolder(ImageToVideoPipeline):
     """Image to video with a user's weights: `muybridge animate --model FOLDER`."""
 
@@ -70,15 +100,20 @@ class StableVideoDiffusionFolder(ImageToVideoPipeline):
         network = load_stable_video_unet(folder / "unet", dtype)
         decoder = load_stable_video_autoencoder(folder / "vae")
         frames = int(read_mapping(folder / "unet" / CONFIG).get("num_frames", 14))
-        made = cls(network, decoder.image, PublishedEncoder(folder), {**SAMPLING, "num_frames": frames})
+        own = settings_of(folder).get("sampling", {})  # of what was trained here, or a preset of the user's
+        made = cls(network, decoder.image, PublishedEncoder(folder), {**SAMPLING, "num_frames": frames, **own})
         made.space = LatentSpace(decoder.image, decoder=decoder)
+        return made
+
+    def around(self, network: nn.Module, sampling: Mapping[str, Any]) -> Self:
+        """The same parts around another network."""
+        made = type(self)(network, self.vae, self.scorer, dict(sampling))
+        made.space = self.space
         return made
 
     def embedded(self, first_frame: Tensor) -> Tensor:
         encoder: Any = self.scorer
-        raw = encoder.to(self.device)(first_frame[:, :, 0])
-        width = int(self.network.image.config.cross_attention_dim)
-        return pad(raw, (0, width - raw.shape[1]))[:, None]
+        return raw_token(encoder.to(self.device), first_frame, int(self.network.image.config.cross_attention_dim))
 
     def told_fps(self, fps: float) -> float:
         return max(0.0, fps - 1)  # micro-conditioning of the published training: fps - 1

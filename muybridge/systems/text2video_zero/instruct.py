@@ -28,6 +28,7 @@ def instruct_video(
     chunk: int = 7,
     on_step: OnStep | None = None,
     noise: Noise | None = None,
+    negative_prompt: str = "",
     **overrides: Any,
 ) -> VideoOutput:
     """Edit a video by an instruction with a user's InstructPix2Pix network (8 input channels).
@@ -54,7 +55,7 @@ def instruct_video(
     if not settings.guided_throughout:
         raise UserError("guidance by picture and words acts throughout the run; leave guidance_start and guidance_end")
     words = pipeline.condition([instruction], settings)
-    null = pipeline.null(words)
+    null = pipeline.null(words, negative_prompt)
     picture = pipeline.to_samples(frames) / pipeline.space.scale
     nothing = torch.zeros_like(picture)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ OUTSIDE = {
     "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
     "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
 }  # fmt: skip
+IN_BLOCK = re.compile(r"(?P<block>.+\.resnets\.\d+)\.(?P<rest>.+)")
 #: How CLIP's attention was called in the files of 2023.
 OLD_ATTENTION = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
 
@@ -36,7 +38,7 @@ def network_places(network: nn.Module) -> dict[str, str]:
     """
     if isinstance(network, InflatedUNet):
         inner = {alias: f"image.{name}" for alias, name in network_places(network.image).items()}
-        return _own(network) | _motion_places(network) | inner
+        return _own(network) | _motion_places(network) | _beside_time(network.image) | inner
     out = _own(network)
     for name, compvis in compvis_blocks(network):
         for module in list(out.values()):
@@ -46,6 +48,12 @@ def network_places(network: nn.Module) -> dict[str, str]:
                 out.setdefault(flat(f"{compvis}.{rest}".rstrip(".")), module)
     # the output of attention is a list of a layer and dropout; older files leave its number out
     return {alias.removesuffix("_0"): n for alias, n in out.items() if alias.endswith("_to_out_0")} | out
+
+
+def _beside_time(image: nn.Module) -> dict[str, str]:
+    """Residual blocks of the picture part, as Stable Video's U-Net has them beside those of time."""
+    found = [(n, IN_BLOCK.fullmatch(n)) for n in _weighted(image)]
+    return {flat(f"{m['block']}.spatial_res_block.{m['rest']}"): f"image.{n}" for n, m in found if m}
 
 
 def _motion_places(network: InflatedUNet) -> dict[str, str]:
