@@ -14,8 +14,8 @@ PAGE = ROOT / "docs" / "claims.md"
 HEAD = """# Claims: what was wanted, and what came out
 
 Written by `python -m benchmarks.claims`, which collects every sentence and table row that sets a bar, from the cards,
-the systems' pages, the benchmarks and the lab notes; a test runs it again and compares. A bar that was missed stays here
-until it is reached. The figures' conditions are on the page that each group links to.
+the systems' pages, the benchmarks and the lab notes; a test runs it again and compares. A bar that was missed stays
+here until it is reached. The figures' conditions are on the page that each group links to.
 """
 BAR = re.compile(r"\bwanted\b|\bmissed\b|\breached\b", re.I)
 #: A bar that was set and not reached.

@@ -1,12 +1,17 @@
 """Every block of code of the README and of the book runs in a few steps, or says in its source why it does not."""
 
-import ast
 from collections import Counter
 
 import pytest
 import yaml
 
 from muybridge.cli.parsing import check_arguments
+from muybridge.configuration import from_mapping
+from muybridge.data.registry import source_settings
+from muybridge.errors import UserError
+from muybridge.models import build_network
+from muybridge.systems.imagen_video.cascade import StageConfig
+from muybridge.training.distillation_plan import plan_of_file
 from tests.book.reading import PAGES, READ, ROOT, RUN, SHOWN, blocks_of, commands_of, unmarked_code
 from tests.book.running import run_page
 
@@ -16,7 +21,7 @@ RUNNING = [page for page in PAGES if page != README and any(b.language in RUN an
 #: How many blocks of a page are not run; each says why in the line above it.
 NOT_RUN = {
     "README.md": 2, "CONTRIBUTING.md": 1, "docs/start.md": 2, "docs/guides/studio.md": 1, "docs/data.md": 1,
-    "docs/training.md": 1, "docs/benchmarks.md": 1, "docs/upscaling.md": 1,
+    "docs/training.md": 1, "docs/benchmarks.md": 1, "docs/upscaling.md": 1, "docs/systems/sora.md": 1,
 }  # fmt: skip
 
 
@@ -51,12 +56,27 @@ def test_what_is_not_run_is_a_command_all_the_same(tmp_path):
     assert read >= 6
 
 
-def test_python_is_python_and_yaml_is_a_mapping():
-    for block in (block for blocks in BLOCKS.values() for block in blocks):
-        if block.language == "python":
-            ast.parse(block.code, block.place)
-        if block.language == "yaml":
-            assert isinstance(yaml.safe_load(block.code), dict), block.place
+def check_settings(values, folder):
+    """The keys and values of a block of YAML, by the dataclass or network that reads them."""
+    if "data" in values:
+        source_settings(values["data"])
+    elif "teacher" in values:
+        (folder / "plan.yaml").write_text(yaml.safe_dump(values))
+        assert plan_of_file(folder / "plan.yaml")[0] == values["teacher"]
+    elif "model" in values:
+        build_network(values["model"])
+    else:
+        from_mapping(StageConfig, values["diffusion"]["stage"], "stage")
+
+
+def test_settings_are_read(tmp_path):
+    found = [block for blocks in BLOCKS.values() for block in blocks if block.language in READ]
+    for block in found:
+        check_settings(yaml.safe_load(block.code), tmp_path)
+    assert len(found) >= 9
+    for wrong in ({"data": {"source": "world", "fsp": 8}}, {"model": {"type": "transformer", "layer": 2}}):
+        with pytest.raises(UserError):
+            check_settings(wrong, tmp_path)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The book is built without a network and without a warning, its links lead somewhere, and its pages have their order."""
+"""The book is built without a network or a warning, its links lead somewhere, and its pages have their order."""
 
 import os
 import re
