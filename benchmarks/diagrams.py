@@ -114,7 +114,9 @@ def drawn(name: str) -> str:
                 parts.append(arrow(x - GAP + 2, y + TITLE + HEIGHT // 2))
     width = 2 * MARGIN + max(len(boxes) for _, boxes in rows) * (WIDTH + GAP) - GAP
     legend = MARGIN + len(rows) * (HEIGHT + TITLE + GAP // 2)
-    parts.append(f'<text x="{MARGIN}" y="{legend}" class="title">orange: learns; blue: frozen; white: data</text>')
+    parts.append(
+        f'<text x="{MARGIN}" y="{legend}" class="title">orange: learns; blue: frozen; white: has no weights</text>'
+    )
     style = "text{font:13px sans-serif;text-anchor:middle;fill:#222}.title{text-anchor:start;font-style:italic}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {legend + MARGIN}" width="{width}">'

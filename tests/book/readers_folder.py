@@ -21,7 +21,7 @@ from tests.book.reading import ROOT
 
 #: Videos and pictures that pages take as the reader's own: (frames, height, width).
 OWN = {
-    "fox.mp4": (16, 64, 64), "dog.mp4": (8, 64, 64), "walk.mp4": (8, 64, 64), "street.mp4": (8, 64, 64),
+    "fox.mp4": (16, 64, 64), "dog.mp4": (4, 32, 32), "walk.mp4": (8, 64, 64), "street.mp4": (4, 64, 64),
     "slow.mp4": (4, 64, 64), "small.mp4": (12, 16, 16), "other.mp4": (9, 48, 80), "fox.png": (1, 64, 64),
     "lake.png": (1, 64, 64),
 }  # fmt: skip
