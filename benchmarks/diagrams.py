@@ -13,6 +13,7 @@ WIDTH, HEIGHT, GAP, MARGIN, TITLE = 148, 62, 34, 14, 20
 #: What a box is filled with, by the mark its text begins with: "*" learns, "=" is frozen, anything else is data.
 FILLS = {"*": "#ffe3c7", "=": "#dfe7f1"}
 PLAIN = "#f4f4f0"
+LEGEND = "orange: learns; blue: frozen; white: has no weights"
 #: system -> rows of (what the row is, boxes from left to right; lines of a box are divided by a slash).
 ROWS: dict[str, list[tuple[str, list[str]]]] = {
     "vdm": [
@@ -114,9 +115,7 @@ def drawn(name: str) -> str:
                 parts.append(arrow(x - GAP + 2, y + TITLE + HEIGHT // 2))
     width = 2 * MARGIN + max(len(boxes) for _, boxes in rows) * (WIDTH + GAP) - GAP
     legend = MARGIN + len(rows) * (HEIGHT + TITLE + GAP // 2)
-    parts.append(
-        f'<text x="{MARGIN}" y="{legend}" class="title">orange: learns; blue: frozen; white: has no weights</text>'
-    )
+    parts.append(f'<text x="{MARGIN}" y="{legend}" class="title">{LEGEND}</text>')
     style = "text{font:13px sans-serif;text-anchor:middle;fill:#222}.title{text-anchor:start;font-style:italic}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {legend + MARGIN}" width="{width}">'

@@ -81,20 +81,20 @@ def test_settings_are_read(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNING, ids=name_of)
-def test_a_page_runs_from_top_to_bottom(page, reader):
-    run_page(page, reader)
+def test_a_page_runs_from_top_to_bottom(page, reader, prepared):
+    run_page(page, reader, prepared / "before")
 
 
 @pytest.mark.parametrize("code", ["muybridge generate --step 2\n", "muybridge replay nothing.mp4\n", "ffmpeg -i x\n"])
-def test_a_wrong_command_is_noticed(code, reader):
+def test_a_wrong_command_is_noticed(code, reader, tmp_path):
     page = reader / "page.md"
     page.write_text(f"# A page\n\n```bash\n{code}```\n")
     with pytest.raises(AssertionError):
-        run_page(page, reader)
+        run_page(page, reader, tmp_path / "before")
 
 
-def test_wrong_python_is_noticed(reader):
+def test_wrong_python_is_noticed(reader, tmp_path):
     page = reader / "page.md"
     page.write_text("```python\nthere = 1\n```\n\n```python\nassert there == 2\n```\n")
     with pytest.raises(AssertionError):
-        run_page(page, reader)
+        run_page(page, reader, tmp_path / "before")

@@ -29,7 +29,8 @@ KEPT = [
         (CONTROL, "first frame's keys", "ControlVideo, first-frame attention, no smoother"),
         (CONTROL, "own frame's keys", "ControlVideo, own-frame attention, no smoother"))),
     ("zero_shot", CONTROL, "100 frames with key frames first", [("2f", "memory/ratio")]),
-    ("zero_shot", ZERO, "1.14 times as fast", [("2f", "speed/times as fast"), ("2f", "speed/share of the peak memory")]),
+    ("zero_shot", ZERO, "1.14 times as fast", [("2f", "speed/times as fast"),
+                                               ("2f", "speed/share of the peak memory")]),
     ("animatediff", LDM, "| Zen 5 with AVX-512", [
         ("2f", f"{kind}/times as fast") for kind in ("ours", "ours, guided throughout", "ours, bf16")]),
     ("long_video", LDM, "A video of 101 frames", [("2f", "ratio of the peaks")]),

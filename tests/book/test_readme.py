@@ -9,17 +9,17 @@ from muybridge.data.video_io import read_video
 from tests.book.reading import PAGES, ROOT
 from tests.book.running import run_page
 
-#: (frames, height, width) that a command's file has; the model's own, enlarged where the line says so.
+#: (frames, height, width) that a command's file has; the model's preset, enlarged where the line says so.
 SHAPES = {
-    "first.mp4": (16, 64, 64), "dog.mp4": (16, 256, 256), "dog.png": (1, 64, 64), "triangle.mp4": (12, 32, 32),
-    "longer.mp4": (18, 32, 32), "smooth.mp4": (23, 32, 32), "alive.mp4": (16, 64, 64), "zero.mp4": (8, 64, 64),
-    "tiger.mp4": (16, 64, 64), "cat.mp4": (4, 64, 64), "robot.mp4": (16, 64, 64),
+    "first.mp4": (4, 64, 64), "dog.mp4": (4, 256, 256), "dog.png": (1, 64, 64), "triangle.mp4": (12, 32, 32),
+    "longer.mp4": (18, 32, 32), "smooth.mp4": (23, 32, 32), "alive.mp4": (4, 64, 64), "zero.mp4": (8, 64, 64),
+    "tiger.mp4": (4, 64, 64), "cat.mp4": (4, 64, 64), "robot.mp4": (4, 64, 64),
 }  # fmt: skip
 
 
 @pytest.mark.slow
-def test_it_runs_from_top_to_bottom(reader):
-    run = run_page(ROOT / "README.md", reader)
+def test_it_runs_from_top_to_bottom(reader, prepared):
+    run = run_page(ROOT / "README.md", reader, prepared / "before")
     written = [words[words.index("-o") + 1] for words in run if "-o" in words]
     assert len(set(written)) == len(written), "a file is written twice"
     assert {name: read_video(name).frames.shape[:3] for name in SHAPES} == SHAPES
