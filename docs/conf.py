@@ -24,9 +24,7 @@ html_show_sphinx = False
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-# pages of the repository that lie beside the book
 myst_url_schemes = ["http", "https", "mailto"]
-suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
 
 
 def inline(self: Any, node: Any) -> None:
