@@ -22,6 +22,7 @@ RUNNING = [page for page in PAGES if page != README and any(b.language in RUN an
 NOT_RUN = {
     "README.md": 2, "CONTRIBUTING.md": 1, "docs/start.md": 2, "docs/guides/studio.md": 1, "docs/data.md": 1,
     "docs/training.md": 1, "docs/benchmarks.md": 1, "docs/upscaling.md": 1, "docs/systems/sora.md": 1,
+    "docs/image-model.md": 1,
 }  # fmt: skip
 
 
