@@ -21,7 +21,7 @@ from tests.book.reading import ROOT
 
 #: Videos and pictures that pages take as the reader's own: (frames, height, width).
 OWN = {
-    "fox.mp4": (16, 64, 64), "dog.mp4": (4, 32, 32), "walk.mp4": (8, 64, 64), "street.mp4": (4, 64, 64),
+    "fox.mp4": (4, 64, 64), "dog.mp4": (4, 32, 32), "walk.mp4": (8, 64, 64), "street.mp4": (4, 64, 64),
     "slow.mp4": (4, 64, 64), "small.mp4": (12, 16, 16), "other.mp4": (9, 48, 80), "fox.png": (1, 64, 64),
     "lake.png": (1, 64, 64),
 }  # fmt: skip
@@ -100,10 +100,19 @@ def narrow(recipe: dict[str, Any]) -> dict[str, Any]:
     return {**recipe, "model": {**recipe["model"], "base_channels": 16, "attention_head_dim": 8, "embedding_dim": 64}}
 
 
+def few_pixels(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The upscaler with three of its blocks, on one crop of clips of four frames."""
+    parts = [{**part, "num_frames": 4} for part in recipe["data"]["of"][:1]]
+    return {
+        **recipe, "model": {**recipe["model"], "width": 16, "layers": 3}, "data": {**recipe["data"], "of": parts},
+        "objective": {**recipe["objective"], "crops": 1},
+    }  # fmt: skip
+
+
 #: What one step of a system's recipes would still take too long for.
 SMALLER = {
     "vdm": narrow, "imagen_video": halved, "make_a_video": shortened, "lumiere": shortened, "make_a_video_sr": thin,
-    "lumiere_sr": thin,
+    "lumiere_sr": thin, "upscaler": few_pixels,
 }  # fmt: skip
 
 
