@@ -1,6 +1,7 @@
-"""Figures of the pages are those that the benchmarks wrote: each stands in the line that says what it is."""
+"""Figures of the pages are those that the benchmarks wrote: each stands where it is said what it is."""
 
 import json
+import re
 from functools import reduce
 
 import pytest
@@ -11,7 +12,7 @@ CONTROL, ZERO = "docs/systems/control-video.md", "docs/systems/text2video-zero.m
 GEN1 = "docs/systems/gen-1.md"
 LDM, TEMPORAL = "docs/systems/video-ldm.md", "docs/lab-notes/temporal-layers.md"
 BENCHMARKS, CAMERA = "docs/benchmarks.md", "docs/lab-notes/camera-motion.md"
-#: file of benchmarks/, page, part of the line, and the values that stand there: (form, the keys that lead to it).
+#: file of benchmarks/, page, part of a row or paragraph, and the values that stand there: (form, the keys that lead to it).
 KEPT = [
     ("results", BENCHMARKS, "| training step (forward", [("2f", "peer/training_step_speedup")]),
     ("results", BENCHMARKS, "| forward |", [("2f", "peer/forward_speedup")]),
@@ -56,7 +57,9 @@ def shown(value, form):
 @pytest.mark.parametrize(("kept", "page", "part", "values"), KEPT)
 def test_a_figure_is_the_one_that_was_measured(kept, page, part, values):
     found = json.loads((ROOT / "benchmarks" / f"{kept}.json").read_text(encoding="utf-8"))
-    lines = [line for line in (ROOT / page).read_text(encoding="utf-8").splitlines() if part in line]
+    text = (ROOT / page).read_text(encoding="utf-8")
+    pieces = [" ".join(piece.split()) for piece in re.split(r"\n\n|\n(?=\|)", text)]  # paragraphs, and rows of tables
+    lines = [piece for piece in pieces if part in piece]
     assert len(lines) == 1, (part, lines)
     for form, keys in values:
         value = reduce(lambda inner, key: inner[key], keys.split("/"), found)
