@@ -12,7 +12,7 @@ CONTROL, ZERO = "docs/systems/control-video.md", "docs/systems/text2video-zero.m
 GEN1 = "docs/systems/gen-1.md"
 LDM, TEMPORAL = "docs/systems/video-ldm.md", "docs/lab-notes/temporal-layers.md"
 BENCHMARKS, CAMERA = "docs/benchmarks.md", "docs/lab-notes/camera-motion.md"
-#: file of benchmarks/, page, part of a row or paragraph, and the values that stand there: (form, the keys that lead to it).
+#: file of benchmarks/, page, part of a row or paragraph, and what stands there: (form, the keys that lead to it).
 KEPT = [
     ("results", BENCHMARKS, "| training step (forward", [("2f", "peer/training_step_speedup")]),
     ("results", BENCHMARKS, "| forward |", [("2f", "peer/forward_speedup")]),
