@@ -39,9 +39,9 @@ def moving_square(frames: int, height: int, width: int, start: int = 0) -> np.nd
 
 
 def small_data(data: dict[str, Any]) -> dict[str, Any]:
-    """A few drawn scenes of the same shape in the place of any source; of a mixture the first three parts."""
+    """A few drawn scenes of the same shape in the place of any source; of a mixture the first two parts."""
     if data["source"] == "mix":
-        return {**data, "of": [small_data(part) for part in data["of"][:3]]}
+        return {**data, "of": [small_data(part) for part in data["of"][:2]]}
     size = {"height": data.get("height", 64), "width": data.get("width", 64), "num_frames": data.get("num_frames", 16)}
     if stored := re.search(r"-(128|256)$", str(data.get("store", ""))):
         size |= {"height": int(stored[1]), "width": int(stored[1])}
@@ -88,16 +88,22 @@ def shortened(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def thin(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A super-resolver with a quarter of the channels; one that starts from another takes its network."""
+    """A network with fewer channels; one that starts from another takes that one's."""
     if "block_out_channels" not in recipe["model"]:
         return recipe
-    channels = [count // 4 for count in recipe["model"]["block_out_channels"]]
+    share = 4 if recipe["system"].endswith("_sr") else 2
+    channels = [count // share for count in recipe["model"]["block_out_channels"]]
     return {**recipe, "model": {**recipe["model"], "block_out_channels": channels}}
 
 
 def narrow(recipe: dict[str, Any]) -> dict[str, Any]:
     """The 3D U-Net with a sixteenth of its parameters."""
     return {**recipe, "model": {**recipe["model"], "base_channels": 16, "attention_head_dim": 8, "embedding_dim": 64}}
+
+
+def shallow(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A transformer of two blocks."""
+    return {**recipe, "model": {**recipe["model"], "layers": 2}}
 
 
 def few_pixels(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +118,7 @@ def few_pixels(recipe: dict[str, Any]) -> dict[str, Any]:
 #: What one step of a system's recipes would still take too long for.
 SMALLER = {
     "vdm": narrow, "imagen_video": halved, "make_a_video": shortened, "lumiere": shortened, "make_a_video_sr": thin,
-    "lumiere_sr": thin, "upscaler": few_pixels,
+    "lumiere_sr": thin, "upscaler": few_pixels, "autoencoder": thin, "sora": shallow,
 }  # fmt: skip
 
 
