@@ -84,7 +84,9 @@ Video Diffusion Models with {count / 1e6:.1f} million parameters; what differs f
 
 **State**: averaged weights after {done}; {state}.
 
-    muybridge generate "a red circle moving left" --model world-vdm -o circle.mp4 --upscale 8
+```bash
+muybridge generate "a red circle moving left" --model world-vdm -o circle.mp4 --upscale 8
+```
 
 ## Data
 
@@ -150,7 +152,9 @@ Words to a moving emoji, {recipe.sampling["num_frames"]} frames of {recipe.sampl
 
 ![the first 24 of the captions it is measured on, unpicked](../../../docs/pictures/emoji-video.gif)
 
-    muybridge generate "rocket, fluent style" -o rocket.gif --upscale 4
+```bash
+muybridge generate "rocket, fluent style" -o rocket.gif --upscale 4
+```
 
 ## Data
 
@@ -216,8 +220,10 @@ Words to a picture of an emoji, 64x64 pixels, in Stable Diffusion's layout: a U-
 
 ![the first 24 of the captions it is measured on, unpicked](../../../docs/pictures/emoji-image.png)
 
-    muybridge generate "fox, fluent style" --model emoji-image -o fox.gif
-    muybridge models export emoji-image my-model      # a folder that diffusers loads without muybridge
+```bash
+muybridge generate "fox, fluent style" --model emoji-image -o fox.png
+muybridge models export emoji-image my-model      # a folder that diffusers loads without muybridge
+```
 
 Captions are Unicode's names, and a style: fluent, noto, twemoji, flat, emojione.
 

@@ -24,7 +24,7 @@ WHAT: dict[str, tuple[str, str, str, str]] = {
         "A picture brought to life: Stable Video Diffusion's image-to-video stage at small size, 16 frames of "
         "64x64 pixels; the whole inflated\n"
         "`emoji-image` trains.",
-        "muybridge animate fox.png -o fox.mp4 --motion 180",
+        "muybridge animate fox.png -o alive.mp4 --motion 180",
         f"{FLUENT}, 16 of 32 frames of each loop; a twentieth of the captions is never shown, and is what is measured.",
         "It knows emoji and nothing of photographs.",
     ),
@@ -105,7 +105,9 @@ def card(name: str) -> str:
 
 {what} {parameters_in(folder) / 1e6:.1f} million parameters in this folder.
 
-    {use}
+```bash
+{use}
+```
 
 ## Data
 

@@ -24,9 +24,7 @@ html_show_sphinx = False
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-# pages of the repository that lie beside the book
 myst_url_schemes = ["http", "https", "mailto"]
-suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
 
 
 def inline(self: Any, node: Any) -> None:
@@ -64,6 +62,20 @@ def as_written(app: Any, what: str, name: str, obj: Any, options: Any, lines: li
     lines[:] = ["::", "", *(f"   {line}" for line in lines), ""] if any(lines) else lines
 
 
+def names_lead_to_the_api(app: Any, doctree: Any, page: str) -> None:
+    """A name of the code in a line, `diffusion.process.diffuse`, becomes a link to its docstring."""
+    from docutils import nodes
+
+    known = app.env.domains["py"].objects
+    for literal in list(doctree.findall(nodes.literal)):
+        name = f"muybridge.{literal.astext()}"
+        if name in known and not isinstance(literal.parent, nodes.reference):
+            found = known[name]
+            target = app.builder.get_relative_uri(page, found.docname) + f"#{found.node_id}"
+            literal.replace_self(nodes.reference("", "", literal.deepcopy(), refuri=target, internal=True))
+
+
 def setup(app: Any) -> None:
     app.add_html_math_renderer("mathml", inline_renderers=(inline, None), block_renderers=(block, None))
     app.connect("autodoc-process-docstring", as_written)
+    app.connect("doctree-resolved", names_lead_to_the_api)

@@ -1,0 +1,74 @@
+"""Figures of the pages are those that the benchmarks wrote: each stands where it is said what it is."""
+
+import json
+import re
+from functools import reduce
+
+import pytest
+
+from tests.book.reading import ROOT
+
+CONTROL, ZERO = "docs/systems/control-video.md", "docs/systems/text2video-zero.md"
+GEN1 = "docs/systems/gen-1.md"
+LDM, TEMPORAL = "docs/systems/video-ldm.md", "docs/lab-notes/temporal-layers.md"
+BENCHMARKS, CAMERA = "docs/benchmarks.md", "docs/lab-notes/camera-motion.md"
+#: file of benchmarks/, page, part of a row or paragraph, and what stands there: (form, the keys that lead to it).
+KEPT = [
+    ("results", BENCHMARKS, "| training step (forward", [("2f", "peer/training_step_speedup")]),
+    ("results", BENCHMARKS, "| forward |", [("2f", "peer/forward_speedup")]),
+    ("results", BENCHMARKS, "| 3D U-Net, width 64", [("2f", "gemm/unet_over_gemm")]),
+    ("results", BENCHMARKS, "| spacetime transformer, width 768", [("2f", "gemm/transformer_over_gemm")]),
+    *(("results", BENCHMARKS, line, [
+        *(("2f", f"frames/{name}_{count}_frames_over_8") for count in (16, 32, 64)), ("2f", f"frames/{name}_exponent"),
+    ]) for line, name in (("| 3D U-Net | 1", "unet"), ("factorised attention | 1", "factorised"),
+                          ("joint attention | 2", "joint"))),
+    *(("zero_shot", page, line, [("4f", f"flicker/{name}/warped error"), ("3f", f"flicker/{name}/consistency")])
+      for page, line, name in (
+        (ZERO, "| frames alone", "independent frames"), (ZERO, "| Text2Video-Zero |", "Text2Video-Zero"),
+        (CONTROL, "learned smoother", "ControlVideo"), (CONTROL, "linear smoother", "ControlVideo, linear smoother"),
+        (CONTROL, "full attention, no smoother", "ControlVideo, no smoother"),
+        (CONTROL, "first frame's keys", "ControlVideo, first-frame attention, no smoother"),
+        (CONTROL, "own frame's keys", "ControlVideo, own-frame attention, no smoother"))),
+    ("zero_shot", CONTROL, "100 frames with key frames first", [("2f", "memory/ratio")]),
+    ("zero_shot", ZERO, "1.14 times as fast", [("2f", "speed/times as fast"),
+                                               ("2f", "speed/share of the peak memory")]),
+    ("animatediff", LDM, "| Zen 5 with AVX-512", [
+        ("2f", f"{kind}/times as fast") for kind in ("ours", "ours, guided throughout", "ours, bf16")]),
+    ("long_video", LDM, "A video of 101 frames", [("2f", "ratio of the peaks")]),
+    ("swap", TEMPORAL, "54 %", [("%", "tuned picture model/frames nearest to/openmoji")]),
+    ("camera", CAMERA, "| nothing |", [
+        ("3f", "without it/drift to the right, of the width"), ("2f", "without it/area, last frame over first")]),
+    ("camera", CAMERA, "| all layers |", [
+        ("3f", "with it/drift to the right, of the width"), ("2f", "with it/area, last frame over first")]),
+    ("curation", "docs/curation.md", "transitions, 20 films", [("2f", "transitions/precision"),
+                                                               ("2f", "transitions/recall")]),
+    ("curation", "docs/curation.md", "against TransNetV2's", [("2f", "agreement/precision"),
+                                                              ("2f", "agreement/recall")]),
+    ("curation", "docs/curation.md", "the whole film curated", [("2f", "film/ratio to decoding")]),
+    ("curation", "docs/curation.md", "two Ray workers", [("2f", "workers/times as fast")]),
+]  # fmt: skip
+
+
+def shown(value, form):
+    """As pages write it: .0141 and 0.68 are both found by ".0141" and ".68"."""
+    return f"{100 * value:.0f} %" if form == "%" else f"{value:.{form}}".replace("0.", ".", 1)
+
+
+@pytest.mark.parametrize(("kept", "page", "part", "values"), KEPT)
+def test_a_figure_is_the_one_that_was_measured(kept, page, part, values):
+    found = json.loads((ROOT / "benchmarks" / f"{kept}.json").read_text(encoding="utf-8"))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    pieces = [" ".join(piece.split()) for piece in re.split(r"\n\n|\n(?=\|)", text)]  # paragraphs, and rows of tables
+    lines = [piece for piece in pieces if part in piece]
+    assert len(lines) == 1, (part, lines)
+    for form, keys in values:
+        value = reduce(lambda inner, key: inner[key], keys.split("/"), found)
+        assert shown(value, form) in lines[0], (keys, shown(value, form), lines[0])
+
+
+def test_a_table_of_a_bundled_model_is_its_own_figures():
+    levels = json.loads((ROOT / "muybridge" / "zoo" / "emoji-restyle" / "figures.json").read_text(encoding="utf-8"))
+    text = (ROOT / GEN1).read_text(encoding="utf-8")
+    for name, title in (("depth error by level", "depth error"), ("frame consistency by omega_t", "frame consistency")):
+        row = next(line for line in text.splitlines() if line.startswith(f"| {title}"))
+        assert [cell.strip() for cell in row.split("|")[2:-1]] == [shown(v, "3f") for v in levels[name].values()]
