@@ -172,8 +172,9 @@ def main(tries: int, names: Sequence[str]) -> None:
         for title, job in jobs(scratch).items():
             if names and title not in names:
                 continue
+            command = job.command(scratch / "whole")  # prepares what it starts from
             began = time.monotonic()
-            code = start(job.command(scratch / "whole")).wait()
+            code = start(command).wait()
             seconds, expected = time.monotonic() - began, job.kept(scratch / "whole")
             if code or not expected:
                 raise SystemExit(f"{title}: the undisturbed run ended with {code}")
