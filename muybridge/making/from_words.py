@@ -234,7 +234,7 @@ class Zero(ZeroConfig, Making):
     def total_steps(self, run: Run) -> int:
         from muybridge.systems.text2video_zero.sampling import network_steps
 
-        settings = run.pipeline.settings(**run.settings)
+        settings = run.pipeline.settings(**{**run.settings, "sampler": "ddim"})
         return network_steps(self, settings.num_frames, settings.num_inference_steps)
 
     def make(self, run: Run) -> Made:

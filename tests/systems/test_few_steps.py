@@ -8,7 +8,8 @@ from diffusers import LatentConsistencyModelPipeline, StableDiffusionPipeline, U
 
 from muybridge.diffusion.noise import Noise
 from muybridge.errors import UserError
-from muybridge.making.from_words import Generate
+from muybridge.making.base import Run
+from muybridge.making.from_words import Generate, Zero
 from muybridge.opening.identify import identify
 from muybridge.opening.sampling import load_pipeline
 from tests import user_folders
@@ -60,6 +61,8 @@ def test_a_turbo_folder_is_sampled_without_guidance(tmp_path, kind, sampler):
     assert (own.sampler, own.num_inference_steps, own.guidance_scale) == (sampler, 4, 1.0)
     before = Generate(prompt="a Fox", negative_prompt="blue").check(str(folder), {})  # before it is opened
     assert before.guidance_scale == 1.0 and before.num_inference_steps == 4
+    zero = Zero(prompt="a Fox")  # walks by DDIM, whatever the folder's sampler
+    assert zero.total_steps(Run(ours, str(folder), settings={"eta": 0.5, "num_frames": 2, **SIZE})) > 0
     assert any("turbo" in note for note in identify(folder).notes)
 
 
