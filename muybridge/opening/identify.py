@@ -168,7 +168,7 @@ def _explain(found: Identity, folder: Path, config: dict[str, Any]) -> None:
         values = read_mapping(unet)
         if "cross_attention_dim" in values:
             channels = values.get("in_channels")
-            if kind_takes_words(config) and channels != values.get("out_channels", channels):
+            if kind_takes_words(config) and channels and channels != values.get("out_channels", channels):
                 found.needs.append(f"to be used: {told_of_channels(int(channels))}")
             widths = values.get("block_out_channels")
             found.notes.append(f"widths {widths}, cross-attention {values['cross_attention_dim']}")
