@@ -292,7 +292,8 @@ INTRODUCTION = """# Weights that people own: which command takes which file
 Written by `python -m benchmarks.weights`, which runs every cell on tiny random weights in the real layout; a test runs it again and compares.
 **Equal**: the command ran to its end, and its latents are those of diffusers' own pipeline of that kind (`benchmarks/weights_compared.py` names it), from the same noise, prompt and
 negative prompt, to 1e-4 in float32 (Stable Video 5e-4: diffusers carries latents at the scale of sigma, 700). Runs: it ran to its end, and diffusers has no counterpart.
-`--model` takes the path as it is; `muybridge models import PATH` says what a file is and the command that uses it. Every command that draws from words takes `--negative`.
+`--model` takes the path as it is; `muybridge models import PATH` says what a file is and the command that uses it. Every command that draws from words takes `--negative`; where nothing would read it (no prompt,
+a network that is told the guidance scale, a picture in place of words) it is refused, and at guidance 1 a note says so.
 `loop` and `connect` take what `extend` takes, `outpaint` what `inpaint` takes; `upsample-fps`, `upscale`, `super-resolve` and `cinemagraph` take models that were trained here for it.
 
 """  # noqa: E501

@@ -244,11 +244,11 @@ def animate(found: Found) -> tuple[Tensor, Tensor]:
         expected = theirs(
             Image.fromarray(PIXELS), fps=7, motion_bucket_id=127, noise_aug_strength=0.02, height=64, width=64,
             latents=noise("start", frames=frames)[None].clone(), num_frames=frames, output_type="latent",
-            min_guidance_scale=1.0, max_guidance_scale=1.0, num_inference_steps=STEPS["animate"],
+            min_guidance_scale=1.0, max_guidance_scale=SCALE, num_inference_steps=STEPS["animate"],
         ).frames.transpose(1, 2)  # fmt: skip
     picture = torch.from_numpy(PIXELS).permute(2, 0, 1)[None].float() / 127.5 - 1
     how = {"height": 64, "width": 64, "num_frames": frames, "num_inference_steps": STEPS["animate"]}
-    got = ours(found)(picture, 5, guidance_scale=1.0, **how).samples
+    got = ours(found)(picture, 5, first_guidance=1.0, guidance_scale=SCALE, **how).samples
     return got, expected
 
 

@@ -275,7 +275,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({str(error)[:200]}); copy it again") from error
+        missing = isinstance(error, FileNotFoundError)
+        why = "is missing" if missing else f"cannot be read as JSON ({str(error)[:200]})"
+        raise UserError(f"{path}: {why}; copy it again") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: expected keys and values in braces, got {type(found).__name__}")
     return found

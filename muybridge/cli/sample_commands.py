@@ -93,7 +93,7 @@ def generate(
     model, settings = common.model or Generate.default_model, {name: values[name] for name in Generate.reads}
     output = output or next_free(Path("out.mp4"))
     jobs = _jobs(prompt, prompts, output, output_dir, format, common.seed)
-    told = {name: values[name] for name in ("negative_prompt", "style", "expand")}
+    told = {name: values[name] for name in ("negative_prompt", "style", "expand", "motion")}
     makings = [Generate(prompt=text, **told) for _, text, _ in jobs]
     chosen, paths = makings[0].check(model, settings), [path for path, _, _ in jobs]
     upscaling = common.check(paths, _read(makings[0], model, picture_model, prompts), model)

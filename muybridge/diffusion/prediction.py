@@ -24,8 +24,6 @@ from torch import Tensor
 from muybridge.diffusion.schedule import alpha_of, expand, sigma_of
 
 PredictionType = Literal["epsilon", "sample", "v_prediction", "flow"]
-#: Those that diffusers' schedulers of noise tables know.
-OF_TABLES = ("epsilon", "sample", "v_prediction")
 
 #: The contract of every sampler and guidance: (z [B, C, F, H, W], lam [B] or [B, F]) -> x_hat like z. lam is float64 on
 #: the CPU (schedule.py says why); a network is given its float32 copy on its own device.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from muybridge.diffusion.prediction import OF_TABLES
 from muybridge.errors import UserError, nearest
 
 #: Schedulers that share one noise process, sqrt(ᾱ_i) x + sqrt(1 - ᾱ_i) ε over a beta table, and the spacing each has
@@ -25,6 +24,8 @@ DEFAULT_SPACING = {
     "HeunDiscreteScheduler": "linspace",
     "LCMScheduler": "leading",
 }
+#: What networks predict, as far as such schedulers know.
+OF_TABLES = ("epsilon", "sample", "v_prediction")
 #: The scheduler of latent consistency models.
 LCM = "LCMScheduler"
 #: Grids over the noise levels that are not built here.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from muybridge.configuration import Settings, from_mapping, from_names, setting
 from muybridge.diffusion.losses import WEIGHTINGS
-from muybridge.diffusion.prediction import OF_TABLES
+from muybridge.diffusion.scheduler_config import OF_TABLES
 from muybridge.diffusion.tables import BETA_SCHEDULES, DiscreteSchedule
 from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError, nearest
-from muybridge.files import RECORD, ZOO
+from muybridge.files import RECORD, ZOO, read_mapping
 from muybridge.library.converted import folder_of, is_single_file
 from muybridge.library.index import CONFIG, INDEX, PICTURE_UNET, SETTINGS, index_of, settings_of
+from muybridge.library.presets import preset_of
 from muybridge.models.weights.adapters.option import PEFT_FILE
 from muybridge.models.weights.adapters.option import split_lora as split_lora
 from muybridge.models.weights.found import shapes_of, weight_files
@@ -66,10 +67,22 @@ def sampling_of(folder: Path) -> dict[str, Any]:
     """The sampling settings of a model, or of a part such as a ControlNet, without opening it; none where none are
     kept."""
     index = index_of(folder) if (folder / INDEX).is_file() else {}
-    one = {"num_frames": 1} if OF_DIFFUSERS.get(str(index.get("_class_name"))) is _STABLE_DIFFUSION else {}
+    picture = OF_DIFFUSERS.get(str(index.get("_class_name"))) is _STABLE_DIFFUSION
+    one = {"num_frames": 1, **_preset(folder)} if picture else {}
     if (folder / SETTINGS).is_file():
         return {**one, **settings_of(folder).get("sampling", {})}
     return {**one, **index.get("sampling", {})}
+
+
+def _preset(folder: Path) -> dict[str, Any]:
+    """Steps and guidance of a user's picture model; its sampler is chosen by what each command does."""
+    scheduler, network = folder / "scheduler" / "scheduler_config.json", folder / "unet" / CONFIG
+    if not (scheduler.is_file() and network.is_file()):
+        return {}
+    config = read_mapping(network)
+    told = config.get("time_cond_proj_dim") is not None
+    preset = preset_of(read_mapping(scheduler), told, config.get("addition_embed_type") == "text_time")
+    return {name: preset[name] for name in ("num_inference_steps", "guidance_scale")}
 
 
 def find_part(name: str) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
-from muybridge.configuration import setting
+from muybridge.configuration import setting, setting_of
 from muybridge.errors import Notice, UserError
 from muybridge.library.catalogue import split_lora
 from muybridge.making.base import Made, Making, Run, read_source
@@ -45,6 +45,10 @@ class Generate(Making):
         "write the prompt out before it is read: `rules` (the plain wording of captions), or the folder of a language "
         "model of transformers",
     )
+    motion: float | None = setting(
+        None, "of Stable Video's models of words: 0, as still as the stillest training clips, to 255; by default 127",
+        low=0, high=255,
+    )  # fmt: skip
 
     def placed(self) -> Self:
         made = replace(self, expand=self.expand if self.expand == RULES else whole_path(self.expand))
@@ -81,16 +85,30 @@ class Generate(Making):
             raise UserError(f"{run.model} does not draw from words alone; give it to the command that it was made for")
         settings = run.pipeline.settings(**run.settings)
         use_style(run, batch[0].style)
+        told = told_motion(run, batch[0].motion)
         prompts = [making.read_prompt() for making in batch]
         for making, prompt in zip(batch, prompts, strict=True):
             if prompt != making.prompt:
                 warnings.warn(f"{making.prompt!r} is written out as {prompt!r}", Notice, stacklevel=2)
         drawn = run.pipeline(
             prompts, list(seeds), negative_prompt=batch[0].negative_prompt,
-            batch_size=len(batch), on_step=run.on_step, **run.settings,
+            batch_size=len(batch), on_step=run.on_step, **told, **run.settings,
         ).frames  # fmt: skip
         rows = zip(batch, drawn, seeds, strict=True)
         return [making.made(_seeded(run, seed), frames, settings) for making, frames, seed in rows]
+
+
+def told_motion(run: Run, motion: float | None) -> dict[str, float]:
+    """How much shall move, for a model that is told.
+
+    Raises:
+        UserError: one that is not.
+    """
+    if motion is None:
+        return {}
+    if "motion_bucket" not in run.pipeline.told_by:
+        raise UserError(f"--motion: {run.model} is not told how much moves; leave it out")
+    return {"motion_bucket": motion}
 
 
 def use_style(run: Run, style: str) -> None:
@@ -188,9 +206,10 @@ class Animate(Making):
 
     def _refuse(self, run: Run, names: Sequence[str], why: str) -> None:
         """Refuse options that this kind of model does not read."""
-        changed = [f.name for f in fields(self) if f.name in names and getattr(self, f.name) != f.default]
+        changed = [f for f in fields(self) if f.name in names and getattr(self, f.name) != f.default]
         if changed:
-            raise UserError(f"--{changed[0].replace('_', '-')}: {run.model} does not read it: {why}; leave it out")
+            flag = setting_of(changed[0]).flag or changed[0].name.replace("_", "-")
+            raise UserError(f"--{flag}: {run.model} does not read it: {why}; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +234,7 @@ class Zero(ZeroConfig, Making):
     def total_steps(self, run: Run) -> int:
         from muybridge.systems.text2video_zero.sampling import network_steps
 
-        settings = run.pipeline.settings(**run.settings)
+        settings = run.pipeline.settings(**{**run.settings, "sampler": "ddim"})
         return network_steps(self, settings.num_frames, settings.num_inference_steps)
 
     def make(self, run: Run) -> Made:

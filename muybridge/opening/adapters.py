@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from muybridge.models.text.inversions import HALVES, NAMELESS
 from muybridge.models.weights.adapters.formulas import FORMS, factor_of, form_of_layer, rank_of
 from muybridge.models.weights.adapters.merging import FAMILIES, context_of_places
 from muybridge.models.weights.adapters.names import TEXT, TEXT_2, TEXT_3, TRANSFORMER, UNET, form_of
@@ -110,3 +111,20 @@ def _say_needs(found: Identity, adapter: Adapter, models: Counter[str]) -> None:
     ]
     if TEXT in models:
         found.needs.append("a model with a CLIP text encoder; with another, what changes it is left out")
+
+
+def is_inversion(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a file holds a word's vectors and nothing else: of two encoders, or one tensor [D] or [n, D]."""
+    if set(shapes) == set(HALVES):
+        return True
+    shape = next(iter(shapes.values()), ())
+    return len(shapes) == 1 and len(shape) in (1, 2) and (set(shapes) <= set(NAMELESS) or shape[-1] % 16 == 0)
+
+
+def identify_inversion(shapes: Mapping[str, tuple[int, ...]]) -> Identity:
+    """What a textual inversion is."""
+    found = Identity("textual inversion", "--embedding FILE[:WORD]")
+    rows, width = next((1, *s)[-2:] for s in shapes.values())
+    found.notes.append(f"{rows} vector{'s' if rows > 1 else ''} of {width}")
+    found.needs.append(f"a Stable Diffusion {'XL' if len(shapes) > 1 else '1.x or 2.x'} model of that width")
+    return found

@@ -11,14 +11,14 @@ from typing import Any
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.library.catalogue import OF_DIFFUSERS, check_weights
+from muybridge.library.presets import told_of_channels, told_of_preset
 from muybridge.models.weights.adapters.names import is_adapter
 from muybridge.models.weights.found import ENCODER_WEIGHTS, PICKLES, shapes_of, weight_files
 from muybridge.models.weights.opening import check_network
 from muybridge.models.weights.packaged import WEIGHTS
-from muybridge.opening.adapters import identify_adapter
+from muybridge.opening.adapters import identify_adapter, identify_inversion, is_inversion
 from muybridge.opening.identity import Identity
 from muybridge.opening.offers import offers
-from muybridge.pipelines.presets import told_of_preset
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,6 +37,8 @@ OTHERS = {
         "video autoencoder",
         "the folder vae/ of a Stable Video Diffusion model, which `animate --model` takes",
     ),
+    "CLIPTextModel": ("CLIP text encoder", "`text: {encoder: FOLDER}` of a recipe, its tokenizer in it or beside it"),
+    "T5EncoderModel": ("T5 text encoder", "`text: {encoder: FOLDER}` of a recipe, its tokenizer in it or beside it"),
     "MotionAdapter": (
         "AnimateDiff motion adapter",
         "generate --model SD_FOLDER --motion-module FILE_OR_FOLDER",
@@ -44,6 +46,8 @@ OTHERS = {
 }
 
 
+#: What transformers calls its models -> the names that they have here.
+OF_TRANSFORMERS = {"clip": "CLIP", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}
 #: Parts of Stable Diffusion folders that are not used here.
 OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
 #: Parts that a folder of ours holds itself; others it names.
@@ -82,7 +86,7 @@ def _folder(folder: Path) -> Identity:
     else:
         raise UserError(f"{folder}: neither model_index.json nor config.json: not a model folder of diffusers")
     model_type = str(config.get("model_type"))
-    kind = str(config.get("_class_name") or {"clip": "CLIP"}.get(model_type, model_type))
+    kind = str(config.get("_class_name") or OF_TRANSFORMERS.get(model_type, model_type))
     known = {**OTHERS, **offers("KNOWS")}
     if kind not in known:
         raise UserError(f"{folder}: a {kind}, which muybridge does not know; known: {', '.join(sorted(known))}")
@@ -163,6 +167,9 @@ def _explain(found: Identity, folder: Path, config: dict[str, Any]) -> None:
     if unet.is_file():
         values = read_mapping(unet)
         if "cross_attention_dim" in values:
+            channels = values.get("in_channels")
+            if kind_takes_words(config) and channels and channels != values.get("out_channels", channels):
+                found.needs.append(f"to be used: {told_of_channels(int(channels))}")
             widths = values.get("block_out_channels")
             found.notes.append(f"widths {widths}, cross-attention {values['cross_attention_dim']}")
     extra = folder / "muybridge.json"
@@ -170,6 +177,11 @@ def _explain(found: Identity, folder: Path, config: dict[str, Any]) -> None:
         image = read_mapping(extra).get("image")
         if image:
             found.needs.append(f"the picture model {image}")
+
+
+def kind_takes_words(config: Mapping[str, Any]) -> bool:
+    """Whether a folder says that it draws pictures from words alone."""
+    return str(config.get("_class_name")) in ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
 def _file(shapes: Shapes, path: Path) -> Identity:
@@ -211,6 +223,8 @@ def _file(shapes: Shapes, path: Path) -> Identity:
         return Identity(f"{what[0]} weights (diffusers names)", what[1], needs=["the config.json beside it"])
     if some("decoder.up_blocks") or some("first_stage_model."):
         return Identity("autoencoder weights", OTHERS["AutoencoderKL"][1], needs=["the config.json beside it"])
+    if is_inversion(shapes):
+        return identify_inversion(shapes)
     raise UserError(
         f"{path}: a safetensors file of no kind that muybridge knows; its first tensor is "
         f"{names[0] if names else 'none'}"

@@ -19,6 +19,7 @@ from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.library.index import settings_of
 from muybridge.library.parts import table_settings
+from muybridge.library.presets import preset_of, told_of_channels
 from muybridge.models.guided import takes_guidance
 from muybridge.models.latent.pixels import PixelSpace
 from muybridge.models.latent.space import LatentSpace
@@ -29,8 +30,8 @@ from muybridge.nn.embeddings import guidance_wave
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.base import VideoPipeline
-from muybridge.pipelines.presets import preset_of
 from muybridge.pipelines.settings import SamplingConfig
+from muybridge.pipelines.words import check_negative
 
 
 def predict_frames(
@@ -53,8 +54,8 @@ def predict_frames(
     wanted = int(network.config.in_channels)  # type: ignore[union-attr, arg-type]
     if wanted != z.shape[1]:
         raise UserError(
-            f"this picture network takes {wanted} channels, and the noisy latents have {z.shape[1]}: it is told a "
-            "picture beside them, as InstructPix2Pix is; give it to `instruct`"
+            f"this picture network takes {wanted} channels, and the noisy latents have {z.shape[1]}: "
+            + told_of_channels(wanted)
         )
     folded, index, tokens = frames_to_batch(z), index.repeat_interleave(frames), tokens.repeat_interleave(frames, 0)
     more: dict[str, Any] = {}
@@ -174,6 +175,7 @@ class LatentPipeline(LatentSpacePipeline):
         return told_beside_words(self.network, text.pooled, z, self.space.shrink)
 
     def null(self, condition: Any, negative_prompt: str = "") -> Any:
+        check_negative(self, negative_prompt)
         words = self.words([negative_prompt] * len(condition.pooled))
         if not negative_prompt and getattr(self._encoder, "empty_is_zero", False):
             return TextCondition(torch.zeros_like(words.pooled), torch.zeros_like(words.tokens), words.mask)
@@ -203,6 +205,8 @@ def _foreign(
     """
     if not (folder / "text_encoder" / "config.json").is_file():
         raise UserError(f"{folder}: has no text_encoder folder; a Stable Diffusion model needs its text encoder")
+    if is_xl(network) and not (folder / "text_encoder_2" / "config.json").is_file():
+        raise UserError(f"{folder}: has no text_encoder_2 folder; Stable Diffusion XL needs both text encoders")
     side = int(network.config.sample_size) * space.shrink
     text = read_mapping(folder / "text_encoder" / "config.json")
     xl = is_xl(network)

@@ -115,6 +115,23 @@ class ReadsWords:
         return TextCondition.stack([self._embedded[c] for c in captions])
 
 
+def check_negative(pipeline: Any, negative_prompt: str, has_words: bool = True) -> None:
+    """Refuse a negative prompt where no branch of guidance would read it.
+
+    Raises:
+        UserError: a network that is told the scale of guidance, or one that draws without words.
+    """
+    if negative_prompt and not has_words:
+        raise UserError(
+            f"negative prompt {negative_prompt!r}: without a prompt this model is not guided; give a prompt too"
+        )
+    if negative_prompt and pipeline.takes_guidance:
+        raise UserError(
+            f"negative prompt {negative_prompt!r}: this network is told the guidance scale and draws once a step, so "
+            "that nothing reads it; leave it out"
+        )
+
+
 class ToldLogSNR:
     """For pipelines whose network is one of ours: told log-SNR and captions, one of which it knows as no caption."""
 
@@ -128,6 +145,7 @@ class ToldLogSNR:
         return output
 
     def null(self, condition: TextCondition | None, negative_prompt: str = "") -> TextCondition | None:
+        check_negative(self, negative_prompt, condition is not None)
         if negative_prompt and condition is not None:
             negative = self._embed([negative_prompt])
             assert negative is not None

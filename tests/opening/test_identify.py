@@ -90,3 +90,23 @@ def test_what_is_refused(tmp_path):
         (tmp_path / "folder" / "config.json").write_bytes(damage)
         with pytest.raises(UserError, match=r"config\.json: (cannot be read|expected keys)"):
             identify(tmp_path / "folder")
+
+
+def test_learned_words_and_text_encoders(tmp_path):
+    def word(**tensors):
+        save_file({name: torch.zeros(shape) for name, shape in tensors.items()}, tmp_path / "word.safetensors")
+        return identify(tmp_path / "word.safetensors")
+
+    of_two = word(clip_l=(2, 768), clip_g=(2, 1280))
+    assert of_two.used_by == "--embedding FILE[:WORD]" and "XL" in of_two.needs[0]
+    assert "3 vectors of 1024" in word(emb_params=(3, 1024)).notes and "1 vector of 768" in word(fox=(768,)).notes
+    with pytest.raises(UserError, match="no kind"):
+        word(fox=(5,))
+    (tmp_path / "config.json").write_text('{"model_type": "clip_text_model"}')
+    assert identify(tmp_path).kind == "CLIP text encoder"
+
+
+def test_a_network_for_inpainting_is_told(tmp_path):
+    UNet2DConditionModel(**{**UNET, "in_channels": 9}).save_pretrained(tmp_path / "unet")
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    assert any("made for inpainting" in need for need in identify(tmp_path).needs)

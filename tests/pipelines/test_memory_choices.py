@@ -169,3 +169,15 @@ def test_a_network_that_asks_for_values_is_run_uncounted_and_said(sd15, tmp_path
     assert done.exit_code == 0 and "the peak is not predicted: " in done.output and "measured peak" in done.output
     refused = run("plan", *told)
     assert refused.exit_code == 2 and "cannot be counted without being run" in " ".join(refused.output.split())
+
+
+def test_what_fits_with_memory_low_is_not_refused(monkeypatch):
+    from muybridge.pipelines import memory
+
+    pipeline = load_pipeline("world-vdm", "cpu")
+    needed = memory.needed_bytes(pipeline, pipeline.settings())
+    monkeypatch.setattr(memory, "available_bytes", lambda device: needed - 1)
+    with pytest.raises(UserError, match="take --memory low, or sample fewer"):
+        pipeline.settings()
+    pipeline.memory = "low"
+    pipeline.settings()

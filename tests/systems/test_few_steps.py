@@ -7,6 +7,9 @@ import torch
 from diffusers import LatentConsistencyModelPipeline, StableDiffusionPipeline, UNet2DConditionModel
 
 from muybridge.diffusion.noise import Noise
+from muybridge.errors import UserError
+from muybridge.making.base import Run
+from muybridge.making.from_words import Generate, Zero
 from muybridge.opening.identify import identify
 from muybridge.opening.sampling import load_pipeline
 from tests import user_folders
@@ -41,6 +44,8 @@ def test_a_consistency_model_is_sampled_in_four_steps_as_diffusers_does(tmp_path
     start = noise((4, 1, 8, 8), "start")[:, :, 0]
     from diffusers.schedulers import scheduling_lcm
 
+    with pytest.raises(UserError, match="draws once a step"):  # no branch would read it
+        ours("a Fox", negative_prompt="blue", **SIZE)
     drawn = lambda shape, **k: noise((4, 1, 8, 8), "sampler", next(step))[:, :, 0]  # noqa: E731
     monkeypatch.setattr(scheduling_lcm, "randn_tensor", drawn)
     expected = theirs("a Fox", latents=start, num_inference_steps=4, output_type="pt", **SIZE).images
@@ -54,6 +59,10 @@ def test_a_turbo_folder_is_sampled_without_guidance(tmp_path, kind, sampler):
     ours = load_pipeline(str(folder), "cpu")
     own = ours.settings()
     assert (own.sampler, own.num_inference_steps, own.guidance_scale) == (sampler, 4, 1.0)
+    before = Generate(prompt="a Fox", negative_prompt="blue").check(str(folder), {})  # before it is opened
+    assert before.guidance_scale == 1.0 and before.num_inference_steps == 4
+    zero = Zero(prompt="a Fox")  # walks by DDIM, whatever the folder's sampler
+    assert zero.total_steps(Run(ours, str(folder), settings={"eta": 0.5, "num_frames": 2, **SIZE})) > 0
     assert any("turbo" in note for note in identify(folder).notes)
 
 

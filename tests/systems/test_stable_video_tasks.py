@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
@@ -12,6 +13,8 @@ from muybridge.cli.main import app
 from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch
 from muybridge.library.catalogue import LORA
+from muybridge.making.base import Run
+from muybridge.making.from_words import Generate
 from muybridge.models.text.scorers import DualEncoder
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.opening.sampling import load_pipeline
@@ -78,6 +81,9 @@ def test_the_stages_of_text_to_video(tmp_path, picture_model):
         app, ["generate", "a red circle", "--model", str(stage_2), "--steps", "1", "-o", str(out)]
     )
     assert done.exit_code == 0 and "measured peak" in done.output, (done.output, done.exception)
+    run = Run(pipeline, str(stage_2), seed=1, settings=HOW)
+    still, lively = (Generate(prompt="a red circle", motion=bucket).make(run).frames for bucket in (0.0, 255.0))
+    assert not np.array_equal(still, lively)
 
 
 @pytest.mark.slow

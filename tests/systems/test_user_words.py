@@ -1,5 +1,7 @@
 """What people write to their models: two text encoders, prompts of any length, words that were learned."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from safetensors.torch import save_file
 
 from muybridge.diffusion.noise import Noise
 from muybridge.errors import Notice, UserError
+from muybridge.making.base import Run
+from muybridge.making.from_words import Animate, Generate
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.opening.sampling import load_pipeline
 from tests import user_folders
@@ -157,3 +161,32 @@ def test_both_text_halves_of_an_xl_lora_are_merged(xl, tmp_path):
         key = next(k for k in old if k.endswith("layers.0.self_attn.q_proj.weight"))
         assert torch.allclose(model.state_dict()[key], old[key] + b @ a, atol=1e-5)
     assert np.isfinite(ours("a fox", num_inference_steps=1, **SIZE).samples).all()
+
+
+# --- folders that lack what reads words, and words that nothing reads -----------------------------------------------
+
+
+def test_a_folder_without_its_tokenizer_or_second_encoder_is_told(xl, tmp_path):
+    whole = shutil.copytree(xl, tmp_path / "xl")
+    shutil.rmtree(whole / "tokenizer_2")
+    with pytest.raises(UserError, match="no tokenizer can be read there; expected its files in .*tokenizer_2"):
+        load_pipeline(str(whole), "cpu").words(["a fox"])
+    shutil.rmtree(whole / "text_encoder_2")
+    with pytest.raises(UserError, match="needs both text encoders"):
+        load_pipeline(str(whole), "cpu")
+    shutil.rmtree(whole / "scheduler")
+    with pytest.raises(UserError, match=r"scheduler_config\.json: is missing"):
+        load_pipeline(str(whole), "cpu")
+
+
+def test_a_negative_prompt_that_nothing_reads_is_refused():
+    with pytest.raises(UserError, match="give a prompt too"):
+        load_pipeline("world-vdm", "cpu").null(None, "blue")
+    animate = load_pipeline("emoji-animate", "cpu")
+    with pytest.raises(UserError, match="give a prompt too"):
+        animate.null(None, "blue")
+    run = Run(animate, "emoji-animate", read=None)
+    with pytest.raises(UserError, match="--negative: emoji-animate does not read it"):
+        Animate(negative_prompt="blue").make(run)
+    with pytest.raises(UserError, match="is not told how much moves"):
+        Generate(prompt="a fox", motion=3.0).make(Run(load_pipeline("world-vdm", "cpu"), "world-vdm"))

@@ -86,7 +86,11 @@ def load_tokenizer(folder: Path) -> Any:
     if folder.name == TEXT_2:
         beside = folder.parent / "tokenizer_2"
     words = beside if folder.name in (TEXT, TEXT_2) and beside.is_dir() else folder
-    return AutoTokenizer.from_pretrained(str(words), local_files_only=True, trust_remote_code=False)
+    try:
+        return AutoTokenizer.from_pretrained(str(words), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        wanted = f"; expected its files in {beside}" if folder.name in (TEXT, TEXT_2) and words != beside else ""
+        raise UserError(f"{words}: no tokenizer can be read there{wanted}") from error
 
 
 def left_out(tokenizer: Any, max_length: int, caption: str) -> str:

@@ -15,6 +15,7 @@ from muybridge.pipelines.base import split_options
 from muybridge.pipelines.inflated import VideoCondition
 from muybridge.pipelines.picture_token import only_token
 from muybridge.pipelines.running import VideoOutput, seeds_of, without_gradients
+from muybridge.pipelines.words import check_negative
 from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
 from muybridge.systems.stable_video.telling import ends_mask
 
@@ -87,6 +88,7 @@ class StableVideoBetweenPipeline(ImageToVideoPipeline):
 
     def null(self, condition: Any, negative_prompt: str = "") -> Any:
         """No ends: their embeddings are zero and all frames hidden, the scalars stay."""
+        check_negative(self, negative_prompt, has_words=False)
         dropped = only_token(torch.zeros_like(condition.text.tokens))
         hidden = torch.zeros_like(condition.tensors["known_mask"])
         return VideoCondition(dropped, {**condition.tensors, "known_mask": hidden})

@@ -21,6 +21,7 @@ from muybridge.pipelines.latents import LatentSpacePipeline
 from muybridge.pipelines.picture_token import context_of, only_token, opened_parts
 from muybridge.pipelines.running import VideoOutput, seeds_of, without_gradients
 from muybridge.pipelines.settings import SamplingConfig
+from muybridge.pipelines.words import check_negative
 
 #: What the network is told of a clip, in the order of diffusers' `added_time_ids`.
 SCALARS = ("fps", "motion_bucket", "noise_augmentation")
@@ -144,6 +145,7 @@ class ImageToVideoPipeline(LatentSpacePipeline):
 
     def null(self, condition: Any, negative_prompt: str = "") -> Any:
         """No picture: its embedding and its latents are zero, the scalars stay."""
+        check_negative(self, negative_prompt, has_words=False)
         dropped = only_token(torch.zeros_like(condition.text.tokens))
         return VideoCondition(dropped, {**condition.tensors, "picture": torch.zeros_like(condition.tensors["picture"])})
 

@@ -43,3 +43,13 @@ def told_of_preset(scheduler: Mapping[str, Any]) -> str:
     if scheduler.get("_class_name") == LCM:
         return "a latent consistency model: 4 steps by the sampler `consistency`"
     return "a few-step model (turbo's kind): 4 steps without guidance" if is_turbo(scheduler) else ""
+
+
+def told_of_channels(channels: int) -> str:
+    """What a picture network of more input channels than latents have is, and what takes it."""
+    if channels == 9:
+        return (
+            "it was made for inpainting, told a mask and a picture beside them, which is not read here: `inpaint` "
+            "takes a plain model"
+        )
+    return "it is told a picture beside them, as InstructPix2Pix is; give it to `instruct`"
