@@ -16,6 +16,7 @@ from muybridge.studio import clips_board, making_tabs, work
 from muybridge.studio.making_tabs import Panel
 from muybridge.studio.page import Page
 from muybridge.studio.running import Event
+from muybridge.studio.server import serve
 from muybridge.studio.train_tab import Train
 from muybridge.studio.visits import COOKIE, Studio, new_token
 
@@ -94,6 +95,12 @@ def test_no_path_is_said_to_be_none(asked):
     for text in ("", "  ", "a\0b"):
         with pytest.raises(UserError, match="no recipe: expected a path"):
             asked.visitor.check_path(text, "recipe")
+
+
+def test_the_pages_folder_is_a_folder(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="--folder .*; give another"):
+        serve(tmp_path / "file", (), 0)
 
 
 def test_stop_holds_for_what_waits_and_for_further_seeds(asked, panel, monkeypatch):
