@@ -18,6 +18,7 @@ from muybridge.studio.page import Page
 from muybridge.studio.running import Event
 from muybridge.studio.server import serve
 from muybridge.studio.train_tab import Train
+from muybridge.studio.tune_panel import Tune
 from muybridge.studio.visits import COOKIE, Studio, new_token
 
 RECIPE = "name: a\nsystem: vdm\ndata: {{source: folder, path: {}}}\ntraining: {{start_from: {}}}\n"
@@ -62,6 +63,19 @@ def test_a_job_runs_where_its_paths_were_checked(asked, panel, tmp_path):
     relative = os.path.relpath(tmp_path / "outside")
     with pytest.raises(UserError, match="outside the folders"):
         panel.arguments(asked.visitor, filled(panel, model=relative), 0)
+
+
+def test_tuning_takes_ones_own_video_and_no_model_from_elsewhere(asked, tmp_path):
+    with gr.Blocks():
+        tune = Tune(asked.page)
+    (asked.visitor.folder / "generate.mp4").write_bytes(b"")
+    given = dict.fromkeys(tune.order, "") | {f.name: f.default for f in tune.fields}
+    given |= {"own video": "generate.mp4", "video": None, "caption": "a star"}
+    with pytest.raises(UserError, match="outside the folders"):
+        tune.start(asked.request, "mine", *(given | {"model": str(tmp_path / "outside")}).values())
+    tune.start(asked.request, "mine", *given.values())
+    (job,) = Queue().jobs(asked.visitor.name)
+    assert job.arguments[-1] == str(asked.visitor.folder / "generate.mp4") and "a star" in job.arguments
 
 
 def test_a_recipe_leads_nowhere_else(asked, tmp_path):
