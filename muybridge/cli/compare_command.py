@@ -46,7 +46,7 @@ def run(models: list[str], **values: Any) -> None:
     lines = told.prompt if told.prompts is None else lines_of(read_text(told.prompts))
     captions = tuple(check_prompt(line.strip(), "a caption") for line in lines if line.strip())
     if not captions:
-        raise UserError(f"{told.prompts}: no caption in it; write one a line")
+        raise UserError(f"{told.prompts or '--prompt'}: no caption in it; write one a line")
     from importlib.util import find_spec
 
     if find_spec("cv2") is None:

@@ -20,6 +20,7 @@ from muybridge.data.reading.colour import BT601, BT709, FULL, LIMITED
 from muybridge.data.reading.formats import FootageError, told
 from muybridge.data.reading.opening import frames_of_all, open_reader
 from muybridge.data.reading.sound import Sound, SoundTrack
+from muybridge.data.reading.streams import open_file
 from muybridge.errors import Notice, UserError, nearest
 from muybridge.files import whole_file
 
@@ -256,7 +257,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     try:
         text = _comment_of(Path(path))
         found = json.loads(text.decode() if isinstance(text, bytes) else text)
-    except (OSError, ValueError):  # no video at all, or other words in the place of ours
+    except (FootageError, OSError, ValueError):  # no video at all, or other words in the place of ours
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -272,9 +273,7 @@ def _comment_of(path: Path) -> str | bytes:
             name = {"gif": "comment", "png": "Comment"}.get(kind)
             found: str | bytes = picture.info.get(name, b"") if name else picture.getexif().get(0x010E, "")
             return found
-    import av
-
-    with av.open(str(path)) as container:
+    with open_file(path) as container:
         return str(container.metadata.get("comment", ""))
 
 

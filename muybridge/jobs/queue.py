@@ -8,6 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,10 @@ class Job:
         shutil.rmtree(self.folder)
 
     def _about(self, name: str) -> dict[str, Any]:
-        path = self.folder / name
-        return read_mapping(path) if path.is_file() else {}
+        try:
+            return read_mapping(self.folder / name)
+        except UserError:  # not there, or the machine went down while it was written: nothing is known
+            return {}
 
 
 class Queue:
@@ -153,7 +156,11 @@ class Queue:
             return []
         # a folder without COMMAND is one that is being added this moment
         names = [p.name for p in self.folder.iterdir() if NAME.fullmatch(p.name) and (p / COMMAND).is_file()]
-        found = sorted((self.job(name) for name in names), key=lambda job: (job.added, job.name))
+        known = []
+        for name in names:
+            with suppress(UserError):  # one that is damaged, or removed this moment, holds up no other
+                known.append(self.job(name))
+        found = sorted(known, key=lambda job: (job.added, job.name))
         return [job for job in found if owner is None or job.owner == owner]
 
     def job(self, name: str, owner: str | None = None) -> Job:
@@ -169,6 +176,9 @@ class Queue:
         if not NAME.fullmatch(name) or not (folder / COMMAND).is_file():
             raise UserError(f"no job {name!r}; `muybridge jobs` lists them")
         told = read_mapping(folder / COMMAND)
+        missing = [key for key in ("arguments", "directory", "added", "owner") if key not in told]
+        if missing:
+            raise UserError(f"{folder / COMMAND}: misses {', '.join(missing)}; remove its folder and add the job again")
         if owner is not None and told["owner"] != owner:
             raise UserError(f"no job {name!r}; `muybridge jobs` lists them")
         return Job(folder, tuple(told["arguments"]), told["directory"], told["added"], told["owner"])

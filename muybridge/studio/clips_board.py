@@ -36,33 +36,41 @@ class ClipsBoard:
         ticked = gr.CheckboxGroup([], label="kept", elem_classes=["ticked-clips"])
         decide = gr.Button("Decide so", elem_classes=["decide-clips"])
         told = gr.HTML(elem_classes=["told-clips"])
-        seen = gr.State({})  # clip id -> whether it was kept, of the clips that are shown
+        seen = gr.State({})  # what is shown: of which curation, what holds of each clip now, and what was said by hand
         show.click(self.show, [name, which, number], [pictures, ticked, seen, told], **AT_ONCE)
         decide.click(answering(self.decide), [name, seen, ticked], told, **AT_ONCE)
 
-    def show(self, request: gr.Request, name: str, which: str, number: float) -> tuple[str, Any, dict[str, bool], str]:
+    def show(self, request: gr.Request, name: str, which: str, number: float) -> tuple[str, Any, dict[str, Any], str]:
         """Pictures with their reasons, and the boxes."""
         try:
             visitor = self.page.visitor(request)
             clips, there = self._page(visitor, name, which, number)
             figures = _figures(visitor.new_folder("clips", name), clips)
+            decided = _read(decisions_of(visitor, name))
         except UserError as error:
             return "", gr.CheckboxGroup([], value=[]), {}, shown.said([f"error: {error}"])
-        seen = {clip["clip_id"]: clip["keep"] for clip in clips}
-        boxes = [(f"{i + 1}", clip_id) for i, clip_id in enumerate(seen)]
-        ticked = gr.CheckboxGroup(boxes, value=[clip_id for clip_id, keep in seen.items() if keep])
+        # a decision that no run has followed yet counts as well
+        now = {c["clip_id"]: decided.get(c["clip_id"], "keep" if c["keep"] else "drop") for c in clips}
+        boxes = [(f"{i + 1}", clip_id) for i, clip_id in enumerate(now)]
+        ticked = gr.CheckboxGroup(boxes, value=[clip_id for clip_id, word in now.items() if word == "keep"])
+        seen = {"name": name, "now": now, "by hand": {i: decided[i] for i in now if i in decided}}
         return figures, ticked, seen, shown.said([f"{len(clips)} of {there} clips"])
 
-    def decide(self, request: gr.Request, name: str, seen: dict[str, bool], ticked: list[str]) -> str:
-        """Note every clip whose box differs from what was decided; the next run follows it."""
+    def decide(self, request: gr.Request, name: str, seen: dict[str, Any], ticked: list[str]) -> str:
+        """Note every clip whose box differs from what was shown; the next run follows it. A box that was put back
+        leaves its clip as it was before."""
         if not seen:
             raise UserError("no clips are shown; press Show the clips first")
+        if seen["name"] != name:
+            raise UserError(f"the clips that are shown are of {seen['name']}, not of {name}; press Show the clips")
         file = decisions_of(self.page.visitor(request), name)
-        decided = read_decisions(str(file)) if file.is_file() else {}
-        other = {i: "keep" if i in ticked else "drop" for i, keep in seen.items() if (i in ticked) != keep}
-        _write(file, decided | other)
+        words = {clip_id: "keep" if clip_id in ticked else "drop" for clip_id in seen["now"]}
+        other = {clip_id: word for clip_id, word in words.items() if word != seen["now"][clip_id]}
+        elsewhere = {clip_id: word for clip_id, word in _read(file).items() if clip_id not in words}
+        decided = elsewhere | seen["by hand"] | other
+        _write(file, decided)
         return shown.said([
-            f"{len(other)} clips decided otherwise, {len(decided | other)} by hand in all ({file.name}); press Curate: "
+            f"{len(other)} clips decided otherwise, {len(decided)} by hand in all ({file.name}); press Curate: "
             "the clips follow, and nothing is looked at again"
         ])  # fmt: skip
 
@@ -85,6 +93,10 @@ def decisions_of(visitor: Visitor, name: str) -> Path:
     """The file with what a visitor decided by hand; beside the clips, whose folder holds nothing of others."""
     folder = visitor.new_folder("clips", name)
     return folder.with_name(f"{folder.name}.decisions.yaml")
+
+
+def _read(file: Path) -> dict[str, str]:
+    return read_decisions(str(file)) if file.is_file() else {}
 
 
 def _write(file: Path, decided: dict[str, str]) -> None:

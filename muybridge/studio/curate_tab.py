@@ -65,8 +65,8 @@ class Curate:
         visitor = self.page.visitor(request)
         folder, output = visitor.check_path(footage.strip(), "footage"), visitor.new_folder("clips", name)
         given = dict(zip(self.order, values, strict=True))
-        visitor.check_named(str(v) for v in given.values() if isinstance(v, str))
         arguments = arguments_of(COMMAND, self.fields, {"footage": str(folder.resolve()), **given})
+        visitor.check_named(arguments[2:])
         decided = decisions_of(visitor, name)
         by_hand = ["--decisions", str(decided)] if decided.is_file() else []
         job = work.start(visitor, ["curate", "run", "-o", str(output), *by_hand, *arguments[2:]])

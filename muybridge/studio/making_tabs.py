@@ -42,6 +42,8 @@ FIRST = (
     "left", "right", "space", "time",
 )  # fmt: skip
 ENDINGS = ("mp4", "gif", "webp", "png")
+#: Puts the time into an event's first value.
+NOW = "(_, ...values) => [Date.now(), ...values]"
 #: A panel's seeds at most: each is a video.
 MOST_SEEDS = 16
 
@@ -77,8 +79,9 @@ class Panel:
                     later = gr.Button("Make it as a job", elem_classes=[f"later-{cls.command}"])
             with gr.Column():
                 told, seen, made = (gr.HTML(elem_classes=[f"{n}-{cls.command}"]) for n in ("told", "seen", "made"))
-        start.click(self.make, inputs, [told, seen, made], **AT_WORK, show_progress="hidden")
-        stop.click(answering(self.stop), None, told, **AT_ONCE)
+        asked = gr.Number(0, visible=False)  # when a button was pressed, by the browser's clock
+        start.click(self.make, [asked, *inputs], [told, seen, made], **AT_WORK, show_progress="hidden", js=NOW)
+        stop.click(answering(self.stop), asked, told, **AT_ONCE, js=NOW)
         later.click(answering(self.later), inputs, told, **AT_ONCE)
 
     def _inputs(self) -> list[Any]:
@@ -96,8 +99,12 @@ class Panel:
         self.order = list(made)
         return list(made.values())
 
-    def make(self, request: gr.Request, *values: Any) -> Iterator[tuple[str, str, str]]:
-        """Run the command once a seed; what is told, what is seen so far, what was made."""
+    def make(self, request: gr.Request, asked: float, *values: Any) -> Iterator[tuple[str, str, str]]:
+        """Run the command once a seed; what is told, what is seen so far, what was made.
+
+        Args:
+            asked: when the button was pressed: a Stop behind it holds for what still waits, and between two seeds.
+        """
         lines: list[str] = []
         figures: list[str] = []
         yield "", "", ""
@@ -105,6 +112,8 @@ class Panel:
             visitor = self.page.visitor(request)
             given = dict(zip(self.order, values, strict=True))
             for seed in seeds_of(str(given["seeds"])):
+                if asked and asked <= visitor.stopped:
+                    raise UserError("stopped before it began; nothing was written")
                 yield from self._one(visitor, given, seed, lines, figures)
         except UserError as error:
             yield shown.said([*lines, f"error: {error}"]), "", shown.results(figures)
@@ -146,10 +155,10 @@ class Panel:
         values = dict(given) | {n: str(p) for n, p in self.sources.chosen(visitor, given).items()}
         for name in (f.name for f in self.fields if f.kind == "file" and values.get(f.name)):
             values[name] = str(visitor.taken(str(values[name])))
-        visitor.check_named(str(v) for n, v in values.items() if isinstance(v, str) and n not in self.sources.names)
         output = visitor.next_output(self.cls.command, f".{given['ending']}")
         arguments = arguments_of(self.cls.command, self.fields, values)
         place = len(self.cls.command.split())
+        visitor.check_named(arguments[place:])
         return [*arguments[:place], "--seed", str(seed), "-o", str(output), *arguments[place:]], output
 
     def later(self, request: gr.Request, *values: Any) -> str:
@@ -167,11 +176,12 @@ class Panel:
             lines.append(f"job {job.name} is {job.state}; its video will be {output.name} in the history")
         return shown.said(lines)
 
-    def stop(self, request: gr.Request) -> str:
-        """Stop what this visitor is having made."""
-        running = self.page.visitor(request).running
-        if running is not None:
-            running.stopped.set()
+    def stop(self, request: gr.Request, asked: float) -> str:
+        """Stop what this visitor is having made, and what they asked for that waits still."""
+        visitor = self.page.visitor(request)
+        visitor.stopped = asked or 0.0
+        if visitor.running is not None:
+            visitor.running.stopped.set()
         return shown.said(["stopping"])
 
 
@@ -197,7 +207,7 @@ class History:
     def replay(self, request: gr.Request, name: str | None) -> str:
         """Make a file again from its record and say whether it is the same."""
         visitor = self.page.visitor(request)
-        return shown.said([run_whole(["replay", str(visitor.own(name or ""))], visitor.folder).strip()])
+        return shown.said([run_whole(["replay", str(visitor.own(name or ""))]).strip()])
 
 
 def command_of(visitor: Visitor, path: Path) -> str:

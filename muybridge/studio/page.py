@@ -61,7 +61,7 @@ def answering(function: Callable[..., str]) -> Callable[..., str]:
     def answer(request: gr.Request, *values: Any) -> str:
         try:
             return function(request, *values)
-        except UserError as error:
+        except (UserError, OSError) as error:
             return said([f"error: {error}"])
 
     return answer

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from muybridge.cli.console import WATCHER
@@ -145,7 +144,7 @@ def watch(arguments: Sequence[str], watched: Watched) -> Iterator[Event]:
         thread.join()
 
 
-def run_whole(arguments: Sequence[str], folder: Path) -> str:
+def run_whole(arguments: Sequence[str]) -> str:
     """Run a short command in a process of its own and return what it printed.
 
     Raises:
@@ -158,7 +157,7 @@ def run_whole(arguments: Sequence[str], folder: Path) -> str:
 
     check_arguments(arguments)
     done = subprocess.run(
-        [sys.executable, "-m", "muybridge.cli.main", *arguments], capture_output=True, text=True, cwd=folder,
+        [sys.executable, "-m", "muybridge.cli.main", *arguments], capture_output=True, text=True,
         stdin=subprocess.DEVNULL, check=False, env=environment(),
     )  # fmt: skip
     if done.returncode:

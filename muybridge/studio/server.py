@@ -29,6 +29,9 @@ class EachTheirOwn:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":  # other sites may open those, and nothing here speaks through one
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -114,12 +117,12 @@ def serve(folder: Path, allowed: tuple[Path, ...], port: int) -> None:
     """Serve the page until it is interrupted.
 
     Args:
-        folder: of the page: visitors and what they uploaded.
+        folder: of the page: visitors and what they uploaded; made where it is not there.
         allowed: folders that visitors may name.
         port: 0 takes a free one.
 
     Raises:
-        UserError: the port is taken.
+        UserError: the port is taken, or a folder is none.
     """
     import socket
 
@@ -129,6 +132,10 @@ def serve(folder: Path, allowed: tuple[Path, ...], port: int) -> None:
     for path in allowed:
         if not path.is_dir():
             raise UserError(f"--allow {path}: no folder there")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--folder {folder}: no folder for the page ({error.strerror}); give another") from error
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -9,6 +9,7 @@ import gradio as gr
 
 from muybridge.cli.outputs import places_in
 from muybridge.configuration import from_mapping
+from muybridge.configuration import shown as short
 from muybridge.documents import read_yaml
 from muybridge.errors import UserError
 from muybridge.files import write_text
@@ -77,11 +78,12 @@ class Train:
             values = self._values(visitor, text)
             if clips.strip():
                 folder = visitor.check_path(clips.strip(), "clips")
-                kept = {k: values.get("data", {}).get(k) for k in ("height", "width", "num_frames", "fps")}
+                former = _section(values, "data")
+                kept = {k: former.get(k) for k in ("height", "width", "num_frames", "fps")}
                 data = {k: v for k, v in kept.items() if v is not None}
                 values["data"] = {"source": "folder", "path": str(folder.resolve()), "short": "hold", **data}
             if steps.strip():
-                values.setdefault("training", {})["steps"] = yaml.safe_load(steps)
+                values["training"] = {**_section(values, "training"), "steps": _steps(steps)}
             return yaml.safe_dump(values, sort_keys=False), ""
         except UserError as error:
             return gr.skip(), shown.said([f"error: {error}"])
@@ -91,7 +93,7 @@ class Train:
         visitor = self.page.visitor(request)
         recipe = self._written(visitor, text, name)
         sheet = visitor.folder / f".{name}-clips.png"
-        printed = run_whole(["data", "show", str(recipe), "--count", "6", "-o", str(sheet)], visitor.folder)
+        printed = run_whole(["data", "show", str(recipe), "--count", "6", "-o", str(sheet)])
         lines = printed.replace(str(sheet), "").strip().splitlines()
         return shown.said([*lines, *self._left_out(recipe)]) + shown.picture(sheet.read_bytes(), "png", "clips")
 
@@ -102,7 +104,7 @@ class Train:
         from muybridge.data.packs import report_lines
         from muybridge.data.sources.folder import FolderConfig
 
-        data = read_yaml(recipe).get("data", {})
+        data = _section(read_yaml(recipe), "data")
         if data.get("source") != "folder":
             return []
         store = build_folder(from_mapping(FolderConfig, {k: v for k, v in data.items() if k != "source"}, "data"))
@@ -111,7 +113,7 @@ class Train:
     def plan(self, request: gr.Request, text: str, name: str) -> str:
         """What the recipe needs before it runs."""
         visitor = self.page.visitor(request)
-        return shown.said([run_whole(["plan", str(self._written(visitor, text, name))], visitor.folder)])
+        return shown.said([run_whole(["plan", str(self._written(visitor, text, name))])])
 
     def start(self, request: gr.Request, text: str, name: str) -> str:
         """Put the run into the queue; the same again goes on from its newest checkpoint."""
@@ -130,7 +132,7 @@ class Train:
         run, model = visitor.new_folder("runs", name), visitor.new_folder("models", name)
         if not run.is_dir():
             raise UserError(f"no run {name!r} yet; start it first")
-        return shown.said([run_whole(["export", str(run), str(model)], visitor.folder).strip()])
+        return shown.said([run_whole(["export", str(run), str(model)]).strip()])
 
     def watch(self, request: gr.Request, name: str) -> str:
         """How the run is."""
@@ -146,7 +148,10 @@ class Train:
         """The keys of a recipe, none of which leads out of the allowed folders."""
         draft = visitor.folder / ".draft.yaml"
         write_text(draft, text or "")
-        values = read_yaml(draft)
+        try:
+            values = read_yaml(draft)
+        except UserError as error:  # it is a text in a box, whatever it is written to
+            raise UserError(str(error).replace(f"{draft}:", "recipe:").replace(f"{draft}.", "recipe: ")) from None
         for place in places_in(values.get("data")):
             visitor.check_path(str(place), "data")
         visitor.check_named(_texts(values))
@@ -159,6 +164,29 @@ class Train:
         path = visitor.folder / "recipes" / f"{name}.yaml"
         write_text(path, text)
         return path
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section of a recipe, empty where there is none.
+
+    Raises:
+        UserError: it is no section.
+    """
+    found = values.get(name) or {}
+    if not isinstance(found, dict):
+        raise UserError(f"{name}: expected keys and values, got {type(found).__name__} {short(found)}")
+    return found
+
+
+def _steps(text: str) -> int:
+    """A number of steps that was typed.
+
+    Raises:
+        UserError: it is no whole number.
+    """
+    if not text.strip().isdecimal():
+        raise UserError(f"steps: expected a whole number, such as 2000; got {short(text)}")
+    return int(text)
 
 
 def _texts(values: Any) -> list[str]:

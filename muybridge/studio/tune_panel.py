@@ -49,8 +49,8 @@ class Tune:
         visitor = self.page.visitor(request)
         given = dict(zip(self.order, values, strict=True))
         given["video"] = str(self.sources.chosen(visitor, given)["video"])
-        visitor.check_named(str(v) for n, v in given.items() if isinstance(v, str) and n != "video")
         arguments = arguments_of("tune", self.fields, given)
+        visitor.check_named(arguments[1:])
         job = work.start(visitor, ["tune", "--folder", str(self._folder(visitor, name)), *arguments[1:]])
         return shown.said([f"job {job.name} is {job.state}"])
 

@@ -60,12 +60,18 @@ class Studio:
 
 @dataclass
 class Visitor:
-    """A browser with its own files. `running` is what its newest command is watched by."""
+    """A browser with its own files.
+
+    Attributes:
+        running: what its newest command is watched by.
+        stopped: when its Stop was pressed last, by its own clock; what was asked for before is not begun any more.
+    """
 
     studio: Studio
     name: str
     folder: Path
     running: Any = None
+    stopped: float = 0.0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +122,8 @@ class Visitor:
         Raises:
             UserError: it lies elsewhere, through links as well.
         """
+        if not text.strip() or "\0" in text:
+            raise UserError(f"no {what}: expected a path, got {text!r}")
         path = Path(text).expanduser()
         real = path.resolve()
         roots = [self.folder, *self.studio.allowed]
@@ -128,23 +136,28 @@ class Visitor:
         return path
 
     def check_named(self, texts: Iterable[str]) -> None:
-        """Refuse those of a command's arguments that are files or folders elsewhere.
+        """Refuse those of a command's arguments that are files or folders elsewhere. Jobs run where the page does, so
+        a relative path means here what it means there.
+
+        Args:
+            texts: as the command gets them, an argument each: of a box with several lines, the lines.
 
         Raises:
             UserError: names it.
         """
         for text in texts:
-            for name in {text, *_parts(text)}:
+            for name in _parts(text):
                 if name and _exists(name) and not is_bundled(name):
                     self.check_path(name, "not allowed")
 
 
-def _parts(text: str) -> list[str]:
-    """What of an argument may be a path: FILE of FILE:SCALE, VALUE of NAME=VALUE."""
-    found = [text.rpartition("=")[2], text.rpartition(":")[0]]
+def _parts(text: str) -> set[str]:
+    """What of an argument may be a path: itself, FILE of FILE:SCALE, VALUE of NAME=VALUE, both of NAME=FILE:SCALE."""
+    found = {text, text.partition("=")[2], text.rpartition("=")[2]}
+    found |= {part.rpartition(":")[0] for part in found} | {part.partition(":")[2] for part in found}
     with suppress(UserError):  # no LoRA at all: the command says what it takes
-        found.append(split_lora(text)[0])
-    return found
+        found.add(split_lora(text)[0])
+    return found | {part.strip() for part in found}
 
 
 def _exists(text: str) -> bool:

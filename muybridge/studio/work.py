@@ -16,7 +16,7 @@ from muybridge.studio.visits import Visitor
 
 
 def start(visitor: Visitor, arguments: Sequence[str]) -> Job:
-    """Add a command to the queue, once.
+    """Add a command to the queue, once; it runs where the page does, so that paths mean what was checked.
 
     Raises:
         UserError: the same waits or runs already.
@@ -28,7 +28,7 @@ def start(visitor: Visitor, arguments: Sequence[str]) -> Job:
     for job in queue.jobs(visitor.name):
         if job.arguments == tuple(arguments) and job.state in (QUEUED, RUNNING):
             raise UserError(f"this is {job.state} already (job {job.name})")
-    job = queue.add(arguments, visitor.folder, visitor.name)
+    job = queue.add(arguments, Path.cwd(), visitor.name)
     ensure_runner(queue)
     return job
 

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from muybridge.data.reading.sound import has_sound
 from muybridge.data.video_io import FORMATS, read_recipe, read_video, write_strip, write_video
 from muybridge.data.world import WorldConfig, WorldSource
 from muybridge.errors import UserError
@@ -160,3 +161,19 @@ def test_strip(frames, tmp_path):
 
     with Image.open(write_strip(np.stack([frames, frames]), tmp_path / "s.png", columns=4, scale=2)) as picture:
         assert picture.size == (4 * 64 * 2, 2 * 48 * 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9.0,\n{}\n#EXT-X-ENDLIST\n"),
+        ("list.mp4", "ffconcat version 1.0\nfile private.mp4\n"),
+    ],
+)
+def test_a_list_of_other_files_is_no_video(tmp_path, name, text):
+    """Who uploads a playlist would see a video that lies where they may not look."""
+    other = write_video(np.zeros((2, 16, 16, 3), np.uint8), tmp_path / "private.mp4")
+    (tmp_path / name).write_text(text.format(other))
+    with pytest.raises(UserError, match="names other files"):
+        read_video(tmp_path / name)
+    assert read_recipe(tmp_path / name) == {} and not has_sound(tmp_path / name)

@@ -79,6 +79,8 @@ def test_models_are_compared_on_one_page_and_the_same_command_goes_on(tiny, pict
         (["emoji-video", "world-vdm"], "give either captions"),
         (["emoji-video", "no-such", "--prompt", "a"], "no-such"),
         (["emoji-video", "world-vdm", "--prompt", "a", "--scorer", "no-such"], "no-such"),
+        (["emoji-video", "world-vdm", "--prompt", "a", "--reference", "no-such"], "--reference: expected a folder"),
+        (["emoji-video", "world-vdm", "--prompt", " "], "--prompt: no caption in it"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(words, told, tmp_path):
@@ -94,9 +96,13 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_trained_models_name_is_that_of_its_run(tmp_path):
+def test_a_trained_models_name_is_that_of_its_run(tmp_path, monkeypatch):
     (tmp_path / "one" / "model").mkdir(parents=True)
     assert names_of((str(tmp_path / "one" / "model"), "emoji-video")) == ["one", "emoji-video"]
+    monkeypatch.chdir(tmp_path / "one" / "model")
+    assert names_of((".", "emoji-video")) == ["one", "emoji-video"]  # no place above the output, nor itself
+    with pytest.raises(UserError, match="two folders have this name"):
+        names_of(("..", str(tmp_path / "one")))
     with pytest.raises(UserError, match="two folders have this name"):
         names_of((str(tmp_path / "one" / "model"), str(tmp_path / "one")))
 

@@ -231,3 +231,13 @@ def test_nothing_of_a_log_steers_the_terminal(queue, tmp_path):
     see_to(job)
     shown = run("jobs", "show", job.name).output
     assert "\x1b" not in shown and "\x07" not in shown and "red" in shown
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", "{}"])
+def test_a_damaged_job_holds_up_no_other(queue, tmp_path, damaged):
+    bad, good = queue.add(["data", "list"], tmp_path), queue.add(["doctor"], tmp_path)
+    (bad.folder / "job.json").write_text(damaged)
+    (good.folder / "progress.json").write_text(damaged)
+    assert [job.name for job in queue.jobs()] == [good.name] and queue.next() == good and not good.progress
+    done = run("jobs", "show", bad.name)
+    assert done.exit_code == 2 and "job.json" in done.output

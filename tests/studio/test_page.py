@@ -167,8 +167,12 @@ def stop_stops_and_the_page_answers_meanwhile(reader, allowed, place):
     began = time.monotonic()
     page.wait_for_selector(".equation math >> visible=true", timeout=10_000)
     answered = time.monotonic() - began
-    reader.tab("Generate")
-    reader.press("stop-generate")
+    reader.tab("Generate", "Without training")
+    reader.press("make-zero")  # waits behind the other
+    time.sleep(0.5)
+    reader.press("stop-zero")
+    reader.until("told-zero", "stopped before it began; nothing was written")
+    reader.tab("From words")
     reader.until("told-generate", "stopped; nothing was written")
     assert answered < 5, f"the page took {answered:.1f} s to answer"
     assert set(place.glob("studio/visitors/*/*.mp4")) == before

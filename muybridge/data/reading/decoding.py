@@ -17,7 +17,7 @@ from muybridge.data.reading.interlaced import progressive
 from muybridge.data.reading.orientation import DEGREES, LYING, UPRIGHT, of_frame, upright
 from muybridge.data.reading.reader import About, Reader
 from muybridge.data.reading.rhythm import Rhythm, rhythm_of
-from muybridge.data.reading.streams import decodable, open_container
+from muybridge.data.reading.streams import decodable, open_container, open_file
 
 #: Frames at the beginning that are decoded to learn what a file is.
 HEAD = 24
@@ -89,6 +89,8 @@ class FilmReader(Reader):
         bound: Any = {"max_pixels": str(MOST_PIXELS)}
         try:
             self.container: Any = open_container(path, bound)
+        except FootageError:
+            raise
         except Exception as error:  # PyAV raises many kinds for damaged files
             raise FootageError("unreadable", f"cannot be opened: {told(error)}") from error
         try:
@@ -251,7 +253,7 @@ class FilmReader(Reader):
         import av
 
         unit, base, times = float(self.stream.time_base), self.base, []
-        with av.open(str(self.path)) as container:
+        with open_file(self.path) as container:
             try:
                 for packet in container.demux(container.streams[self.stream.index]):
                     if packet.size and packet.pts is not None and not packet.is_discard:

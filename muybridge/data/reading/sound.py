@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.data.reading.formats import told
-from muybridge.data.reading.streams import decodable
+from muybridge.data.reading.formats import FootageError, told
+from muybridge.data.reading.streams import decodable, open_file
 
 #: Sampling rates that AAC has; others are resampled to the last.
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -38,9 +38,9 @@ def has_sound(path: Path) -> bool:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with open_file(path) as container:
             return bool(decodable(container, "audio") and decodable(container, "video"))
-    except (av.FFmpegError, OSError):
+    except (av.FFmpegError, FootageError, OSError):
         return False
 
 
@@ -53,10 +53,9 @@ class SoundTrack:
     """
 
     def __init__(self, writer: Any, sound: Sound):
-        import av
 
         self.writer, self.sound, self.problem = writer, sound, ""
-        with av.open(str(sound.path)) as container:
+        with open_file(sound.path) as container:
             context = decodable(container, "audio")[0].codec_context
             self.rate = context.sample_rate if context.sample_rate in RATES else RATES[-1]
             self.layout = "mono" if context.layout.nb_channels == 1 else "stereo"
@@ -116,7 +115,7 @@ class SoundTrack:
         import av
 
         resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
-        with av.open(str(self.sound.path)) as container:
+        with open_file(self.sound.path) as container:
             video, audio = (decodable(container, kind)[0] for kind in ("video", "audio"))
             audio.codec_context.thread_count = 1
             base = float(video.start_time or 0) * float(video.time_base)

@@ -93,6 +93,24 @@ def share_first(videos: np.ndarray, words: np.ndarray) -> float:
     return float(np.mean(own >= scores.max(1) - 1e-6))
 
 
+def data_of(place: str) -> dict[str, Any]:
+    """The `data` section of real clips: of a recipe, or a folder's.
+
+    Raises:
+        UserError: neither.
+    """
+    from muybridge.documents import read_yaml
+
+    path = Path(place).expanduser()
+    try:
+        data = {"source": "folder", "path": str(path)} if path.is_dir() else read_yaml(path).get("data")
+    except UserError as error:
+        raise UserError(f"--reference: expected a folder of videos, or a recipe with data; {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"--reference {place}: expected a folder of videos, or a recipe with data")
+    return data
+
+
 def reference_of(place: str, size: Sequence[int]) -> tuple[Any, dict[str, float]]:
     """Features of real clips, and how far their two halves are from each other.
 
@@ -106,16 +124,11 @@ def reference_of(place: str, size: Sequence[int]) -> tuple[Any, dict[str, float]
     import random
 
     from muybridge.data.registry import make_source
-    from muybridge.documents import read_yaml
     from muybridge.evaluation.frechet import ClipFeatures
     from muybridge.models.vision.picture_features import PictureFeatures
 
-    path = Path(place).expanduser()
     read_as = dict(zip(("num_frames", "height", "width"), size, strict=True))
-    data = {"source": "folder", "path": str(path), **read_as} if path.is_dir() else read_yaml(path).get("data")
-    if not isinstance(data, Mapping):
-        raise UserError(f"--reference {place}: expected a folder of videos, or a recipe with data")
-    source = make_source(data)
+    source = make_source(data_of(place) | (read_as if Path(place).expanduser().is_dir() else {}))
     order = random.Random(1).sample(range(len(source)), min(REFERENCES, len(source)))
     clips = [frames for frames in (source.clip(i).frames for i in order) if len(frames) > 1]
     if len(clips) < 2 * FEWEST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +16,7 @@ import numpy as np
 
 from muybridge.errors import UserError
 from muybridge.evaluation.comparison.drawing import DONE, Task
-from muybridge.evaluation.comparison.figures import read_rows, reference_of, summary
+from muybridge.evaluation.comparison.figures import data_of, read_rows, reference_of, summary
 from muybridge.evaluation.comparison.page import write_page
 from muybridge.evaluation.comparison.settings import Comparison
 from muybridge.files import check_own_folder, read_mapping, write_json
@@ -34,7 +35,8 @@ def names_of(models: tuple[str, ...]) -> list[str]:
         UserError: fewer than two, one twice, or two of the same name.
     """
     paths = [Path(m).expanduser() for m in models]
-    names = [p.resolve().parent.name if p.is_dir() and p.name == "model" else p.name for p in paths]
+    paths = [p.resolve() if p.is_dir() else p for p in paths]  # `.` and `..` have names too
+    names = [p.parent.name if p.is_dir() and p.name == "model" else p.name for p in paths]
     if len(models) < 2:
         raise UserError("compare: give two models or more")
     double = next((n for n in names if names.count(n) > 1), None)
@@ -61,6 +63,8 @@ def compare(
         find_model(model)
     if told.scorer:
         find_part(told.scorer)
+    if told.reference:
+        data_of(told.reference)  # before hours of drawing
     # what decides over the videos; scorer and reference only look at them, but rows hold the scorer's embeddings
     wanted = {"made by": MAKER, "prompts": list(prompts), "seed": told.seed, "steps": told.steps, "scorer": told.scorer}
     _check(output, wanted)
@@ -97,20 +101,22 @@ def _draw(task: Task, file: Path, tell: Callable[[int], None]) -> None:
     """One model, in a process of its own."""
     write_json(file, asdict(task))
     command = [sys.executable, "-m", "muybridge.evaluation.comparison.drawing", str(file)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
-    assert child.stdout is not None and child.stderr is not None
-    try:
-        for line in child.stdout:
-            if line.startswith(DONE):
-                tell(int(line.split()[1]) + 1)
-        said = child.stderr.read()
-        if child.wait():
-            lines = [line for line in said.strip().splitlines() if line]
-            raise UserError(f"{task.model}: {lines[-1].removeprefix('error: ') if lines else 'its process was killed'}")
-    finally:
-        child.kill()
-        child.wait()
-        file.unlink(missing_ok=True)
+    with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody empties would stop the child once it is full
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment())
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                if line.startswith(DONE):
+                    tell(int(line.split()[1]) + 1)
+            if child.wait():
+                said.seek(0)
+                lines = [line for line in said.read().strip().splitlines() if line]
+                why = lines[-1].removeprefix("error: ") if lines else "its process was killed"
+                raise UserError(f"{task.model}: {why}")
+        finally:
+            child.kill()
+            child.wait()
+            file.unlink(missing_ok=True)
 
 
 def _figures(
