@@ -276,9 +276,9 @@ def test_super_resolution_with_time(trained):
 
 
 def test_11_no_network_but_the_prior_takes_words(trained):
-    for system in (MakeAVideo, MakeAVideoSR):
-        with pytest.raises(UserError, match="text"):
-            system({}, {}, TEXT)
+    for system, model in ((MakeAVideo, {"image": "emoji-image", "scorer": "emoji-clip"}), (MakeAVideoSR, {})):
+        with pytest.raises(UserError, match="text: .*leave the section out"):
+            system(model, {}, TEXT)
     for name in ("video", "between"):
         settings = json.loads((trained[0] / name / "model" / "muybridge.json").read_text())
         assert not [k for k in settings if "text" in k]
