@@ -12,6 +12,8 @@ from muybridge.errors import UserError
 
 #: A file of settings is nested at most this deep, and its whole numbers fit into 64 bits.
 DEEPEST, LARGEST = 32, 2**63 - 1
+#: Entries at one depth; aliases (`*name`) count wherever they stand, so that a small file is not billions of them.
+MOST_ENTRIES = 1_000_000
 
 
 def check_document(values: Any, where: str) -> None:
@@ -22,7 +24,8 @@ def check_document(values: Any, where: str) -> None:
         where: the file, for messages.
 
     Raises:
-        UserError: nested too deep, a number that is not finite, or one that does not fit into 64 bits.
+        UserError: nested too deep, more than MOST_ENTRIES entries, a number that is not finite, or one that does not
+            fit into 64 bits.
     """
     level = [(where, values)]
     for _ in range(DEEPEST):
@@ -36,6 +39,8 @@ def check_document(values: Any, where: str) -> None:
                 raise UserError(f"{place} must be a finite number, got {value}")
             elif isinstance(value, int) and abs(value) > LARGEST:
                 raise UserError(f"{place}: {shown(value)} is too large a number; whole numbers fit into 64 bits")
+            if len(inner) > MOST_ENTRIES:
+                raise UserError(f"{where}: more than {MOST_ENTRIES:,} entries, aliases counted wherever they stand")
         level = inner
     if level:
         raise UserError(f"{where}: nested more than {DEEPEST} deep")

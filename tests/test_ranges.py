@@ -2,6 +2,7 @@
 of them: in every section of a recipe and in the options of every command."""
 
 import copy
+import itertools
 import json
 import re
 
@@ -232,6 +233,11 @@ def test_options(line, words, tmp_path):
         ("model: " + "[" * 300 + "]" * 300, f"nested more than {DEEPEST} deep"),
         ("model: " + "{a: " * 300 + "1" + "}" * 300, f"nested more than {DEEPEST} deep"),
         ("model: " + "[" * 20000 + "]" * 20000, f"nested more than {DEEPEST} deep"),
+        (
+            "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+            + "".join(f"{n}: &{n} [{', '.join([f'*{b}'] * 10)}]\n" for b, n in itertools.pairwise("abcdefghij")),
+            "more than 1,000,000 entries",
+        ),
         ("seed: " + "9" * 5000, "not a readable YAML recipe"),
         ("seed: 0x" + "f" * 5000, "seed: a number of thousands of digits is too large"),
         ("seed: " + "9" * 400, "too large a number; whole numbers fit into 64 bits"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from muybridge.configuration import setting
@@ -15,6 +16,16 @@ from muybridge.making.continued import Continuation
 from muybridge.making.from_video import FromVideo, filled, fitted_to
 from muybridge.making.used import FILE, whole_path
 from muybridge.pipelines.settings import READ_BY, SamplingConfig
+
+
+def check_video(path: str) -> None:
+    """Refuse another video that is not there, before a model is opened.
+
+    Raises:
+        UserError: no such file.
+    """
+    if not Path(path).expanduser().is_file():
+        raise UserError(f"no video at {path}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +71,10 @@ class Connect(Bridging):
 
     other: str = setting(..., "the video that follows")
 
+    def check(self, model: str, settings: dict[str, Any]) -> Any:
+        check_video(self.other)
+        return super().check(model, settings)
+
     def placed(self) -> Self:
         return replace(self, other=whole_path(self.other))
 
@@ -96,6 +111,10 @@ class Blend(FromVideo):
     strength: float = setting(
         0.8, "share of the steps in which the middle is drawn anew; 0 is a cross-fade", low=0, high=1
     )
+
+    def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:
+        check_video(self.other)
+        return super().check(model, settings)
 
     def placed(self) -> Self:
         return replace(self, other=whole_path(self.other))

@@ -13,6 +13,7 @@ from muybridge.configuration import shown as short
 from muybridge.documents import read_yaml
 from muybridge.errors import UserError
 from muybridge.files import write_text
+from muybridge.jobs.queue import QUEUED
 from muybridge.studio import shown, work
 from muybridge.studio.page import AT_ONCE, AT_WORK, Page, answering
 from muybridge.studio.running import run_whole
@@ -158,8 +159,15 @@ class Train:
         return values
 
     def _written(self, visitor: Visitor, text: str, name: str) -> Path:
-        """The recipe as a file of the visitor's."""
+        """The recipe as a file of the visitor's.
+
+        Raises:
+            UserError: no recipe, or one of a run that waits in the queue and shall train as it was started.
+        """
         visitor.new_folder("runs", name)
+        job = self._job(visitor, name)
+        if job is not None and job.state == QUEUED:
+            raise UserError(f"{name} waits in the queue (job {job.name}); stop it first, or take another name")
         self._values(visitor, text)
         path = visitor.folder / "recipes" / f"{name}.yaml"
         write_text(path, text)

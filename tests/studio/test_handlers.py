@@ -90,6 +90,15 @@ def test_a_recipe_leads_nowhere_else(asked, tmp_path):
     assert job.directory == str(tmp_path / "here")
 
 
+def test_a_recipe_that_waits_is_not_written_over(asked):
+    with gr.Blocks():
+        train = Train(asked.page)
+    train.start(asked.request, RECIPE.format("../allowed", "one"), "a")
+    with pytest.raises(UserError, match="a waits in the queue"):
+        train.plan(asked.request, RECIPE.format("../allowed", "two"), "a")
+    assert "one" in (asked.visitor.folder / "recipes" / "a.yaml").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "steps", "told"),
     [
