@@ -11,21 +11,29 @@ from typing import Any, ClassVar, Self
 
 from muybridge.configuration import setting
 from muybridge.errors import Notice, UserError
-from muybridge.making.base import Heard, Made, Run, at_model_size
+from muybridge.making.base import Heard, Made, Making, Run, at_model_size
 from muybridge.making.continued import Continuation
 from muybridge.making.from_video import FromVideo, filled, fitted_to
 from muybridge.making.used import FILE, whole_path
 from muybridge.pipelines.settings import READ_BY, SamplingConfig
 
 
-def check_video(path: str) -> None:
-    """Refuse another video that is not there, before a model is opened.
+@dataclass(frozen=True, kw_only=True)
+class WithOther(Making):
+    """What commands on two videos share."""
 
-    Raises:
-        UserError: no such file.
-    """
-    if not Path(path).expanduser().is_file():
-        raise UserError(f"no video at {path}")
+    other: str = setting(..., "the other video")
+
+    def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:
+        if not Path(self.other).expanduser().is_file():
+            raise UserError(f"no video at {self.other}")
+        return super().check(model, settings)
+
+    def placed(self) -> Self:
+        return replace(super().placed(), other=whole_path(self.other))
+
+    def uses(self, model: str) -> dict[str, str]:
+        return super().uses(model) | {whole_path(self.other): FILE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +72,10 @@ class Loop(Bridging):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connect(Bridging):
+class Connect(WithOther, Bridging):
     """Join two videos by new frames that lead from the one to the other."""
 
     command: ClassVar[str] = "connect"
-
-    other: str = setting(..., "the video that follows")
-
-    def check(self, model: str, settings: dict[str, Any]) -> Any:
-        check_video(self.other)
-        return super().check(model, settings)
-
-    def placed(self) -> Self:
-        return replace(self, other=whole_path(self.other))
-
-    def uses(self, model: str) -> dict[str, str]:
-        return super().uses(model) | {whole_path(self.other): FILE}
 
     def filled(self, run: Run, frames: Any, options: dict[str, Any]) -> Any:
         import numpy as np
@@ -92,7 +88,7 @@ class Connect(Bridging):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blend(FromVideo):
+class Blend(WithOther, FromVideo):
     """Turn one video gradually into another: it begins as the first and ends as the second, frame by frame (Sora).
 
     The longer one is taken to the length of the shorter.
@@ -105,22 +101,11 @@ class Blend(FromVideo):
         "reuse", *(name for names in READ_BY.values() for name in names),
     )  # fmt: skip
 
-    other: str = setting(..., "the video that it becomes")
     prompt: str | None = setting(None, "what the video shows on the way")
     negative_prompt: str = setting("", "what it shall not show", flag="negative")
     strength: float = setting(
         0.8, "share of the steps in which the middle is drawn anew; 0 is a cross-fade", low=0, high=1
     )
-
-    def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:
-        check_video(self.other)
-        return super().check(model, settings)
-
-    def placed(self) -> Self:
-        return replace(self, other=whole_path(self.other))
-
-    def uses(self, model: str) -> dict[str, str]:
-        return super().uses(model) | {whole_path(self.other): FILE}
 
     def total_steps(self, run: Run) -> int:
         from muybridge.pipelines.redraw import steps_of
