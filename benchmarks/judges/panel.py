@@ -47,6 +47,7 @@ class Verdict:
 
     Attributes:
         ranks: of each thing its place among all concepts, 0 the likeliest.
+        present: of each, whether something in the clip is likelier it than any other concept.
         motion: how it moves; "" for a picture.
         backdrop: what lies behind.
         relation: a name of relations.CLASSES, or "".
@@ -55,6 +56,7 @@ class Verdict:
     """
 
     ranks: tuple[int, ...]
+    present: tuple[bool, ...]
     motion: str
     backdrop: Backdrop
     relation: str
@@ -147,7 +149,8 @@ class Panel:
         best = self.groups[int(found.scores.argmax())] if len(found.scores) else ""
         ranks = tuple(found.rank(p) for p in places)
         count = sorted(len(t) for t in found.things)[len(found.things) // 2] if found.things else 0
-        return Verdict(ranks, motion, backdrop_of(self.backgrounds, frames, seen), relation, best, count)
+        present = tuple(found.present(p) for p in places)
+        return Verdict(ranks, present, motion, backdrop_of(self.backgrounds, frames, seen), relation, best, count)
 
     def motions_as_seen(self, frames: Array, motion: str) -> set[str]:
         """The motions that are right for a true clip: of a round thing that spins, standing still too."""
@@ -173,9 +176,8 @@ def rights(verdict: Verdict, told: dict[str, Any], motions: set[str], moves: boo
             out["motion"] = verdict.motion in motions
         out["all"] = out["thing"] and background and out.get("motion", True)
         return out
-    # one thing's likeliest and second likeliest concept are not two things
-    out["both present"] = verdict.count > 1 and all(r < len(verdict.ranks) for r in verdict.ranks)
-    out["one present"] = any(r < len(verdict.ranks) for r in verdict.ranks)
+    # each by a thing of its own: one thing has one likeliest concept
+    out["both present"], out["one present"] = all(verdict.present), any(verdict.present)
     wanted = relation_class(told["relation"], told["side"])
     out["relation, of those"] = verdict.relation == wanted
     out["background"] = background

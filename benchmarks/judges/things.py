@@ -170,6 +170,11 @@ class Likely:
     things: list[list[Thing]]
     logs: list[Array]
 
+    def present(self, group: int) -> bool:
+        """Whether in half of the frames or more some thing is likelier this concept than any other."""
+        shown = [bool((logs.argmax(1) == group).any()) for logs in self.logs]
+        return bool(shown) and sum(shown) * 2 >= len(shown)
+
     def rank(self, group: int) -> int:
         """A concept's place among all, 0 the likeliest; the number of concepts where nothing was found."""
         if not len(self.scores):

@@ -137,17 +137,16 @@ TOLD = {"background": "gradient", "background_colours": ["red", "blue"], "relati
 
 def test_what_is_right():
     backdrop = Backdrop("gradient", ("red", "blue"))
-    right = rights(Verdict((0,), "left", backdrop, "", "fox", 1), TOLD, {"left"}, True)
+    right = rights(Verdict((0,), (True,), "left", backdrop, "", "fox", 1), TOLD, {"left"}, True)
     assert all(right.values()) and set(right) == {"thing", "thing among five", "background", "motion", "all"}
-    worse = rights(Verdict((4,), "right", backdrop, "", "fox", 1), TOLD, {"left"}, True)
+    worse = rights(Verdict((4,), (False,), "right", backdrop, "", "fox", 1), TOLD, {"left"}, True)
     assert [worse[n] for n in ("thing", "thing among five", "motion", "all")] == [False, True, False, False]
-    assert "motion" not in rights(Verdict((0,), "", backdrop, "", "fox", 1), TOLD, {""}, False)
-    either = rights(Verdict((0,), "still", backdrop, "", "fox", 1), TOLD, {"spinning", "still"}, True)
+    assert "motion" not in rights(Verdict((0,), (True,), "", backdrop, "", "fox", 1), TOLD, {""}, False)
+    either = rights(Verdict((0,), (True,), "still", backdrop, "", "fox", 1), TOLD, {"spinning", "still"}, True)
     assert either["motion"]
-    two = rights(Verdict((1, 0), "", backdrop, "below", "fox", 2), TOLD, {""}, True)
+    two = rights(Verdict((2, 0), (True, True), "", backdrop, "below", "fox", 2), TOLD, {""}, True)
     assert two["both present"] and not two["relation, of those"] and not two["both and relation"]
-    assert not rights(Verdict((1, 0), "", backdrop, "above", "fox", 1), TOLD, {""}, True)["both present"]
-    one = rights(Verdict((0, 2), "", backdrop, "above", "fox", 2), TOLD, {""}, True)
+    one = rights(Verdict((0, 1), (True, False), "", backdrop, "above", "fox", 1), TOLD, {""}, True)
     assert one["one present"] and not one["both present"]
     assert not Backdrop("gradient", ("blue", "red")).is_right("gradient", ["red", "blue"])
     assert Backdrop("plain", ("red", "red")).is_right("plain", ["red"]) and Backdrop("sea", ("red", "red")).is_right(
@@ -234,6 +233,15 @@ def test_prompts_are_held_out_and_say_what_they_show(stores):
         assert case.told["background"] == "white" and case.prompt != case.told["caption"]
     for case in single_cases(10, frames=1, **stores):
         assert case.told["things"][0]["motion"] == "still" and case.truth().shape[0] == 1
+
+
+def test_a_concept_is_present_where_some_thing_is_likelier_it_than_any_other():
+    # two things: the first is 0 or, less likely, 1; the second is 2, by little
+    logs = np.log([[0.6, 0.3, 0.1], [0.3, 0.3, 0.4]]).astype(np.float32)
+    found = Likely(logs.max(0), [[], []], [logs, logs[:1]])
+    assert [found.present(g) for g in range(3)] == [True, False, True]
+    assert found.rank(2) == 1 and not Likely(logs.max(0), [[]] * 3, [logs, logs[:1], logs[:1]]).present(2)
+    assert not Likely(np.zeros(0, np.float32), [], []).present(0)
 
 
 @pytest.mark.slow
