@@ -13,6 +13,7 @@ from muybridge.errors import UserError
 from muybridge.evaluation.comparison.figures import share_first
 from muybridge.evaluation.comparison.run import names_of, training_hours
 from muybridge.models import build_network
+from muybridge.opening.sampling import load_pipeline
 from muybridge.pipelines.pixels import TextToVideoPipeline
 from tests.conftest import TINY_MODEL, randomise
 
@@ -123,3 +124,10 @@ def test_training_hours_are_steps_times_what_each_took(tmp_path):
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (tmp_path / "log-more.jsonl").write_text(json.dumps({"step": 100, "seconds_per_step": 36.0}) + "\n")
     assert training_hours(tmp_path) == pytest.approx((10 * 36 + 20 * 18 + 100 * 36) / 3600)
+
+
+def test_an_evaluation_is_a_videos_whatever_shares_the_call(tiny):
+    pipeline = load_pipeline(str(tiny), "cpu")
+    with torch.no_grad():
+        pipeline.closed(None)(torch.zeros(2, 3, 4, 16, 16), torch.zeros(2))
+    assert pipeline.evaluations == 2
