@@ -158,7 +158,7 @@ def _is_made(job: tuple[Path, str, int], making: Generate, run: Run, upscaling: 
     from dataclasses import replace
 
     from muybridge.data.video_io import read_recipe
-    from muybridge.making.record import differences, record_of
+    from muybridge.making.record import check_made_so, record_of
 
     path, _, seed = job
     if not path.is_file():
@@ -167,12 +167,7 @@ def _is_made(job: tuple[Path, str, int], making: Generate, run: Run, upscaling: 
     if not found:
         raise UserError(f"{path}: is there already, without a record of muybridge; give another --output-dir")
     wanted = record_of(making, replace(run, seed=seed), run.pipeline.settings(**run.settings))
-    other = differences(found, upscaling.recorded(wanted))
-    if other:
-        raise UserError(
-            f"{path}: is there already, made otherwise: {'; '.join(other[:4])}; nothing was changed. Give another "
-            "--output-dir, or move it away"
-        )
+    check_made_so(path, found, upscaling.recorded(wanted), "--output-dir")
     return True
 
 

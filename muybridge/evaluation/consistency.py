@@ -15,8 +15,12 @@ from muybridge.nn.frames import from_uint8
 
 def frame_consistency(scorer: ImageTextScorer, frames: np.ndarray) -> float:
     """Mean cosine of consecutive frames' embeddings; frames uint8 [F, H, W, 3]. Source: 2302.03011 section 4."""
-    rows = scorer.embed_pictures(from_uint8(frames).transpose(0, 1))
-    return float((rows[:-1] * rows[1:]).sum(1).mean())
+    return consistency_of(scorer.embed_pictures(from_uint8(frames).transpose(0, 1)))
+
+
+def consistency_of(rows: Tensor) -> float:
+    """The same of embeddings that are there already, [F, D]; 1 for a still."""
+    return float((rows[:-1] * rows[1:]).sum(1).mean()) if len(rows) > 1 else 1.0
 
 
 def warped_difference(frames: np.ndarray) -> float:

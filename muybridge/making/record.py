@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muybridge import __version__
@@ -86,6 +87,23 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     return [
         f"{name} is {_short(there[name])}, would be {_short(here[name])}" for name in names if there[name] != here[name]
     ]
+
+
+def check_made_so(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], option: str) -> None:
+    """Refuse a file that is there with another record than that of the video that is wanted.
+
+    Args:
+        option: that names the folder.
+
+    Raises:
+        UserError: says in what they differ.
+    """
+    other = differences(found, wanted)
+    if other:
+        raise UserError(
+            f"{path}: is there already, made otherwise: {'; '.join(other[:4])}; nothing was changed. Give another "
+            f"{option}, or move it away"
+        )
 
 
 def _flat(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -14,8 +14,7 @@ from muybridge.studio import shown, work
 from muybridge.studio.clips_board import ClipsBoard, decisions_of
 from muybridge.studio.forms import arguments_of, fields_of
 from muybridge.studio.inputs import component
-from muybridge.studio.page import AT_ONCE, Page, answering
-from muybridge.studio.train_tab import EVERY
+from muybridge.studio.page import AT_ONCE, EVERY, Page, answering
 from muybridge.studio.visits import Visitor
 
 COMMAND = "curate run"

@@ -10,10 +10,10 @@ import gradio as gr
 from muybridge.jobs.queue import QUEUED, RUNNING, Job, Queue
 from muybridge.studio import shown, work
 from muybridge.studio.forms import shown_command
-from muybridge.studio.page import AT_ONCE, Page, answering
+from muybridge.studio.page import AT_ONCE, EVERY, Page, answering
 
-#: Seconds between two looks at jobs, and how many are shown, the newest first.
-EVERY, SHOWN = 2.0, 12
+#: How many jobs are shown, the newest first.
+SHOWN = 12
 
 
 class Jobs:

@@ -16,6 +16,8 @@ TITLE = "muybridge studio"
 #: One command at a time: two would only share the machine. Looking and stopping are not behind them.
 AT_WORK: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "work"}
 AT_ONCE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
+#: Seconds between two looks at what a job or a run does.
+EVERY = 2.0
 
 
 class Page:

@@ -15,12 +15,9 @@ from muybridge.errors import UserError
 from muybridge.files import write_text
 from muybridge.jobs.queue import QUEUED
 from muybridge.studio import shown, work
-from muybridge.studio.page import AT_ONCE, AT_WORK, Page, answering
+from muybridge.studio.page import AT_ONCE, AT_WORK, EVERY, Page, answering
 from muybridge.studio.running import run_whole
 from muybridge.studio.visits import Visitor
-
-#: Seconds between two looks at a run.
-EVERY = 2.0
 
 
 def add(page: Page) -> None:

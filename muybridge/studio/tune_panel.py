@@ -11,12 +11,11 @@ from muybridge.cli.tune_command import Tuning
 from muybridge.studio import shown, work
 from muybridge.studio.forms import arguments_of, fields_of
 from muybridge.studio.inputs import Sources, component
-from muybridge.studio.page import AT_ONCE, Page, answering
+from muybridge.studio.page import AT_ONCE, EVERY, Page, answering
 from muybridge.studio.visits import Visitor
 
 #: Settings that are not folded away; `folder` is the name of the run here.
 FIRST, NOT_HERE = ("caption", "model", "train_steps"), ("folder",)
-EVERY = 2.0
 
 
 class Tune:

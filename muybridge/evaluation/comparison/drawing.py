@@ -14,7 +14,7 @@ from muybridge.errors import UserError
 from muybridge.files import read_mapping, write_json
 from muybridge.making.base import Making, Run, open_pipeline
 from muybridge.making.from_words import Animate, Generate, Zero
-from muybridge.making.record import differences, record_of
+from muybridge.making.record import check_made_so, record_of
 
 #: What the parent reads: a line a finished video.
 DONE = "done"
@@ -56,6 +56,7 @@ class Drawer:
         self.pictures: Any = None
         self.pipeline = open_pipeline(Generate(prompt=""), task.model, task.device, "fp32")
         if self.pipeline.draws_from_words and self.pipeline.settings().num_frames == 1:
+            self.pipeline = None  # two at once would be the peak
             self.pipeline = open_pipeline(Zero(prompt=""), task.model, task.device, "fp32")
             self.way, self.settings = "zero", {**Zero.defaults, **self.settings}
         elif self.pipeline.draws_from_words:
@@ -110,12 +111,7 @@ def is_there(drawer: Drawer, index: int) -> bool:
     if drawer.way != "generate":  # the sampler and the picture are the command's own
         keys = ("command", "options", "model", "model_hash", "seed")
         found, wanted = ({k: record.get(k) for k in keys} for record in (found, wanted))
-    other = differences({k: v for k, v in found.items() if not k.startswith("source")}, wanted)
-    if other:
-        raise UserError(
-            f"{video}: is there already, made otherwise: {'; '.join(other[:4])}; nothing was changed. Give another "
-            "--output, or move it away"
-        )
+    check_made_so(video, {k: v for k, v in found.items() if not k.startswith("source")}, wanted, "--output")
     return True
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from muybridge.errors import UserError
-from muybridge.evaluation.consistency import warped_difference
+from muybridge.evaluation.consistency import consistency_of, warped_difference
 from muybridge.evaluation.frechet import clip_features, frechet_distance
 from muybridge.evaluation.motion import mean_frame_difference, order_ratio
 from muybridge.files import read_mapping
@@ -52,7 +52,7 @@ class Measurer:
 
             rows = self.scorer.embed_pictures(from_uint8(frames).transpose(0, 1))
             row["embedding"] = rows.mean(0).tolist()
-            row["consistency"] = float((rows[:-1] * rows[1:]).sum(1).mean()) if len(rows) > 1 else 1.0
+            row["consistency"] = consistency_of(rows)
         return row
 
 

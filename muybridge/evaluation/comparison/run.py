@@ -75,15 +75,11 @@ def compare(
             task = Task(
                 model, str(output / name), prompts, told.seed, told.steps, told.picture_model, told.scorer, device
             )
-            _draw(task, output / f".{name}.task.json", partial(_told, tell, name, len(prompts)))
+            _draw(task, output / f".{name}.task.json", partial(tell, name))
         rows = {name: read_rows(output / name)[: len(prompts)] for name in names}
         figures = _figures(dict(zip(names, models, strict=True)), rows, prompts, told)
         write_json(output / "figures.json", figures)
         return write_page(output / "index.html", figures, rows, prompts)
-
-
-def _told(tell: Callable[[str, int, int], None], name: str, total: int, done: int) -> None:
-    tell(name, done, total)
 
 
 def _check(output: Path, wanted: dict[str, Any]) -> None:
@@ -97,7 +93,7 @@ def _check(output: Path, wanted: dict[str, Any]) -> None:
     check_own_folder(output, "a comparison", lambda: next((p.name for p in output.iterdir()), None))
 
 
-def _draw(task: Task, file: Path, tell: Callable[[int], None]) -> None:
+def _draw(task: Task, file: Path, tell: Callable[[int, int], None]) -> None:
     """One model, in a process of its own."""
     write_json(file, asdict(task))
     command = [sys.executable, "-m", "muybridge.evaluation.comparison.drawing", str(file)]
@@ -107,7 +103,7 @@ def _draw(task: Task, file: Path, tell: Callable[[int], None]) -> None:
         try:
             for line in child.stdout:
                 if line.startswith(DONE):
-                    tell(int(line.split()[1]) + 1)
+                    tell(int(line.split()[1]) + 1, len(task.prompts))
             if child.wait():
                 said.seek(0)
                 lines = [line for line in said.read().strip().splitlines() if line]
@@ -145,7 +141,7 @@ def _figures(
 def training_hours(folder: Path) -> float | None:
     """Of the logs that lie in a model's folder or its run: steps times what each took; None without a log."""
     logs = sorted(folder.glob("log*.jsonl")) or sorted(folder.parent.glob("log.jsonl"))
-    seconds, last = 0.0, 0
+    seconds = 0.0
     for log in logs:
         last = 0
         for line in log.read_text(encoding="utf-8").splitlines():
