@@ -43,12 +43,11 @@ class Jobs:
         """A row a job."""
         rows = []
         for job in self._jobs(request)[:SHOWN]:
-            bar = shown.bar(str(job.progress.get("what", "")), job.progress["done"], job.progress["total"]) if (
-                job.state == RUNNING and job.progress.get("total")
-            ) else ""  # fmt: skip
+            state = job.state
+            bar = work.bar_of(job) if state == RUNNING else ""
             last = job.log(400).strip().splitlines()[-1:] if job.code else []
             rows.append(
-                f"<tr><td>{job.name}</td><td>{job.state}{bar}{shown.said(last)}</td>"
+                f"<tr><td>{job.name}</td><td>{state}{bar}{shown.said(last)}</td>"
                 f"<td><code>{escape(shown_command(job.arguments))}</code></td></tr>"
             )
         return f'<table class="plain">{"".join(rows)}</table>' if rows else shown.said(["no jobs yet"])

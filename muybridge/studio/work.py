@@ -49,19 +49,22 @@ def stop(job: Job | None) -> str:
     return f"{job.name}: {'stopping; training saves a checkpoint first' if job.state == RUNNING else job.state}"
 
 
+def bar_of(job: Job) -> str:
+    """How far a job is, where it has said so."""
+    told = job.progress
+    return shown.bar(str(told.get("what", "")), told["done"], told["total"]) if told.get("total") else ""
+
+
 def board(job: Job | None) -> str:
     """How a job is: state, bar, command, the end of its log."""
     if job is None:
         return ""
     code = "" if job.code is None else f", exit code {job.code}"
     lines = [f"job {job.name}: {job.state}{code}"]
-    told, bar = job.progress, ""
-    if told.get("total"):
-        bar = shown.bar(str(told.get("what", "")), told["done"], told["total"])
     from html import escape
 
     log = f'<pre class="log">{escape(job.log(4000))}</pre>'
-    return shown.said(lines) + bar + f'<pre class="command">{escape(shown_command(job.arguments))}</pre>' + log
+    return shown.said(lines) + bar_of(job) + f'<pre class="command">{escape(shown_command(job.arguments))}</pre>' + log
 
 
 def run_board(run: Path) -> str:
