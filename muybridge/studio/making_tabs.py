@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Iterator, Sequence
@@ -81,7 +82,9 @@ class Panel:
                 told, seen, made = (gr.HTML(elem_classes=[f"{n}-{cls.command}"]) for n in ("told", "seen", "made"))
         asked = gr.Number(0, visible=False)  # when a button was pressed, by the browser's clock
         start.click(self.make, [asked, *inputs], [told, seen, made], **AT_WORK, show_progress="hidden", js=NOW)
-        stop.click(answering(self.stop), asked, told, **AT_ONCE, js=NOW)
+        # told by the browser: an answer of ours could come behind, and over, what the stopped command says at its end
+        stop.click(None, None, told, js=f"() => [{json.dumps(shown.said(['stopping']))}]")
+        stop.click(self.stop, asked, None, **AT_ONCE, js=NOW)
         later.click(answering(self.later), inputs, told, **AT_ONCE)
 
     def _inputs(self) -> list[Any]:
@@ -176,13 +179,12 @@ class Panel:
             lines.append(f"job {job.name} is {job.state}; its video will be {output.name} in the history")
         return shown.said(lines)
 
-    def stop(self, request: gr.Request, asked: float) -> str:
+    def stop(self, request: gr.Request, asked: float) -> None:
         """Stop what this visitor is having made, and what they asked for that waits still."""
         visitor = self.page.visitor(request)
         visitor.stopped = asked or 0.0
         if visitor.running is not None:
             visitor.running.stopped.set()
-        return shown.said(["stopping"])
 
 
 class History:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -64,9 +65,16 @@ def make_accelerator(precision: str = "fp32", device: str = AUTO, find_unused_pa
 
 
 def _leave() -> None:
-    """End the group's threads before the interpreter goes: torch aborts one that ends with any running."""
+    """End the group's threads before the interpreter goes: torch aborts one that ends with any running.
+
+    A network that was wrapped for the group holds it too, in circles that only the collector opens; the last hold is
+    ours, since its end waits for the threads without Python's lock, which they may be waiting for.
+    """
     if distributed.is_initialized():
+        group = distributed.group.WORLD
         distributed.destroy_process_group()
+        gc.collect()
+        del group
 
 
 @contextmanager

@@ -56,6 +56,13 @@ def test_no_line_of_a_box_leads_out(asked, panel, tmp_path, how):
         panel.arguments(asked.visitor, filled(panel, lora=text), 0)
 
 
+def test_the_answer_to_stop_is_never_over_what_the_stopped_one_says(asked):
+    with gr.Blocks() as blocks:
+        panel = Panel(asked.page, MAKINGS["generate"])
+    stops = [f for f in blocks.fns.values() if f.fn is not None and f.fn.__name__ == panel.stop.__name__]
+    assert [f.outputs for f in stops] == [[]]
+
+
 def test_a_job_runs_where_its_paths_were_checked(asked, panel, tmp_path):
     panel.later(asked.request, *filled(panel).values())
     (job,) = Queue().jobs(asked.visitor.name)

@@ -4,9 +4,10 @@ the middle of a step.
     python -m tests.training.runner RECIPE FOLDER [STEP SIGNAL [RANK]]
 
 Beside the run it writes FOLDER.RANK.json: how many processes found each other, on how many tensors each holds a share,
-and the step after which it was stopped.
+the step after which it was stopped, and at its very end which threads are still there (Linux).
 """
 
+import atexit
 import json
 import os
 import signal
@@ -18,8 +19,16 @@ from muybridge.training.recipe import load_recipe
 from muybridge.training.trainer import Trainer
 
 
+def _threads(folder: Path) -> None:
+    path = folder.with_name(f"{folder.name}.{os.environ.get('RANK', 0)}.json")
+    if path.exists():
+        threads = sorted(p.read_text().strip() for p in Path("/proc/self/task").glob("*/comm"))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"threads": threads}))
+
+
 def main() -> int:
     recipe, folder = load_recipe(sys.argv[1]), Path(sys.argv[2])
+    atexit.register(_threads, folder)  # before the trainer registers its own: runs behind it
     at, number = (int(sys.argv[3]), int(sys.argv[4])) if len(sys.argv) > 4 else (-1, 0)
     whose = int(sys.argv[5]) if len(sys.argv) > 5 else 0
     try:
