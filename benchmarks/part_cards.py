@@ -63,6 +63,13 @@ WHAT: dict[str, tuple[str, str, str, str]] = {
         f"{STILLS}.",
         "",
     ),
+    "emoji-upscaler": (
+        "64x64 pixels to 256x256 in one step, told the words and three frames to each side; frames and sizes of any "
+        "number.",
+        'muybridge generate "fox, fluent style" -o fox.mp4 --upscale 4',
+        "Scenes of `sprites` and Fluent loops, drawn at 256 pixels; styles and licences as on `emoji-image`'s card.",
+        "It sharpens outlines and knows nothing of photographs.",
+    ),
     "emoji-edges": (
         "A ControlNet of `emoji-image` that reads outlines (Canny), in diffusers' layout with packed weights.",
         'muybridge control walk.mp4 "robot, fluent style" --control edges',
