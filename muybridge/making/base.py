@@ -241,7 +241,7 @@ def heard_of(run: Run, frames: int, fps: float) -> Heard:
 
 def at_model_size(run: Run, frames: Any) -> Any:
     """A source's frames with a whole enlargement (`--upscale`) undone; others as they are."""
-    from muybridge.pipelines.continuation import enlargement_of, pixels_repeat, reduced
+    from muybridge.pipelines.enlarged import enlargement_of, pixels_repeat, reduced
 
     factor = enlargement_of(run.pipeline, frames)
     if factor > 1:

@@ -26,40 +26,6 @@ from muybridge.pipelines.running import OnStep
 Fill = Callable[[Tensor, Sequence[int], int], Tensor]
 
 
-def enlargement_of(pipeline: VideoPipeline, frames: np.ndarray) -> int:
-    """How many times as large as the model's frames a whole enlargement (`--upscale`) made these; 1 for others."""
-    factor, rest = divmod(frames.shape[1], pipeline.working_settings().height)
-    return 1 if rest or factor < 2 or frames.shape[2] % factor else factor
-
-
-def reduced(frames: np.ndarray, factor: int, mean: bool = False) -> np.ndarray:
-    """Undo an enlargement: of each square of pixels the middle one, or where pixels were not repeated their mean.
-
-    Args:
-        frames: uint8 [F, H, W, 3], sides multiples of `factor`.
-    """
-    if factor == 1:
-        return frames
-    if not mean:
-        return frames[:, factor // 2 :: factor, factor // 2 :: factor]
-    height, width = (side // factor for side in frames.shape[1:3])
-    squares = (frame.reshape(height, factor, width, factor, 3) for frame in frames)
-    return np.stack([(square.mean((1, 3)) + 0.5).astype(np.uint8) for square in squares])
-
-
-def pixels_repeat(frames: np.ndarray, factor: int) -> bool:
-    """Whether the first frame's neighbours differ at the borders of squares of `factor` pixels and hardly inside, where
-    encoding alone makes differences; true of one colour."""
-    first = frames[0].astype(np.float32)
-    inside = across = 0.0
-    for axis in (0, 1):
-        steps = np.abs(np.diff(first, axis=axis)).mean((1 - axis, 2))
-        border = np.arange(1, len(steps) + 1) % factor == 0
-        inside += float(steps[~border].mean())
-        across += float(steps[border].mean()) if border.any() else 0.0
-    return 2 * inside <= across
-
-
 def extend_video(
     pipeline: VideoPipeline,
     frames: np.ndarray,
@@ -80,13 +46,12 @@ def extend_video(
     Args:
         frames: uint8 [F, H, W, 3], the video so far; its frames are not rewritten.
         add_frames: how many to append.
-        context_frames: how many of the last frames each block knows, at most all of the video; half of the model's
-            frames by default. A model that compresses time takes the next lower 1 + k T.
+        context_frames: how many of the last frames each block knows, at most all; half of the model's by default. A
+            model that compresses time takes the next lower 1 + k T.
         method: of EVERY_METHOD.
         weight: w_r of reconstruction guidance.
         backward: go on before the first frame in place of behind the last.
-        anchor_frames: of the video's first ones each block also knows, so that a long video does not drift; the context
-            lies behind them.
+        anchor_frames: of the video's first ones each block also knows, behind which the context lies: against drift.
         overrides: fields of SamplingConfig.
 
     Returns:
@@ -102,8 +67,7 @@ def extend_video(
         raise UserError("anchor_frames: going on before the first frame, there is no earlier one to keep")
     if add_frames < 1:
         raise UserError(f"add_frames must be at least 1, got {add_frames}")
-    half = (block + (pipeline.frames_per_latent > 1)) // 2  # 1 + T k frames halve to 1 + T k / 2
-    wanted = context_frames or max(half, _least(pipeline, backward))
+    wanted = context_frames or _half(pipeline, block, backward)
     context = _context(pipeline, wanted, block, backward, len(frames), anchor_frames)
     fill = filler(pipeline, (prompt, negative_prompt), method, weight, on_step, overrides)
     video, given = from_uint8(frames)[None], anchor_frames + context
@@ -128,6 +92,12 @@ def _least(pipeline: VideoPipeline, at_end: bool) -> int:
     """How few frames can be given: where T frames are one latent frame, the end of a block takes 1 + T."""
     step = pipeline.frames_per_latent
     return 1 + step * (step > 1 and at_end)
+
+
+def _half(pipeline: VideoPipeline, block: int, at_end: bool) -> int:
+    """Half a block, of 1 + T k frames 1 + T k / 2."""
+    half = (block + (pipeline.frames_per_latent > 1)) // 2
+    return max(half, _least(pipeline, at_end))
 
 
 def _context(pipeline: VideoPipeline, wanted: int, block: int, at_end: bool, have: int, anchor: int = 0) -> int:

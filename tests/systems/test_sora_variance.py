@@ -15,6 +15,7 @@ from muybridge.learning.draws import Draws
 from muybridge.opening.sampling import load_pipeline
 from muybridge.pipelines.continuation import extend_video
 from muybridge.systems.sora.masks import given_frames as masks_of
+from muybridge.systems.vdm.training import VDM
 from tests.conftest import randomise
 from tests.systems.test_sora import PROMPT, SAMPLING, autoencoder, batch_of, system_of
 
@@ -95,3 +96,9 @@ def test_t14_what_the_network_says_reaches_the_steps(autoencoder, tmp_path):
     frames = np.zeros((9, 16, 16, 3), np.uint8)
     for method in ("trained", "reconstruction", "replacement"):
         assert len(extend_video(pipeline, frames, PROMPT, 4, method=method)) == 13
+
+
+def test_t14_a_continuous_schedule_has_no_step_to_learn_it_on():
+    model = {"type": "transformer", "layers": 1, "width": 48, "heads": 4, "learned_variance": True}
+    with pytest.raises(UserError, match="model.learned_variance: vdm trains on a continuous schedule"):
+        VDM(model, {}, None)
