@@ -102,6 +102,16 @@ def classifier_free(
 
 
 def _rescaled(guided: Tensor, conditional: Tensor, z: Tensor, lam: Tensor, phi: float, kind: str) -> Tensor:
+    """Clean frames, of which an estimate says no output, stay as they are and count in no spread."""
+    if lam.ndim == 2 and bool(torch.isposinf(lam).any()):
+        out = guided.clone()
+        for row, noisy in enumerate(~torch.isposinf(lam)):
+            of = slice(row, row + 1)
+            if bool(noisy.any()):
+                here = noisy.to(z.device)
+                a, b, c = (data[of][:, :, here] for data in (guided, conditional, z))
+                out[of, :, here] = _rescaled(a, b, c, lam[of][:, noisy], phi, kind)
+        return out
     output, reference = INTO[kind](guided, z, lam, "sample"), INTO[kind](conditional, z, lam, "sample")
     return to_x(rescale_guided(output, reference, phi), z, lam, kind)
 

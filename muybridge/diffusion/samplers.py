@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from muybridge.diffusion.learned_variance import LearnedVariance
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_v
 from muybridge.diffusion.process import posterior_log_variance, posterior_mean, renoise
@@ -68,7 +69,7 @@ def sample_ancestral(
     z: Tensor,
     lams: Tensor,
     noise: Noise,
-    gamma: float = 0.0,
+    gamma: float | LearnedVariance = 0.0,
     corrector_step_size: float = 0.0,
     resample_steps: int = 1,
 ) -> Iterator[SamplerState]:
@@ -77,7 +78,8 @@ def sample_ancestral(
         z_s = μ(z_t, x̂) + sqrt((σ̃²_{s|t})^(1 - γ) (σ²_{t|s})^γ) n,   and z_s = x̂ without noise at λ_s = +inf
 
     Args:
-        gamma: γ, 0 lower, 1 upper variance bound; VDM uses 0.1 (UCF), 0.3 (text), 0 (BAIR, Kinetics).
+        gamma: γ, 0 lower, 1 upper variance bound; VDM uses 0.1 (UCF), 0.3 (text), 0 (BAIR, Kinetics). Or where the
+            denoiser's network leaves what it says itself.
         corrector_step_size: δ of one Langevin step after each ancestral step (VDM: 0.1; 0 = off). Doubles the calls.
         resample_steps: U of RePaint: passes of (denoise, step, add the noise back) a level, 1 = plain.
 
@@ -87,16 +89,26 @@ def sample_ancestral(
         lam_t, lam_s = lams[i], lams[i + 1]
         clean = torch.isinf(lam_s) & (lam_s > 0)
         passes = 1 if bool(clean.all()) else resample_steps
-        std = torch.exp(0.5 * posterior_log_variance(lam_t, lam_s, gamma)).masked_fill(clean, 0.0)
         for turn in range(passes):
             draw = i * resample_steps + turn
+            if isinstance(gamma, LearnedVariance):
+                gamma.forget()
             x = denoise(z, per_sample(lam_t, z))
-            z = posterior_mean(z, x, lam_t, lam_s) + expand(std, z) * noise.like(z, "sampler", draw)
+            std = _ancestral_std(gamma, z, lam_t, lam_s)
+            z = posterior_mean(z, x, lam_t, lam_s) + std * noise.like(z, "sampler", draw)
             if turn < passes - 1:
                 z = renoise(z, lam_s, lam_t, noise.like(z, "resample", draw))
         if corrector_step_size > 0 and not bool(clean.all()):
             z = langevin_step(denoise, z, lam_s, noise.like(z, "corrector", i), corrector_step_size)
         yield SamplerState(i, z, x, lam_s)
+
+
+def _ancestral_std(gamma: float | LearnedVariance, z: Tensor, lam_t: Tensor, lam_s: Tensor) -> Tensor:
+    """Standard deviation of an ancestral step, to be multiplied with noise like z; 0 where the target is clean."""
+    if isinstance(gamma, LearnedVariance):
+        return gamma.std(lam_t, lam_s)
+    std = torch.exp(0.5 * posterior_log_variance(lam_t, lam_s, gamma))
+    return expand(std.masked_fill(torch.isinf(lam_s) & (lam_s > 0), 0.0), z)
 
 
 def langevin_step(denoise: Denoise, z: Tensor, lam: Tensor, noise: Tensor, delta: float = 0.1) -> Tensor:

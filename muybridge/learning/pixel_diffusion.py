@@ -75,6 +75,11 @@ class PixelDiffusion(DiffusionSystem):
             raise UserError(f"model.type: unknown {kind!r}; {nearest(str(kind), NETWORKS)}")
         check_arguments(self.model_config)
         _fit_to_pixels(self.model_config)
+        if self.model_config.get("learned_variance"):
+            raise UserError(
+                f"model.learned_variance: {self.name} trains on a continuous schedule, and the variance of a step is "
+                "learned on a noise table; leave it out, or take system sora with prediction v_prediction"
+            )
         if text is not None and not any(self.model_config.get(name) for name in TEXT_WIDTHS):
             raise UserError(
                 "text: the network reads no captions; give model.text_pooled_dim and model.text_token_dim the width of "

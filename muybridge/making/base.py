@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from muybridge.configuration import Settings
-from muybridge.errors import UserError
+from muybridge.errors import Notice, UserError
 from muybridge.library.catalogue import DEFAULT_MODEL, check_weights, find_model, sampling_of
 from muybridge.library.index import index_of, settings_of
 from muybridge.making.record import frames_hash, record_of
@@ -240,11 +241,18 @@ def heard_of(run: Run, frames: int, fps: float) -> Heard:
 
 def at_model_size(run: Run, frames: Any) -> Any:
     """A source's frames with a whole enlargement (`--upscale`) undone; others as they are."""
-    from muybridge.pipelines.continuation import enlargement_of, pixels_repeat, reduced
+    from muybridge.pipelines.enlarged import enlargement_of, pixels_repeat, reduced
 
     factor = enlargement_of(run.pipeline, frames)
-    if factor > 1 and run.source_mean is None:
-        run.source_mean = not pixels_repeat(frames, factor)
+    if factor > 1:
+        warnings.warn(
+            f"{run.source}: {frames.shape[2]}x{frames.shape[1]} pixels are {factor} times the model's size a side, and "
+            f"are taken at {frames.shape[2] // factor}x{frames.shape[1] // factor}",
+            Notice,
+            stacklevel=2,
+        )
+        if run.source_mean is None:
+            run.source_mean = not pixels_repeat(frames, factor)
     return reduced(frames, factor, bool(run.source_mean))
 
 

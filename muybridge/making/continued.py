@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from muybridge.configuration import setting
@@ -40,12 +40,12 @@ class Continuation(Making):
     weight: float = setting(4.0, "w_r of reconstruction guidance", low=0, high=1000)
 
     def check(self, model: str, settings: dict[str, Any]) -> Any:
-        return super().check(model, with_sampler(settings, method_of(self.method, trained_with_given_frames(model))))
+        way = method_of(self.method, trained_with_given_frames(model))
+        check_weight(self, way, model)
+        return super().check(model, with_sampler(settings, way))
 
     def unread(self, given: Collection[str]) -> dict[str, str]:
-        if self.method in ("reconstruction", AUTO):
-            return {}
-        return {"weight": f"--method {self.method} has no guidance to weigh"}
+        return weight_unread(self.method)
 
     def length(self, settings: SamplingConfig, source: Callable[[int], int]) -> int:
         return source(2)
@@ -85,6 +85,27 @@ class Continuation(Making):
 
     def _settings(self, run: Run) -> dict[str, Any]:
         return with_sampler(run.settings, method_of(self.method, run.pipeline.trained_with_given_frames))
+
+
+def weight_unread(method: str) -> dict[str, str]:
+    """`Making.unread` of a method that was asked for."""
+    if method in ("reconstruction", AUTO):
+        return {}
+    return {"weight": f"--method {method} has no guidance to weigh"}
+
+
+def check_weight(making: Any, way: str, model: str) -> None:
+    """Refuse a weight of guidance where a model is told what is given.
+
+    Raises:
+        UserError: says what to do.
+    """
+    default = next(f.default for f in fields(making) if f.name == "weight")
+    if way == TRAINED and making.weight != default:
+        raise UserError(
+            f"--weight {making.weight:g}: {model} was trained with what is given, and nothing guides it; leave it out, "
+            "or add --method reconstruction"
+        )
 
 
 def with_sampler(settings: dict[str, Any], way: str) -> dict[str, Any]:

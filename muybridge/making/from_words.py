@@ -157,6 +157,11 @@ class Animate(Making):
     method: str = setting(AUTO, "how models of words keep the picture: as of extend", choices=EVERY_METHOD)
     weight: float = setting(4.0, "w_r of reconstruction guidance", low=0, high=1000)
 
+    def unread(self, given: Collection[str]) -> dict[str, str]:
+        from muybridge.making.continued import weight_unread
+
+        return weight_unread(self.method)
+
     def make(self, run: Run) -> Made:
         from muybridge.making.from_video import fitted_to
         from muybridge.nn.frames import from_uint8
@@ -184,18 +189,22 @@ class Animate(Making):
 
     def _by_words(self, run: Run) -> Made:
         """The picture as the first frame of a model of words."""
-        from muybridge.making.continued import tell_method, with_sampler
+        from muybridge.making.continued import check_weight, tell_method, with_sampler
         from muybridge.making.from_video import fitted_to
         from muybridge.pipelines.continuation import bring_to_life
 
         if not run.pipeline.draws_from_words or run.pipeline.settings(**run.settings).num_frames < 2:
+            if run.pipeline.draws_from_words and run.settings.get("num_frames") == 1:
+                raise UserError(f"num_frames 1: {run.model} would give the picture back; ask for more frames")
             raise UserError(
                 f"{run.model} is not a model that brings a picture to life; emoji-animate is one, and so are models of "
                 "videos from words and a Stable Video Diffusion folder"
             )
         self._refuse(run, OF_STABLE_VIDEO, "it is a model of words, whose first frame is given")
         tell_method(run, self.method)
-        chosen = with_sampler(run.settings, method_of(self.method, run.pipeline.trained_with_given_frames))
+        way = method_of(self.method, run.pipeline.trained_with_given_frames)
+        check_weight(self, way, run.model)
+        chosen = with_sampler(run.settings, way)
         settings = run.pipeline.settings(**chosen)
         picture = run.checked(fitted_to(run, read_source(run, 1).frames[:1], settings.height, settings.width))
         frames = bring_to_life(

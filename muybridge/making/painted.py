@@ -11,7 +11,7 @@ from muybridge.configuration import check_request, setting
 from muybridge.errors import Notice, UserError
 from muybridge.making.base import Made, Run, heard_of
 from muybridge.making.boxes import parse_box
-from muybridge.making.continued import with_sampler
+from muybridge.making.continued import check_weight, weight_unread, with_sampler
 from muybridge.making.from_video import FromVideo, filled
 from muybridge.making.from_words import EVERY
 from muybridge.making.regions import MASK, as_mask, check_fills, files_of, mask_frames, settings_of_made
@@ -43,12 +43,11 @@ class Painting(FromVideo):
 
     def check(self, model: str, settings: dict[str, Any]) -> SamplingConfig:
         way = method_of(self.method, _is_told_regions(model))
+        check_weight(self, way, model)
         return super().check(model, with_sampler(settings, way))
 
     def unread(self, given: Collection[str]) -> dict[str, str]:
-        if self.method in ("reconstruction", AUTO):
-            return {}
-        return {"weight": f"--method {self.method} has no guidance to weigh"}
+        return weight_unread(self.method)
 
     def canvas(self, run: Run, fitted: Any) -> tuple[Any, Any]:
         """(frames of the size that is written, bool [F, H, W] True where they are drawn)."""

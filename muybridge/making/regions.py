@@ -46,7 +46,7 @@ def mask_frames(run: Run, text: str, frames: int, height: int, width: int, step:
         read = run.read(text, frames * step).frames[::step]
         if 1 < len(read) < frames:
             raise UserError(f"{text}: {len(read)} frames, but the video has {frames}; give as many, or a picture")
-        white = fitted_to(run, read[:frames], height, width).mean(-1) >= WHITE
+        white = fitted_to(replace(run, source=text), read[:frames], height, width).mean(-1) >= WHITE
     return np.broadcast_to(white, (frames, height, width))
 
 

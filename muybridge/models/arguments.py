@@ -7,8 +7,10 @@ from typing import Any, get_args
 
 from muybridge.configuration import Setting
 from muybridge.diffusion.prediction import PredictionType
+from muybridge.errors import UserError
 from muybridge.nn.factorised import NORMS
 from muybridge.nn.temporal_convolution import PADDINGS, STARTS
+from muybridge.nn.transformer_blocks import WHOLE_ENDS
 
 #: Ranges of the arguments that are numbers or names; networks call the same thing by the same name.
 ARGUMENTS: dict[str, Setting] = {
@@ -46,10 +48,18 @@ ARGUMENTS: dict[str, Setting] = {
 
 
 def check_arguments(settings: Mapping[str, Any]) -> None:
-    """Refuse arguments out of range before a network is made of them.
+    """Refuse arguments out of range, and those that nothing would read, before a network is made of them.
 
     Raises:
         UserError: says what is allowed.
     """
     for name, value in settings.items():
         ARGUMENTS.get(name, Setting()).check(value, f"model.{name}")
+    if settings.get("text_mode") == "joint" and not settings.get("text_token_dim"):
+        raise UserError("model.text_mode joint: the network reads no words; give text_token_dim, or leave it out")
+    layers = settings.get("layers", 2 * WHOLE_ENDS + 1)
+    if settings.get("attention") == "skiparse" and layers <= 2 * WHOLE_ENDS:
+        raise UserError(
+            f"model.attention skiparse: the first and last {WHOLE_ENDS} blocks see all, and of {layers} layers none is "
+            f"left that skips; give at least {2 * WHOLE_ENDS + 1}, or take attention joint"
+        )

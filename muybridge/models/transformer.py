@@ -52,8 +52,9 @@ class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
     """Predicts eps, x or v of a video (or latent video) from patches of it.
 
     Args:
-        in_channels, out_channels: data channels. DiT's published weights have out_channels = 2 in_channels, the second
-            half a learned variance, which the network computes but no system here trains or samples.
+        in_channels, out_channels: data channels.
+        learned_variance: as many channels again behind them say the variance of a step (diffusion.learned_variance), as
+            in DiT's published weights.
         condition_channels: further input channels, zero-initialised; no system here trains or samples them yet.
         layers, width, heads: see `transformer_size`.
         patch_size: (t, h, w). With t > 1 the frames of a patch are one token: masks, captions and noise levels must
@@ -103,6 +104,7 @@ class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
         prediction_type: str = "v_prediction",
         text_mode: str = "cross",
         modulation: str = "block",
+        learned_variance: bool = False,
     ):
         super().__init__()
         _check_choices(attention, position, text_mode, modulation)
@@ -131,7 +133,7 @@ class SpacetimeTransformer(VideoNetwork, ModelMixin, ConfigMixin):
         self.shared_word_modulation = nn.Linear(width, 6 * width) if single and in_sequence else None
         self.norm_out = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.modulation_out = nn.Linear(width, 2 * width)
-        self.patch_out = nn.Linear(width, out_channels * volume)
+        self.patch_out = nn.Linear(width, (1 + learned_variance) * out_channels * volume)
         table = None
         if position == "sincos":
             table = nn.Parameter(sincos_table(sample_size // patch_size[1], width), requires_grad=False)

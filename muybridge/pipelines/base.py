@@ -14,6 +14,7 @@ from torch import Tensor
 
 from muybridge.diffusion.conditioning import Known, Measurement, given_frames, reconstruction_guidance
 from muybridge.diffusion.guidance import Scale, classifier_free, guidance_interval, with_threshold
+from muybridge.diffusion.learned_variance import LearnedVariance
 from muybridge.diffusion.noise import Noise
 from muybridge.diffusion.prediction import Denoise, to_x
 from muybridge.diffusion.samplers import sampler_named
@@ -26,7 +27,7 @@ from muybridge.nn.reuse import reusing
 from muybridge.pipelines.hooks import PipelineHooks
 from muybridge.pipelines.memory import WithinMemory, check_fits
 from muybridge.pipelines.running import OnStep, VideoOutput, seeds_of, without_gradients
-from muybridge.pipelines.settings import SamplingConfig, sampling_settings
+from muybridge.pipelines.settings import SamplingConfig, check_reads_variance, sampling_settings
 from muybridge.pipelines.words import ReadsWords
 
 
@@ -35,7 +36,7 @@ class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
 
     Subclasses register their parts and config (`text_encoder`, `text_max_length`, `sampling` among it) and say what
     differs between pixels and latents. The text encoder is loaded at the first prompt and is not part of the saved
-    folder. Nothing of a run is kept on the pipeline: what a network is told is closed over by the denoiser.
+    folder. What a network is told is closed over by the denoiser, not kept on the pipeline.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,8 @@ class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
         self.precision = "fp32"
         #: the motion modules behind its picture network, as a record holds them
         self.motion: dict[str, str] = {}
+        #: what the network said last of its variance, where it learned one
+        self.variance = LearnedVariance()
 
     def ready(self, device: torch.device, precision: str, dtype: torch.dtype) -> Self:
         """Frozen, in evaluation mode, in its precision, on its device, laid out for it."""
@@ -71,6 +74,8 @@ class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
         made = sampling_settings(self.config.sampling, overrides)
         if made.context_scale != 1 and not self.takes_known_frames:
             raise UserError(f"context_scale {made.context_scale:g}: this model takes no known frames; leave it at 1")
+        if self.learns_variance:
+            check_reads_variance(made)
         check_fits(self, made)
         return made
 
@@ -174,15 +179,8 @@ class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
         Args:
             how: further arguments of `predict`.
         """
-        dtype = next(self.network.parameters()).dtype
         condition = None if condition is None else condition.to(self.device)
-
-        def denoise(z: Tensor, lam: Tensor) -> Tensor:
-            self.evaluations += len(z)
-            output = self.predict(z.to(dtype), lam, condition, **how).to(z.dtype)
-            return to_x(output, z, lam, self.prediction_type)
-
-        return denoise
+        return lambda z, lam: self._estimate(z, lam, condition, **how)
 
     def told_scale(self, condition: Any, scale: Scale) -> Denoise:
         """The denoiser of a network that is told the guidance scale.
@@ -192,17 +190,22 @@ class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
         """
         if isinstance(scale, Tensor) and scale.ndim:
             raise UserError("guidance: a distilled network is told one scale a video, not one a frame")
-        dtype = next(self.network.parameters()).dtype
         condition = None if condition is None else condition.to(self.device)
 
         def denoise(z: Tensor, lam: Tensor) -> Tensor:
             lam = per_sample(lam, z)
             here = torch.as_tensor(scale(lam) if callable(scale) else scale, device=z.device).float().expand(len(z))
-            self.evaluations += len(z)
-            output = self.predict(z.to(dtype), lam, condition, guidance=here).to(z.dtype)  # type: ignore[call-arg]
-            return to_x(output, z, lam, self.prediction_type)
+            return self._estimate(z, lam, condition, guidance=here)
 
         return denoise
+
+    def _estimate(self, z: Tensor, lam: Tensor, condition: Any, **told: Any) -> Tensor:
+        """x_hat from one call of the network; what it says of its variance goes to `variance`."""
+        self.evaluations += len(z)
+        output = self.predict(z.to(next(self.network.parameters()).dtype), lam, condition, **told).to(z.dtype)
+        if self.learns_variance:
+            output = self.variance.taken_from(output)
+        return to_x(output, z, lam, self.prediction_type)
 
     def denoiser(self, condition: Any, null: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
         """The guided denoiser of a condition, not yet thresholded."""
@@ -228,8 +231,11 @@ class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
         """Walk a sampler from z along levels to the end; the one loop in which all videos are drawn."""
         denoise = with_threshold(denoise, settings.threshold)
         sampler = sampler_named(settings.sampler)
+        options = settings.sampler_options()
+        if self.learns_variance and "gamma" in options:
+            options["gamma"] = self.variance
         with reusing(self.network, settings.reuse) as reuse:
-            for state in sampler(denoise, z, lams, noise, **settings.sampler_options()):
+            for state in sampler(denoise, z, lams, noise, **options):
                 reuse.next_step()
                 if on_step:
                     on_step(state)

@@ -26,40 +26,6 @@ from muybridge.pipelines.running import OnStep
 Fill = Callable[[Tensor, Sequence[int], int], Tensor]
 
 
-def enlargement_of(pipeline: VideoPipeline, frames: np.ndarray) -> int:
-    """How many times as large as the model's frames a whole enlargement (`--upscale`) made these; 1 for others."""
-    factor, rest = divmod(frames.shape[1], pipeline.working_settings().height)
-    return 1 if rest or factor < 2 or frames.shape[2] % factor else factor
-
-
-def reduced(frames: np.ndarray, factor: int, mean: bool = False) -> np.ndarray:
-    """Undo an enlargement: of each square of pixels the middle one, or where pixels were not repeated their mean.
-
-    Args:
-        frames: uint8 [F, H, W, 3], sides multiples of `factor`.
-    """
-    if factor == 1:
-        return frames
-    if not mean:
-        return frames[:, factor // 2 :: factor, factor // 2 :: factor]
-    height, width = (side // factor for side in frames.shape[1:3])
-    squares = (frame.reshape(height, factor, width, factor, 3) for frame in frames)
-    return np.stack([(square.mean((1, 3)) + 0.5).astype(np.uint8) for square in squares])
-
-
-def pixels_repeat(frames: np.ndarray, factor: int) -> bool:
-    """Whether the first frame's neighbours differ at the borders of squares of `factor` pixels and hardly inside, where
-    encoding alone makes differences; true of one colour."""
-    first = frames[0].astype(np.float32)
-    inside = across = 0.0
-    for axis in (0, 1):
-        steps = np.abs(np.diff(first, axis=axis)).mean((1 - axis, 2))
-        border = np.arange(1, len(steps) + 1) % factor == 0
-        inside += float(steps[~border].mean())
-        across += float(steps[border].mean()) if border.any() else 0.0
-    return 2 * inside <= across
-
-
 def extend_video(
     pipeline: VideoPipeline,
     frames: np.ndarray,
@@ -80,12 +46,12 @@ def extend_video(
     Args:
         frames: uint8 [F, H, W, 3], the video so far; its frames are not rewritten.
         add_frames: how many to append.
-        context_frames: how many of the last frames each block knows; half of the model's frames by default. A model
-            that compresses time takes the next lower 1 + k T.
+        context_frames: how many of the last frames each block knows, at most all; half of the model's by default. A
+            model that compresses time takes the next lower 1 + k T.
         method: of EVERY_METHOD.
         weight: w_r of reconstruction guidance.
         backward: go on before the first frame in place of behind the last.
-        anchor_frames: of the video's first ones each block also knows, so that a long video does not drift.
+        anchor_frames: of the video's first ones each block also knows, behind which the context lies: against drift.
         overrides: fields of SamplingConfig.
 
     Returns:
@@ -101,8 +67,8 @@ def extend_video(
         raise UserError("anchor_frames: going on before the first frame, there is no earlier one to keep")
     if add_frames < 1:
         raise UserError(f"add_frames must be at least 1, got {add_frames}")
-    wanted = min(context_frames or max(block // 2, _least(pipeline, backward)), len(frames))
-    context = _context(pipeline, wanted, block, backward, anchor_frames)
+    wanted = context_frames or _half(pipeline, block, backward)
+    context = _context(pipeline, wanted, block, backward, len(frames), anchor_frames)
     fill = filler(pipeline, (prompt, negative_prompt), method, weight, on_step, overrides)
     video, given = from_uint8(frames)[None], anchor_frames + context
     for turn in range(-(-add_frames // (block - given))):
@@ -128,19 +94,28 @@ def _least(pipeline: VideoPipeline, at_end: bool) -> int:
     return 1 + step * (step > 1 and at_end)
 
 
-def _context(pipeline: VideoPipeline, wanted: int, block: int, at_end: bool, anchor: int = 0) -> int:
-    """How many frames of a block are given at one of its ends.
+def _half(pipeline: VideoPipeline, block: int, at_end: bool) -> int:
+    """Half a block, of 1 + T k frames 1 + T k / 2."""
+    half = (block + (pipeline.frames_per_latent > 1)) // 2
+    return max(half, _least(pipeline, at_end))
+
+
+def _context(pipeline: VideoPipeline, wanted: int, block: int, at_end: bool, have: int, anchor: int = 0) -> int:
+    """How many frames of a block are given at one of its ends, of a video of so many.
 
     Raises:
-        UserError: none, or none that would be new.
+        UserError: none, or none that would be new, or a video that is too short.
     """
-    step = pipeline.frames_per_latent
-    context = wanted - (anchor + wanted - 1) % step
-    least = _least(pipeline, at_end)
+    step, least = pipeline.frames_per_latent, _least(pipeline, at_end)
+    beside = f" beside {anchor} anchor_frames" if anchor else ""
+    if have - anchor < least:
+        raise UserError(f"a video of {have} frames: at least {least}{beside} must be known; take a longer one")
+    taken = min(wanted, have - anchor)
+    context = taken - (anchor + taken - 1) % step
     if not least <= context < block - anchor:
         raise UserError(
-            f"context_frames must be in {least}..{block - anchor - 1} for a model of {block} frames"
-            f"{f' with {anchor} anchor_frames' if anchor else ''}, got {wanted}"
+            f"context_frames must be in {least}..{block - anchor - 1} for a model of {block} frames{beside}, got "
+            f"{wanted}; num_frames is how many are drawn at once"
         )
     return context
 
@@ -174,10 +149,13 @@ def bridge(
     """
     block = pipeline.settings(**overrides).num_frames
     wanted = context_frames or max(_least(pipeline, True), block // 4)
-    head = _context(pipeline, min(wanted, len(before)), block, False)
-    tail = _context(pipeline, min(wanted, len(after)), block, True)
+    head = _context(pipeline, wanted, block, False, len(before))
+    tail = _context(pipeline, wanted, block, True, len(after))
     if head + tail >= block:
-        raise UserError(f"context_frames {wanted} at each end leave nothing new in a block of {block} frames")
+        raise UserError(
+            f"context_frames {wanted} at each end leave nothing new in a block of {block} frames; take a larger "
+            "num_frames, or fewer context_frames"
+        )
     known = torch.zeros(1, 3, block, *before.shape[1:3])
     known[:, :, :head] = from_uint8(before[len(before) - head :])[None]
     known[:, :, block - tail :] = from_uint8(after[:tail])[None]
@@ -288,12 +266,20 @@ def filler(
     guided, replace = way == "reconstruction", "clean" if way == TRAINED else "fresh"
 
     def fill(known: Tensor, places: Sequence[int], seed: int) -> Tensor:
+        height, width = known.shape[-2:]
+        known = _filled(known, pipeline.multiple)
         value, mask = pipeline.known_samples(known, places)
         given = Known(value, mask, weight if guided else 0.0, replace)
         sampler = overrides.get("sampler") or (None if way == TRAINED else CONTINUATION_SAMPLER)
         settings = {**overrides, "sampler": sampler, "height": known.shape[-2], "width": known.shape[-1]}
         told = {"negative_prompt": words[1], "known": given, "on_step": on_step, **settings}
         made: Tensor = pipeline(words[0], seed=seed, **told).samples
-        return made
+        return made[..., :height, :width]
 
     return fill
+
+
+def _filled(video: Tensor, multiple: int) -> Tensor:
+    """The last row and column of [1, 3, F, H, W] repeated until both sides are multiples."""
+    height, width = (torch.arange(n + -n % multiple).clamp(max=n - 1) for n in video.shape[-2:])
+    return video[..., height, :][..., width]

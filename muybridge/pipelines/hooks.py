@@ -47,6 +47,11 @@ class PipelineHooks:
         return takes_guidance(getattr(self, "network", None))
 
     @property
+    def learns_variance(self) -> bool:
+        """Whether the network also says the variance of a step (diffusion.learned_variance)."""
+        return bool(getattr(getattr(getattr(self, "network", None), "config", None), "learned_variance", False))
+
+    @property
     def prediction_type(self) -> str:
         """What the network predicts: "epsilon", "sample" or "v_prediction"."""
         raise NotImplementedError

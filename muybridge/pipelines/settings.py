@@ -25,6 +25,8 @@ READ_BY: dict[str, tuple[str, ...]] = {
 }
 #: Settings that only some samplers read.
 OF_SAMPLERS = tuple(name for names in READ_BY.values() for name in names)
+#: Samplers whose steps add noise of a size of their own; "ddim" does with eta above 0.
+NOISY = ("dpmpp_2m_sde", "distilled", "consistency")
 THRESHOLDS = ("static", "dynamic", "none")
 
 
@@ -114,6 +116,22 @@ def sampling_settings(own: Mapping[str, Any], given: Mapping[str, Any]) -> Sampl
             readers = ", ".join(sampler for sampler, read in READ_BY.items() if name in read)
             raise UserError(f"{name} {chosen[name]:g}: the sampler {made.sampler} does not read it; {readers} does")
     return made
+
+
+def check_reads_variance(settings: SamplingConfig) -> None:
+    """Refuse noise of another size than the network says itself.
+
+    Raises:
+        UserError: a sampler that adds noise and does not ask the network how much, or a gamma of one's own.
+    """
+    own = settings.eta > 0 if settings.sampler == "ddim" else settings.sampler in NOISY
+    if own:
+        raise UserError(
+            f"sampler {settings.sampler}: this network learned how much noise a step has, and this sampler adds its "
+            "own; take ancestral, or one that adds none, such as ddim with eta 0"
+        )
+    if settings.sampler == "ancestral" and settings.gamma != DEFAULTS["gamma"]:
+        raise UserError(f"gamma {settings.gamma:g}: this network learned the variance of its steps; leave gamma out")
 
 
 def recorded_settings(sampling: Mapping[str, Any]) -> dict[str, Any]:

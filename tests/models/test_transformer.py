@@ -52,7 +52,10 @@ def test_t2_published_sizes(name, patch, parameters):
     settings = transformer_size(name, patch)
     with torch.device("meta"):
         net = SpacetimeTransformer(**settings, out_channels=8, position="sincos", qk_norm=False, num_classes=1000)
-    assert net.num_parameters() == parameters
+        said = SpacetimeTransformer(
+            **settings, learned_variance=True, position="sincos", qk_norm=False, num_classes=1000
+        )
+    assert net.num_parameters() == said.num_parameters() == parameters  # DiT's second half is its variance
     assert net.num_parameters(only_trainable=True) == parameters - (32 // patch) ** 2 * SIZES[name][1]
 
 

@@ -226,6 +226,23 @@ def test_the_loss_falls_in_buckets_too(autoencoder, tmp_path):
         ({"in_channels": 3}, {}, "model.in_channels: it follows"),
         ({"autoencoder": ""}, {}, "model.autoencoder: name the latent space"),
         ({"text_pooled_dim": 0, "text_token_dim": 0}, {}, "reads no captions"),
+        (
+            {},
+            {"prediction": "v_prediction", "time_mean": 1.0},
+            "diffusion.time_mean: v_prediction draws its times evenly",
+        ),
+        (
+            {},
+            {"prediction": "v_prediction", "time_std": 2.0},
+            "diffusion.time_std: v_prediction draws its times evenly",
+        ),
+        ({}, {"batching": "bucket"}, "diffusion.batching: without a token_budget"),
+        ({"text_token_dim": 0, "text_mode": "joint"}, {}, "model.text_mode joint: the network reads no words"),
+        ({"attention": "skiparse", "layers": 4}, {}, "of 4 layers none is left that skips"),
+        ({"guidance_embedding": True}, {}, "model.guidance_embedding: this system trains no"),
+        ({"patch_size": [2, 1, 1]}, {}, "latent frames of one patch are given together"),
+        ({"learned_variance": True}, {}, "model.learned_variance: the steps of a flow have no variance"),
+        ({}, {"vlb_weight": 0.5}, "diffusion.vlb_weight: nothing reads it"),
     ],
 )
 def test_settings_that_are_refused(autoencoder, model, diffusion, said):
@@ -326,14 +343,22 @@ def test_videos_go_on_and_begin_earlier_and_their_frames_stay(pipeline):
     assert longer.shape[0] == 15 and np.array_equal(longer[:9], frames)
     earlier = extend_video(pipeline, frames, PROMPT, 6, method="auto", backward=True)
     assert earlier.shape[0] == 15 and np.array_equal(earlier[6:], frames)
+    half = extend_video(pipeline, frames, PROMPT, 4, method="auto")  # of 1 + 8 frames: one is no motion to go on from
+    assert np.array_equal(half, extend_video(pipeline, frames, PROMPT, 4, method="auto", context_frames=5))
     anchored = extend_video(pipeline, frames, PROMPT, 4, method="auto", context_frames=4, anchor_frames=1)
     plain = extend_video(pipeline, frames, PROMPT, 4, method="auto", context_frames=5)
     assert np.array_equal(anchored[:9], frames) and not np.array_equal(anchored, plain)
     for wrong, said in (({"backward": True, "context_frames": 3}, r"context_frames must be in 5\.\."),
                         ({"context_frames": 9}, "context_frames must be in"), ({"method": "best"}, "unknown method"),
-                        ({"backward": True, "anchor_frames": 1}, "anchor_frames")):  # fmt: skip
+                        ({"backward": True, "anchor_frames": 1}, "anchor_frames"),
+                        ({"num_frames": 33, "anchor_frames": 9}, "at least 1 beside 9 anchor")):  # fmt: skip
         with pytest.raises(UserError, match=said):
             extend_video(pipeline, frames, PROMPT, 4, **{"method": "auto", **wrong})
+    with pytest.raises(UserError, match="a video of 1 frames: at least 5 must be known"):
+        extend_video(pipeline, frames[:1], PROMPT, 4, method="auto", backward=True)
+    for name, told in (("8", {"context_frames": 8}), ("all", {})):  # the context lies behind the anchor
+        found = extend_video(pipeline, frames, PROMPT, 2, method="auto", num_frames=33, anchor_frames=1, **told)
+        assert len(found) == 11, name
 
 
 def test_frames_between_frames_are_refused_where_a_latent_is_several(pipeline):
@@ -400,7 +425,10 @@ def test_extend_loop_and_connect(folder, tmp_path, video):
     made = frames_of(out)
     assert np.array_equal(made[:9], frames) and np.array_equal(made[-9:], other) and len(made) == 18 + 17 - 2 * 5
     assert "the same" in run("replay", out) and str(tmp_path / "w.npy") in read_recipe(out)["options"]["other"]
-    assert "leave nothing new" in run("loop", path, *given, code=2)
+    assert "take a larger num_frames" in run("loop", path, *given, code=2)
+    write_video(frames.repeat(2, 1).repeat(2, 2), tmp_path / "large.npy", 8)
+    told = run("extend", tmp_path / "large.npy", *given)
+    assert "large.npy: 32x32 pixels are 2 times the model's size a side, and are taken at 16x16" in told
     write_video(other[:6], tmp_path / "w.npy", 8)
     told = run("blend", path, tmp_path / "w.npy", *given, "--strength", 0.7)
     assert f"{path}: its first 6 frames are taken" in told and frames_of(out).shape == (6, 16, 16, 3)
@@ -415,6 +443,10 @@ def test_animate_restyle_and_generate(folder, tmp_path, video):
     assert np.array_equal(frames_of(out)[0], frames[0]) and len(frames_of(out)) == 5
     assert "the same" in run("replay", out)
     assert "does not read it" in run("animate", path, *given, "--motion", 10, code=2)
+    assert "would give the picture back" in run("animate", path, *given, "--num-frames", 1, code=2)
+    for command in (("animate", path, *given), ("extend", path, *given)):  # the network is told: nothing is weighed
+        assert "nothing guides it" in run(*command, "--weight", 3, code=2)
+        assert "--method replacement has no guidance" in run(*command, "--weight", 3, "--method", "replacement", code=2)
     short = tmp_path / "short.npy"
     write_video(frames[:7], short, 8)  # no length that the model takes
     run("restyle", short, *given, "--content", PROMPT, "--strength", 0.7)
@@ -434,6 +466,9 @@ def test_inpaint_and_outpaint_keep_what_is_known(folder, tmp_path, video):
     Image.fromarray(mask).save(tmp_path / "mask.png")
     given = ("--model", folder, "--prompt", PROMPT, "-o", out, "--own-size")
     run("inpaint", path, *given, "--mask", tmp_path / "mask.png")
+    Image.fromarray(mask[:8]).save(tmp_path / "small.png")
+    told = run("inpaint", path, *given[:4], "-o", tmp_path / "n.npy", "--own-size", "--mask", tmp_path / "small.png")
+    assert f"{tmp_path / 'small.png'}: 16x8 pixels are resized to 16x16" in told  # the mask is named, not the video
     made, hole = frames_of(out), mask > 127
     assert np.array_equal(made[:, ~hole], frames[:, ~hole]) and not np.array_equal(made[:, hole], frames[:, hole])
     assert "the same" in run("replay", out)

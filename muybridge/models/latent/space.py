@@ -88,6 +88,11 @@ def stand_by(network: Any, tensor: Tensor) -> None:
         network.to(tensor.device)
 
 
+def nearest_sides(height: int, width: int, multiple: int) -> str:
+    """In words, the next smaller size whose sides are multiples: "48x32"."""
+    return "x".join(str(max(multiple, side - side % multiple)) for side in (height, width))
+
+
 class LatentSpace:
     """Encodes videos frame by frame; decodes them frame by frame, or in pieces with a decoder that knows time.
 
@@ -137,7 +142,10 @@ class LatentSpace:
             UserError: a size that is no multiple of the shrink factor.
         """
         if height % self.shrink or width % self.shrink:
-            raise UserError(f"{height}x{width} pixels: this model takes multiples of {self.shrink}")
+            raise UserError(
+                f"{height}x{width} pixels: this model takes multiples of {self.shrink}, such as "
+                f"{nearest_sides(height, width, self.shrink)}"
+            )
         return (self.channels, frames, height // self.shrink, width // self.shrink)
 
     def _chunk(self, height: int, width: int) -> int:

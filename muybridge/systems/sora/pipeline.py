@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import lcm
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from muybridge.diffusion.conditioning import frame_mask
 from muybridge.errors import UserError
 from muybridge.library.index import settings_of, write_index, write_settings
 from muybridge.models.latent.causal_autoencoder import CausalAutoencoder
+from muybridge.models.latent.space import nearest_sides
 from muybridge.models.latent.video_space import open_space, space_of
 from muybridge.models.transformer import SpacetimeTransformer
 from muybridge.models.weights.opening import open_network
@@ -38,10 +40,16 @@ class LatentVideoPipeline(VideoPipeline):
     @property
     def multiple(self) -> int:
         patch: Any = self.network.config.patch_size
-        return int(self.space.shrink * (patch if isinstance(patch, int) else max(patch[1:])))
+        return int(self.space.shrink * (patch if isinstance(patch, int) else lcm(*patch[1:])))
 
     def sample_shape(self, settings: SamplingConfig) -> tuple[int, ...]:
-        return tuple(self.space.shape(settings.num_frames, settings.height, settings.width))
+        height, width = settings.height, settings.width
+        if height % self.multiple or width % self.multiple:
+            raise UserError(
+                f"{height}x{width} pixels: this model takes multiples of {self.multiple}, such as "
+                f"{nearest_sides(height, width, self.multiple)}"
+            )
+        return tuple(self.space.shape(settings.num_frames, height, width))
 
     def to_pixels(self, samples: Tensor) -> Tensor:
         return self.space.decode(samples)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import torch
@@ -54,6 +54,14 @@ class Process:
             table = self.table.table
             lam = table[(uniform * len(table)).long()]
         return lam - self.shift(shape)
+
+    def around(self, uniform: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of v-prediction: the table's entries one step noisier than `level`, at it, and one step cleaner, +inf behind
+        the last."""
+        table = self.table.table - self.shift(shape)
+        index = (uniform * len(table)).long()
+        cleaner = torch.where(index > 0, table[(index - 1).clamp(min=0)], inf)
+        return table[(index + 1).clamp(max=len(table) - 1)], table[index], cleaner
 
     def levels(self, steps: int, sampler: str, shape: Sequence[int]) -> Tensor:
         """Log-SNR [steps + 1] of a run on latents [C, F, h, w], noisy to clean."""

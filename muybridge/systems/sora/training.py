@@ -5,15 +5,16 @@ The report (openai.com/research/video-generation-models-as-world-simulators) say
 in space and time, a diffusion transformer, native durations and sizes, descriptive captions. It gives no architecture;
 every choice here is an open system's (docs/systems/sora.md).
 
-    E_c mean_{p not given} w | u(z, λ_p, c) - (ε - x) |²        (flow; v - v̂ for v-prediction)
+    E_c mean_{p not given} | u(z, λ_p, c) - (ε - x) |²        (flow; v - v̂ for v-prediction)
 
-the mean over the positions of a clip, then over the clips of a step, so that a picture counts as much as a video.
+the mean over the positions of a clip, then over the clips of a step, so that a picture counts as much as a video. With
+`model.learned_variance` the variational bound of the step is added (diffusion.learned_variance).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from math import inf, prod
 from pathlib import Path
@@ -24,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from muybridge.configuration import Settings, from_mapping, from_names, setting
-from muybridge.diffusion.prediction import target_of
+from muybridge.diffusion.learned_variance import variational_bits
+from muybridge.diffusion.prediction import target_of, to_x
 from muybridge.diffusion.process import diffuse
 from muybridge.errors import UserError
 from muybridge.learning.contract import BATCHINGS, Losses, System, TrainingBatch
@@ -70,6 +72,10 @@ class SoraConfig(Settings):
         0.25, "share of videos of which some latent frames are given: at the start, at the end, at both, or any",
         low=0, high=1,
     )  # fmt: skip
+    vlb_weight: float = setting(
+        1.0, "of model.learned_variance: of the variational bound of a step, in bits a value, against 1 for the plain "
+        "error; 1 is DiT's, and the 0.001 of 2102.09672 on all 1000 steps", low=0, high=1000,
+    )  # fmt: skip
     token_budget: int = setting(
         0, "tokens of a row of clips of any size, of which training.batch_size make a step; 0: batches of clips of one "
         "size", low=0, high=10**7,
@@ -85,6 +91,15 @@ class SoraConfig(Settings):
             raise UserError(
                 "diffusion.scheduler: a flow has no noise table; leave it out, or set prediction v_prediction"
             )
+        defaults = {known.name: known.default for known in fields(self)}
+        unread = {
+            "time_mean": (self.prediction != "flow", "v_prediction draws its times evenly over the noise table"),
+            "time_std": (self.prediction != "flow", "v_prediction draws its times evenly over the noise table"),
+            "batching": (not self.token_budget, "without a token_budget there are no rows to fill"),
+        }
+        for name, (is_unread, why) in unread.items():
+            if is_unread and getattr(self, name) != defaults[name]:
+                raise UserError(f"diffusion.{name}: {why}, so nothing reads it; leave it out")
         if self.scheduler.get("prediction_type", self.prediction) != self.prediction:
             raise UserError(f"diffusion.scheduler.prediction_type must be {self.prediction}; leave it out")
 
@@ -115,10 +130,27 @@ class Sora(System):
         self.config = from_mapping(SoraConfig, diffusion, "diffusion")
         self.process = self.config.process()
         self.token_budget, self.batching = self.config.token_budget, self.config.batching
+        if self.model_config.get("guidance_embedding"):
+            raise UserError(
+                "model.guidance_embedding: this system trains no network that is told a scale; leave it out"
+            )
+        if self.config.masks and next(iter(self.model_config.get("patch_size", (1,)))) > 1:
+            raise UserError(
+                f"model.patch_size {self.model_config['patch_size']}: latent frames of one patch are given together or "
+                "not at all; take patches of 1 frame, or set diffusion.masks 0"
+            )
         for name in ("in_channels", "out_channels", "condition_channels", "prediction_type", "num_classes"):
             if name in self.model_config:
                 raise UserError(f"model.{name}: it follows from the autoencoder and from diffusion; leave it out")
         check_arguments(self.model_config)
+        self.learns_variance = bool(self.model_config.get("learned_variance"))
+        if self.learns_variance and self.config.prediction == "flow":
+            raise UserError(
+                "model.learned_variance: the steps of a flow have no variance; set diffusion.prediction v_prediction, "
+                "or leave it out"
+            )
+        if not self.learns_variance and self.config.vlb_weight != SoraConfig().vlb_weight:
+            raise UserError("diffusion.vlb_weight: nothing reads it without model.learned_variance; leave it out")
         words = any(self.model_config.get(name) for name in ("text_pooled_dim", "text_token_dim"))
         if text is not None and not words:
             raise UserError(
@@ -155,13 +187,26 @@ class Sora(System):
         told = [torch.where(mask, inf, lam) for mask, lam in zip(masks, levels, strict=True)]  # [F] each
         noisy = [diffuse(x[None], e[None], lam[None])[0] for x, e, lam in zip(clips, noises, told, strict=True)]
         outs = self._predicted(model, noisy, told, self._told_text(batch, shares))
-        errors = []
-        for x, noise, lam, mask, out in zip(clips, noises, told, masks, outs, strict=True):
+        errors, bounds = [], []
+        for x, noise, z, u, lam, mask, out in zip(clips, noises, noisy, uniform, told, masks, outs, strict=True):
+            free = ~mask.to(x.device)
+            prediction, said = out.float().chunk(2) if self.learns_variance else (out.float(), None)
             wanted = target_of(x[None], noise[None], lam[None], self.config.prediction)[0]
-            square = (out.float() - wanted.float()).square().mean((0, 2, 3))  # [F]
-            errors.append(square[~mask.to(square.device)].mean())
+            square = (prediction - wanted.float()).square().mean((0, 2, 3))  # [F]
+            errors.append(square[free].mean())
+            if said is not None:
+                parts = [part[None, :, free].float() for part in (x, z, prediction, said)]
+                bounds.append(self._bound(parts, self.process.around(u, x.shape)))
         error = torch.stack(errors)
-        return Losses(error, error.detach(), torch.stack(levels).to(error.device, torch.float32))
+        weighted = error + self.config.vlb_weight * torch.stack(bounds) if bounds else error
+        return Losses(weighted, error.detach(), torch.stack(levels).to(error.device, torch.float32))
+
+    def _bound(self, parts: Sequence[Tensor], levels: Sequence[Tensor]) -> Tensor:
+        """The variational bound of a clip's step, []; clean, noisy, predicted and said of the frames that are not
+        given, [1, C, F', h, w] each."""
+        x, z, prediction, said = parts
+        x_hat = to_x(prediction, z, levels[1], self.config.prediction)
+        return variational_bits(x, z, x_hat, said, levels)[0]
 
     @staticmethod
     def _predicted(
