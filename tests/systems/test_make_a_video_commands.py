@@ -1,4 +1,5 @@
-"""Make-A-Video on a user's own videos and words: rates beyond those of training, seeds, and noise that frames share."""
+"""Make-A-Video on a user's own videos and words: rates beyond those of training, seeds, noise that frames share; and
+what training tells its networks."""
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from typer.testing import CliRunner
 from muybridge.cli.main import app
 from muybridge.data.video_io import read_video, write_video
 from muybridge.errors import UserError
+from muybridge.learning.contract import TrainingBatch
 from muybridge.models.text.prior import ContentPrior
 from muybridge.nn.frames import from_uint8
 from muybridge.opening.sampling import load_pipeline
 from muybridge.parts.image_ldm import ImageLDM
+from muybridge.systems.make_a_video import training
 from muybridge.systems.make_a_video.training import MakeAVideo, MakeAVideoSR
 from muybridge.systems.make_a_video.whole import save_make_a_video
 from tests.conftest import randomise
@@ -99,3 +102,46 @@ def test_frames_share_their_noise_where_a_network_sees_them_alone(models):
     assert (own - own[:, :, :1]).abs().max() > 1e-2
     asked = MakeAVideoSR(SR, {}, None).own_sampling({"noise_correlation": 0.5})
     assert asked["noise_correlation"] == 0.5  # what a recipe says holds
+
+
+def told_in_training(models, monkeypatch, drop):
+    """What a step of the stage between tells its network: (clips' latents, embeddings, the frames that they are of,
+    conditions), of 16 clips whose frame f has the brightness f / 10."""
+    system = MakeAVideo({"decoder": str(models / "video")}, {"stage": "between", "skips": (2,), "drop": drop}, None)
+    pixels = (torch.arange(5.0) / 10).reshape(1, 1, 5, 1, 1).expand(16, 3, -1, 16, 16)
+    batch = TrainingBatch(
+        torch.randn(16, 4, 5, 8, 8),
+        None,
+        0,
+        range(16),
+        16,
+        1,
+        0,
+        scalars={"fps": torch.full((16,), 8.0)},
+        pixels=pixels,
+    )
+    seen, told = [], []
+
+    def embedded(scorer, pictures):
+        seen.append((pictures.mean((1, 2, 3)) * 10).round().long())
+        return torch.ones(len(pictures), 256)
+
+    def predicted(network, z, index, tokens, labels, conditions):
+        told.append((tokens, conditions))
+        return torch.zeros_like(z)
+
+    monkeypatch.setattr(system.picture, "seen", embedded)
+    monkeypatch.setattr(training, "predict_told", predicted)
+    system.losses(system.build(), batch)
+    return batch.video, told[0][0], seen[0], told[0][1]
+
+
+@torch.no_grad()
+def test_what_training_tells(models, monkeypatch):
+    video, tokens, frames, conditions = told_in_training(models, monkeypatch, drop=0.5)
+    assert set(frames.tolist()) == set(range(5))  # the embedding is that of any frame of the clip
+    dropped = tokens.abs().amax((1, 2)) == 0
+    assert 2 <= int(dropped.sum()) <= 14
+    assert torch.equal(conditions["known"], video * conditions["known_mask"])  # given frames are clean
+    always = told_in_training(models, monkeypatch, drop=0.0)[1]
+    assert (always.abs().amax((1, 2)) > 0).all()
