@@ -128,7 +128,14 @@ class SuperResolution(System):
     def build(self) -> nn.Module:
         if self.image:
             picture: Any = open_unet(find_model(self.image))
-            return InflatedUNet.from_image_model(picture, self.temporal, copied=False)
+            video = InflatedUNet.from_image_model(picture, self.temporal, copied=False)
+            multiple = int(video.temporal.frames_multiple)
+            if self.config.window % multiple:
+                raise UserError(
+                    f"diffusion.window: a multiple of {multiple}, as time is halved (model.temporal.levels), got "
+                    f"{self.config.window}"
+                )
+            return video
         for name, value in self.task.items():
             if self.model_config.get(name, value) != value:
                 raise UserError(
@@ -172,7 +179,11 @@ class SuperResolution(System):
 
     def pipeline(self, model: nn.Module, sampling: Mapping[str, Any]) -> SuperResolutionPipeline:
         vae = self.canvas.vae if self.autoencoder else None
-        return SuperResolutionPipeline(model, self.scheduler, self.making(), dict(sampling), vae)
+        return SuperResolutionPipeline(model, self.scheduler, self.making(), self.own_sampling(sampling), vae)
+
+    def own_sampling(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of sampling that a recipe gives, and what holds where it gives none."""
+        return {"guidance_scale": 1.0, **sampling}
 
     def making(self) -> dict[str, Any]:
         """What of the settings holds in sampling."""
@@ -192,5 +203,5 @@ class SuperResolution(System):
             self.canvas.vae.save_pretrained(str(folder / "vae"))
         write_settings(
             folder,
-            {"scheduler": self.scheduler, "making": self.making(), "sampling": {"guidance_scale": 1.0, **sampling}},
+            {"scheduler": self.scheduler, "making": self.making(), "sampling": self.own_sampling(sampling)},
         )

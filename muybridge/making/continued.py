@@ -229,8 +229,14 @@ class UpsampleFps(FromVideo):
         video = from_uint8(given)[None]
         for turn in range(self.rounds):
             fps *= run.pipeline.raises_rate
+            told = run.pipeline.nearest_rate(fps)
+            if told != fps:
+                warnings.warn(
+                    f"{run.model}: is told {told:g} frames a second, the nearest to {fps:g} that it was trained on",
+                    Notice, stacklevel=4,
+                )  # fmt: skip
             video = run.pipeline.raise_video(
-                video, [self.prompt or None], run.seed + turn, fps=fps, on_step=run.on_step, **run.settings
+                video, [self.prompt or None], run.seed + turn, fps=told, on_step=run.on_step, **run.settings
             ).samples
         return to_uint8(video)[0]
 

@@ -158,7 +158,7 @@ class Restyle(FromVideo):
         from muybridge.pipelines.redraw import redraw
 
         read, fitted, fps = self.taken(run)
-        given = filled(fitted, run.pipeline.multiple, run.pipeline.frames_per_latent)
+        given = filled(fitted, run.pipeline.multiple, run.pipeline.length_for(len(fitted)))
         size = {"num_frames": len(given), "height": given.shape[1], "width": given.shape[2]}
         chosen = {**run.settings, "fps": min(fps, 240.0)}
         settings = run.pipeline.settings(**chosen, **size)

@@ -127,12 +127,11 @@ def estimators_of(name: str, folder: str = "") -> dict[str, str]:
     return {whole_path(folder) if folder else name: FOLDER}
 
 
-def filled(frames: Any, multiple: int, step: int = 1) -> Any:
-    """Repeat the last row and column until both sides are multiples, and the last frame until there are 1 + k `step`,
-    uint8 [F, H, W, 3]."""
+def filled(frames: Any, multiple: int, length: int = 0) -> Any:
+    """Repeat the last row and column until both sides are multiples, and the last frame until there are `length`, uint8
+    [F, H, W, 3]."""
     import numpy as np
 
     height, width = frames.shape[1:3]
-    return np.pad(
-        frames, ((0, (1 - len(frames)) % step), (0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge"
-    )
+    more = max(0, length - len(frames))
+    return np.pad(frames, ((0, more), (0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")

@@ -13,7 +13,7 @@ from muybridge.library.catalogue import split_lora
 from muybridge.making.base import Made, Making, Run, read_source
 from muybridge.making.used import FILE, FOLDER, whole_name, whole_path
 from muybridge.models.text.names import RULES
-from muybridge.pipelines.methods import AUTO, EVERY_METHOD, method_of
+from muybridge.pipelines.methods import AUTO, EVERY_METHOD, TOLD, TRAINED, method_of
 from muybridge.pipelines.settings import SamplingConfig
 from muybridge.systems.text2video_zero.settings import ZeroConfig
 
@@ -166,6 +166,8 @@ class Animate(Making):
         from muybridge.making.from_video import fitted_to
         from muybridge.nn.frames import from_uint8
 
+        if run.pipeline.fills_regions and self.method in (AUTO, TRAINED):
+            return self._as_told(run)
         if not run.pipeline.animates_pictures:
             return self._by_words(run)
         self._refuse(run, ("prompt", "negative_prompt", "method", "weight"), "it is told a picture, not words")
@@ -186,6 +188,25 @@ class Animate(Making):
             }  # fmt: skip
         self._refuse(run, OF_STABLE_VIDEO, "it is told the picture alone")
         return {}
+
+    def _as_told(self, run: Run) -> Made:
+        """The picture as the first frame, told to a network that was trained with parts of videos (Lumiere)."""
+        from muybridge.making.from_video import fitted_to
+        from muybridge.making.regions import settings_of_made
+        from muybridge.nn.frames import from_uint8
+        from muybridge.systems.lumiere.masks import image_mask
+
+        self._refuse(run, (*OF_STABLE_VIDEO, "weight"), "it is told the picture and words alone")
+        warnings.warn(f"{run.model}: {TOLD[TRAINED]}", Notice, stacklevel=3)
+        own = run.pipeline.working_settings(**run.settings)
+        picture = run.checked(fitted_to(run, read_source(run, 1).frames[:1], own.height, own.width))
+        video = from_uint8(picture)[None].expand(-1, -1, own.num_frames, -1, -1)
+        frames = run.pipeline.fill(
+            video, image_mask(own.num_frames, own.height, own.width)[None], self.prompt or "", run.seed,
+            negative_prompt=self.negative_prompt, on_step=run.on_step, **run.settings,
+        ).frames[0]  # fmt: skip
+        settings = settings_of_made(run, frames, run.settings.get("fps") or own.fps)
+        return self.made(run, frames, settings, source=picture)
 
     def _by_words(self, run: Run) -> Made:
         """The picture as the first frame of a model of words."""

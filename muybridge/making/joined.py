@@ -129,7 +129,7 @@ class Blend(WithOther, FromVideo):
             warnings.warn(
                 f"{longer}: its first {count} frames are taken, as long as the other is", Notice, stacklevel=2
             )
-        both = [filled(v[:count], run.pipeline.multiple, run.pipeline.frames_per_latent) for v in (fitted, after)]
+        both = [filled(v[:count], run.pipeline.multiple, run.pipeline.length_for(count)) for v in (fitted, after)]
         size = {"num_frames": len(both[0]), "height": both[0].shape[1], "width": both[0].shape[2]}
         chosen = {**run.settings, "fps": min(fps, 240.0)}
         settings = run.pipeline.settings(**chosen, **size)

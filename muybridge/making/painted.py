@@ -49,15 +49,16 @@ class Painting(FromVideo):
     def unread(self, given: Collection[str]) -> dict[str, str]:
         return weight_unread(self.method)
 
-    def canvas(self, run: Run, fitted: Any) -> tuple[Any, Any]:
-        """(frames of the size that is written, bool [F, H, W] True where they are drawn)."""
+    def canvas(self, run: Run, read: Any, fitted: Any) -> tuple[Any, Any]:
+        """(frames of the size that is written, bool [F, H, W] True where they are drawn), of frames as they were read
+        and at the size to work at."""
         raise NotImplementedError
 
     def make(self, run: Run) -> Made:
         from muybridge.pipelines.regions import check_holes
 
         read, fitted, fps = self.taken(run)
-        frames, unknown = self.canvas(run, fitted)
+        frames, unknown = self.canvas(run, read, fitted)
         check_holes(unknown)
         way = method_of(self.method, run.pipeline.fills_regions)
         if self.method == AUTO:
@@ -74,15 +75,24 @@ class Painting(FromVideo):
         from muybridge.nn.frames import from_uint8
 
         check_fills(run)
-        given, holes = self._whole(run, frames, unknown, 1)
+        if self.weight != type(self).weight:
+            raise UserError(
+                f"--weight: {run.model} is told what is known, so there is no guidance to weigh; leave it out"
+            )
+        given, holes = self._whole(run, frames, unknown)
         chosen = {**run.settings, "fps": run.settings.get("fps") or min(fps, 240.0)}
         drawn = run.pipeline.fill(
             from_uint8(given)[None], as_mask(~holes), self.prompt or "", run.seed, keep=self.keep, on_step=run.on_step,
             negative_prompt=self.negative_prompt, **chosen,
         )  # fmt: skip
         factor = drawn.frames.shape[2] // given.shape[1]
+        if self.keep and factor > 1:
+            warnings.warn(
+                f"{run.model}: its super-resolution draws what is known anew too; its base model leaves it as it was",
+                Notice, stacklevel=3,
+            )  # fmt: skip
         height, width = (side * factor for side in frames.shape[1:3])
-        out = drawn.frames[0][:, :height, :width]
+        out = drawn.frames[0][: len(frames), :height, :width]
         return self.made(run, out, settings_of_made(run, out, fps), fps, read, heard_of(run, len(read), fps))
 
     def _held(self, run: Run, read: Any, frames: Any, unknown: Any, fps: float, way: str) -> Made:
@@ -93,7 +103,7 @@ class Painting(FromVideo):
             raise UserError(
                 f"--no-keep: {run.model} is not told what is known, which comes back as it was; leave it out"
             )
-        given, holes = self._whole(run, frames, unknown, run.pipeline.frames_per_latent)
+        given, holes = self._whole(run, frames, unknown)
         chosen = with_sampler(run.settings, way) | {"fps": run.settings.get("fps") or min(fps, 240.0)}
         size = {"num_frames": len(given), "height": given.shape[1], "width": given.shape[2]}
         settings = run.pipeline.settings(**chosen, **size)
@@ -105,13 +115,12 @@ class Painting(FromVideo):
         return self.finished(run, drawn, settings, fps, read, frames)
 
     @staticmethod
-    def _whole(run: Run, frames: Any, unknown: Any, step: int) -> tuple[Any, Any]:
+    def _whole(run: Run, frames: Any, unknown: Any) -> tuple[Any, Any]:
         """Both, filled up to sides and lengths that the model takes."""
         import numpy as np
 
-        multiple = run.pipeline.multiple
-        holes = filled(np.repeat(unknown[..., None], 3, 3), multiple, step)[..., 0]
-        return filled(frames, multiple, step), holes
+        whole = run.pipeline.multiple, run.pipeline.length_for(len(frames))
+        return filled(frames, *whole), filled(np.repeat(unknown[..., None], 3, 3), *whole)[..., 0]
 
 
 def _is_told_regions(model: str) -> bool:
@@ -144,9 +153,8 @@ class Inpaint(Painting):
     def uses(self, model: str) -> dict[str, str]:
         return super().uses(model) | files_of(self.mask)
 
-    def canvas(self, run: Run, fitted: Any) -> tuple[Any, Any]:
-        count, height, width = fitted.shape[:3]
-        white = mask_frames(run, self.mask, count, height, width, self.frame_step)
+    def canvas(self, run: Run, read: Any, fitted: Any) -> tuple[Any, Any]:
+        white = mask_frames(run, self.mask, read.shape[1:3], fitted.shape[:3], self.frame_step)
         return fitted, (~white if self.outside else white).copy()
 
 
@@ -166,7 +174,7 @@ class Outpaint(Painting):
         if not any((self.left, self.right, self.top, self.bottom)):
             raise UserError("outpaint: give at least one of --left, --right, --top and --bottom")
 
-    def canvas(self, run: Run, fitted: Any) -> tuple[Any, Any]:
+    def canvas(self, run: Run, read: Any, fitted: Any) -> tuple[Any, Any]:
         import numpy as np
 
         sides = ((0, 0), (self.top, self.bottom), (self.left, self.right))

@@ -20,13 +20,15 @@ READS = (
     "num_inference_steps", "guidance_scale", "guidance_start", "guidance_end", "guidance_rescale", "sampler", "eta",
     "fps",
 )  # fmt: skip
-MASK = "a picture or a video whose white is it, or a box LEFT,TOP,RIGHT,BOTTOM in pixels or in shares of the sides"
+MASK = "a picture or a video whose white is it, or a box LEFT,TOP,RIGHT,BOTTOM in pixels or in shares of its sides"
 
 
-def mask_frames(run: Run, text: str, frames: int, height: int, width: int, step: int = 1) -> Any:
-    """Where a mask is white, bool [frames, height, width]; a picture's and a box's hold throughout.
+def mask_frames(run: Run, text: str, read: tuple[int, int], size: tuple[int, int, int], step: int = 1) -> Any:
+    """Where a mask is white, bool of `size`; a picture's and a box's hold throughout.
 
     Args:
+        read: (H, W) of the source as it was read: a box is in its pixels, and is resized and cropped as it is.
+        size: (F, H, W) of the frames that are worked on.
         step: which frames of a video of masks are taken, as of the video itself.
 
     Raises:
@@ -34,20 +36,23 @@ def mask_frames(run: Run, text: str, frames: int, height: int, width: int, step:
     """
     import numpy as np
 
-    box = parse_box(text)
+    from muybridge.nn.frames import fit_frames
+
+    (frames, height, width), box = size, parse_box(text)
     if isinstance(box, Box):
-        white = np.zeros((1, height, width), bool)
-        left, top, right, bottom = box.within(height, width)
-        white[:, top:bottom, left:right] = True
+        drawn = np.zeros((1, *read, 3), np.uint8)
+        left, top, right, bottom = box.within(*read)
+        drawn[:, top:bottom, left:right] = 255
+        fitted = fit_frames(drawn, height, width)
     else:
         if not Path(text).expanduser().is_file():
             raise UserError(f"{text!r}: no file is there, and it is no box; expected {MASK}")
         assert run.read is not None
-        read = run.read(text, frames * step).frames[::step]
-        if 1 < len(read) < frames:
-            raise UserError(f"{text}: {len(read)} frames, but the video has {frames}; give as many, or a picture")
-        white = fitted_to(replace(run, source=text), read[:frames], height, width).mean(-1) >= WHITE
-    return np.broadcast_to(white, (frames, height, width))
+        masks = run.read(text, frames * step).frames[::step]
+        if 1 < len(masks) < frames:
+            raise UserError(f"{text}: {len(masks)} frames, but the video has {frames}; give as many, or a picture")
+        fitted = fitted_to(replace(run, source=text), masks[:frames], height, width)
+    return np.broadcast_to(fitted.mean(-1) >= WHITE, size)
 
 
 def as_mask(given: Any) -> Any:
@@ -83,7 +88,9 @@ class Cinemagraph(Making):
     prompt: str = setting("", "what the picture shows")
     negative_prompt: str = setting("", "what the video shall not show", flag="negative")
     region: str = setting(..., f"what moves: {MASK}")
-    keep: bool = setting(True, "the rest stays as it is, to the last bit; without it the network draws it too")
+    keep: bool = setting(
+        True, "the rest stands still, of a base model to the last bit as it is; without it the network draws it too"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,23 +103,30 @@ class Cinemagraph(Making):
         return super().uses(model) | files_of(self.region)
 
     def make(self, run: Run) -> Made:
+        import numpy as np
         import torch
 
         from muybridge.nn.frames import from_uint8
+        from muybridge.pipelines.regions import check_holes
         from muybridge.systems.lumiere.masks import cinemagraph_mask
 
         check_fills(run)
         own = run.pipeline.working_settings()
-        picture = run.checked(fitted_to(run, read_source(run, 1).frames[:1], own.height, own.width))
-        region = torch.from_numpy(mask_frames(run, self.region, 1, own.height, own.width)[0].copy())
+        read = read_source(run, 1).frames[:1]
+        picture = run.checked(fitted_to(run, read, own.height, own.width))
+        region = mask_frames(run, self.region, read.shape[1:3], (own.num_frames, own.height, own.width))
+        check_holes(region)
         video = from_uint8(picture)[None].expand(-1, -1, own.num_frames, -1, -1)
-        mask = cinemagraph_mask(region, own.num_frames)[None]
-        drawn = run.pipeline.fill(
+        mask = cinemagraph_mask(torch.from_numpy(region.copy()))[None]
+        frames = run.pipeline.fill(
             video, mask, self.prompt, run.seed, keep=self.keep, on_step=run.on_step,
             negative_prompt=self.negative_prompt, **run.settings,
-        )  # fmt: skip
+        ).frames[0]  # fmt: skip
+        if self.keep:  # a super-resolver draws every frame anew: the rest stays as it drew it in the first
+            factor = frames.shape[1] // own.height
+            frames = np.where(region.repeat(factor, 1).repeat(factor, 2)[..., None], frames, frames[:1])
         fps = run.settings.get("fps") or own.fps
-        return self.made(run, drawn.frames[0], settings_of_made(run, drawn.frames[0], fps), fps, picture)
+        return self.made(run, frames, settings_of_made(run, frames, fps), fps, picture)
 
 
 def files_of(text: str) -> dict[str, str]:

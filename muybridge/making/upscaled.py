@@ -50,7 +50,7 @@ class Upscale(Making):
         """
         kinds = getattr(run.pipeline, "stage_factors", None)
         if kinds is None:
-            raise UserError(f"{run.model} has no super-resolution stages; give a cascade, or one trained stage of one")
+            raise UserError(f"{run.model} has no super-resolution stages; give a model that has some, or one of them")
         left, chosen = {"spatial": self.space, "temporal": self.time}, []
         for place, (kind, factor) in enumerate(kinds):
             if left.get(kind, 1) > 1 and left[kind] % factor == 0:

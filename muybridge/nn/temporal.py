@@ -59,6 +59,8 @@ class TemporalPlugin(nn.Module):
     takes_known_frames = False
     #: whether layers see fewer frames than the network is given
     resamples_time = False
+    #: of the number of frames that the network takes
+    frames_multiple = 1
 
     @classmethod
     def choose(cls, sites: list[Site]) -> list[Site]:

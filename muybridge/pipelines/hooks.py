@@ -72,9 +72,9 @@ class PipelineHooks:
         """Log-SNR [steps + 1] from noisy to clean, as this sampler walks; float64 on the CPU."""
         raise NotImplementedError
 
-    def working_settings(self) -> SamplingConfig:
+    def working_settings(self, **overrides: Any) -> SamplingConfig:
         """Settings of the size that videos are given to it at: those that it samples with."""
-        own: SamplingConfig = self.settings()  # type: ignore[attr-defined]
+        own: SamplingConfig = self.settings(**overrides)  # type: ignore[attr-defined]
         return own
 
     def levels_for(self, settings: SamplingConfig) -> Tensor:
@@ -90,6 +90,10 @@ class PipelineHooks:
     def frames_per_latent(self) -> int:
         """How many frames one of what is sampled stands for: T, and then 1 + k T frames are sampled as 1 + k."""
         return 1
+
+    def length_for(self, frames: int) -> int:
+        """The fewest frames, at least so many, of which it can draw a video."""
+        return frames + (1 - frames) % self.frames_per_latent
 
     def known_samples(self, pixels: Tensor, places: Sequence[int]) -> tuple[Tensor, Tensor]:
         """What is sampled of the frames at some places of [1, 3, F, H, W], and a mask that is True where it is given;

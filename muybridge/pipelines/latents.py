@@ -94,6 +94,9 @@ class LatentSpacePipeline(VideoPipeline):
         levels = len(getattr(network.config, "block_out_channels", (0,)))
         return int(self.space.shrink * 2 ** (levels - 1))
 
+    def length_for(self, frames: int) -> int:
+        return frames + -frames % int(getattr(getattr(self.network, "temporal", None), "frames_multiple", 1))
+
     def index_of(self, lam: Tensor, z: Tensor) -> Tensor:
         """The table's index of log-SNR lam [B], as a picture U-Net is told it, where z lies."""
         return self.table.index_of(lam).to(z.device, torch.float32)

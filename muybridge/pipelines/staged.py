@@ -113,8 +113,31 @@ class StagedPipeline(VideoPipeline):
         made = sampling_settings(self.config.sampling, {})
         for name in OF_STAGES:
             if overrides.get(name) not in (None, getattr(made, name)):
-                raise UserError(f"{name}: every stage of a {self.what} has its own; leave it out")
+                raise UserError(
+                    f"{name}: every stage of a {self.what} has its own; leave it out. What sets it itself, such as "
+                    f"redrawing or going on, takes the first stage's folder: {self.folder / self.names[0]}"
+                )
         return sampling_settings(self.config.sampling, overrides)
+
+    @property
+    def stage_factors(self) -> list[tuple[str, int]]:
+        """(kind, factor) of every stage: by how much `upscale` makes a video larger with it; ("", 1) for one that makes
+        it of words."""
+        making = [settings_of(self.folder / name).get("making") for name in self.names]
+        return [("spatial", int(m["factor"])) if m else ("", 1) for m in making]
+
+    def raised_by(
+        self, chosen: Sequence[int], video: Tensor, prompt: str | None, seed: int, tile: int = 0, on_step: Any = None
+    ) -> Tensor:
+        """A video [1, 3, F, H, W] raised by these stages in turn, in [-1, 1].
+
+        Args:
+            tile: of the last one; see CascadeStagePipeline.raise_video.
+        """
+        for index in chosen:
+            tiles = tile if index == chosen[-1] else 0
+            video = self.opened(index).raised_by([0], video, prompt, seed + index * SEED_STRIDE, tiles, on_step)
+        return video
 
     def steps_of_stages(self, chosen: Sequence[int]) -> int:
         """Sampling steps of these stages."""

@@ -153,7 +153,10 @@ class SuperResolutionPipeline(LatentSpacePipeline):
             UserError: settings that cannot be sampled.
         """
         overrides, options = split_options(options)
-        factor = self.making.factor
+        factor, own = self.making.factor, video.shape[2]
+        if own <= (self.making.window or own):  # all of them at once: the last one again, until time can be halved
+            last = video[:, :, -1:].expand(-1, -1, self.length_for(own) - own, -1, -1)
+            video = torch.cat([video, last], 2)
         given = on_grid(video.clamp(-1, 1), factor, self.space).clamp(-1, 1)
         frames, height, width = video.shape[2:]
         size = {"num_frames": frames, "height": factor * height, "width": factor * width}
@@ -164,7 +167,8 @@ class SuperResolutionPipeline(LatentSpacePipeline):
         grain = noise(given.shape[1:], "augmentation").to(given)
         level = torch.full((len(given),), self.making.augmentation)
         told = GivenPixels(augment_condition(given, grain, level), level)
-        return self.draw(told, told, seeds, settings, **options)
+        made = self.draw(told, told, seeds, settings, **options)
+        return VideoOutput(frames=made.frames[:, :own], samples=made.samples[:, :, :own])
 
     def denoiser(self, condition: Any, null: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
         """Window by window; there are no words, so nothing is guided."""

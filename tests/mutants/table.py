@@ -1,6 +1,7 @@
 """The wrong formulas: (what is wrong, the right text, the wrong text, the tests that should notice)."""
 
 from tests.mutants.run import Mutant
+from tests.mutants.space_time import SPACE_TIME
 
 SAMPLERS = "test_sampler_moments test_samplers"
 LAYERS = "test_values nn/test_layers"
@@ -322,5 +323,8 @@ STUDIO = [
 ]  # fmt: skip
 
 MUTANTS = [
-    Mutant(*row) for row in [*DIFFUSION, *LAYERS_AND_NETWORKS, *UPSCALING, *READING, *SORA, *STUDIO, *EVERYTHING_ELSE]
-]
+    Mutant(*row)
+    for row in [
+        *DIFFUSION, *LAYERS_AND_NETWORKS, *UPSCALING, *READING, *SORA, *STUDIO, *SPACE_TIME, *EVERYTHING_ELSE,
+    ]
+]  # fmt: skip

@@ -14,6 +14,7 @@ from muybridge.models.unet3d import UNet3DModel, joint_mask
 from muybridge.nn.factorised import ChannelNorm
 from muybridge.nn.frames import crops
 from muybridge.opening.sampling import load_pipeline
+from muybridge.pipelines.staged import SEED_STRIDE
 from muybridge.systems.imagen_video.cascade import (
     DISTILLED_STEPS,
     LAPTOP,
@@ -24,7 +25,7 @@ from muybridge.systems.imagen_video.cascade import (
     network_calls,
 )
 from muybridge.systems.imagen_video.pairs import lowered, raised, raised_still
-from muybridge.systems.imagen_video.pipeline import SEED_STRIDE, save_cascade
+from muybridge.systems.imagen_video.pipeline import save_cascade
 from muybridge.systems.imagen_video.stage import CascadeStagePipeline
 from muybridge.systems.imagen_video.tiles import _spans, receptive_radius
 from muybridge.systems.imagen_video.training import ImagenVideo

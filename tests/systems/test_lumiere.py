@@ -87,10 +87,10 @@ def test_masks():
     assert image_mask(3, 2, 2).sum((0, 2, 3)).tolist() == [4, 0, 0]
     region = torch.zeros(4, 4, dtype=torch.bool)
     region[1:3, :2] = True
-    mask = cinemagraph_mask(region, 3)[0]
+    mask = cinemagraph_mask(region.expand(3, -1, -1))[0]
     assert (mask[0] == 1).all() and torch.equal(mask[1:] == 0, region.expand(2, -1, -1))
     assert box_mask(2, 4, 6, (1, 2, 4, 3)).sum() == 2 * 3 and box_mask(2, 4, 6, (1, 2, 4, 3))[0, 1, 2, 1:4].all()
-    small = shrunk(cinemagraph_mask(region, 3)[None], 2)
+    small = shrunk(cinemagraph_mask(region.expand(3, -1, -1))[None], 2)
     assert small[0, 0, 1].tolist() == [[0, 1], [0, 1]]  # given only where all of its pixels are
     batch = TrainingBatch(torch.zeros(400, 1), None, 0, range(400), 400, 1, 0)
     rows = drawn_masks(Draws(batch, "mask"), (3, 8, 12), {"text": 1, "image": 1, "inpaint": 1, "outpaint": 1})[:, 0]
@@ -256,7 +256,7 @@ def test_cinemagraph_stands_still_outside(trained):
     picture = (torch.rand(1, 3, 1, 16, 16) * 2 - 1).expand(-1, -1, F, -1, -1)
     region = torch.zeros(16, 16, dtype=torch.bool)
     region[8:] = True
-    made = pipeline.fill(picture, cinemagraph_mask(region, F)[None], "", seed=1).frames[0].astype(float)
+    made = pipeline.fill(picture, cinemagraph_mask(region.expand(F, -1, -1))[None], "", seed=1).frames[0].astype(float)
     assert made[:, ~region.numpy()].var(0).max() == 0 and made[:, region.numpy()].var(0).max() > 1
 
 

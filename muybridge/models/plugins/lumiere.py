@@ -142,11 +142,16 @@ class LumiereLayers(KnownFrames):
     def choose(cls, sites: list[Site]) -> list[Site]:
         return [*layer_ends(sites), *(s for s in sites if s.kind in ("downsampler", "upsampler"))]
 
+    @property
+    def frames_multiple(self) -> int:  # type: ignore[override]
+        return int(2**self.levels)
+
     def begin(self, z: Tensor, call: Call) -> None:
-        if call.frames % 2**self.levels and not call.images_only:
+        if call.frames % self.frames_multiple and not call.images_only:
+            near = max(1, round(call.frames / self.frames_multiple)) * self.frames_multiple
             raise UserError(
                 f"{call.frames} frames: time is halved {self.levels} times (levels), so their number must be a "
-                f"multiple of {2**self.levels}"
+                f"multiple of {self.frames_multiple}, such as {near}"
             )
 
     def follow(self, key: str, x: Tensor, call: Call, time: Tensor | None, text: Tensor | None) -> Tensor:

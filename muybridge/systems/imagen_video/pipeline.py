@@ -15,7 +15,7 @@ from muybridge.files import read_mapping
 from muybridge.library.index import CONFIG, index_of
 from muybridge.pipelines.running import VideoOutput
 from muybridge.pipelines.settings import SamplingConfig
-from muybridge.pipelines.staged import SEED_STRIDE, StagedPipeline, save_stages
+from muybridge.pipelines.staged import StagedPipeline, save_stages
 from muybridge.systems.imagen_video.cascade import BASE, StageConfig, check_cascade
 from muybridge.systems.imagen_video.stage import CascadeStagePipeline
 from muybridge.systems.imagen_video.tiles import multiple
@@ -77,15 +77,6 @@ class CascadePipeline(StagedPipeline):
     def stage_factors(self) -> list[tuple[str, int]]:
         """(kind, factor) of every stage."""
         return [(stage.kind, stage.factor) for stage in self.stages]
-
-    def raised_by(
-        self, chosen: Sequence[int], video: Tensor, prompt: str | None, seed: int, tile: int = 0, on_step: Any = None
-    ) -> Tensor:
-        """A video [1, 3, F, H, W] raised by these stages in turn, in [-1, 1]."""
-        for index in chosen:
-            tiles = tile if index == chosen[-1] else 0
-            video = self.opened(index).raised_by([0], video, prompt, seed + index * SEED_STRIDE, tiles, on_step)
-        return video
 
 
 def _stage_of(folder: Path) -> StageConfig:

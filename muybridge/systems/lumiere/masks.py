@@ -14,8 +14,8 @@ from torch.nn.functional import max_pool2d
 
 from muybridge.learning.draws import Draws
 
-#: Of training: nothing given, the first frame, all but a box, a box alone.
-TASKS = ("text", "image", "inpaint", "outpaint")
+#: Of training: nothing given, the first frame, all but a box, a box alone, the first frame and all but a box of others.
+TASKS = ("text", "image", "inpaint", "outpaint", "cinemagraph")
 #: Sides of drawn boxes, as shares of the picture's.
 SMALLEST, LARGEST = 0.25, 0.75
 
@@ -27,10 +27,10 @@ def image_mask(frames: int, height: int, width: int) -> Tensor:
     return mask
 
 
-def cinemagraph_mask(region: Tensor, frames: int) -> Tensor:
-    """[1, F, H, W]: all of the first frame is given, of others what lies outside a region bool [H, W] that shall
+def cinemagraph_mask(region: Tensor) -> Tensor:
+    """[1, F, H, W]: all of the first frame is given, of others what lies outside a region, bool [F, H, W], that shall
     move."""
-    mask = (~region).float().expand(1, frames, -1, -1).clone()
+    mask = (~region).float()[None]
     mask[:, 0] = 1
     return mask
 
@@ -84,5 +84,6 @@ def drawn_masks(draws: Draws, shape: tuple[int, int, int], tasks: Mapping[str, f
                 int(s * (side - n + 1)) for s, side, n in zip(shares[2:], (height, width), (high, wide), strict=True)
             )
             inside = box_mask(frames, height, width, (left, top, left + wide, top + high))
-            rows.append(inside if task == "outpaint" else 1 - inside)
+            masks = {"inpaint": 1 - inside, "outpaint": inside, "cinemagraph": cinemagraph_mask(inside[0] > 0)}
+            rows.append(masks[task])
     return torch.stack(rows)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,7 +33,13 @@ class LumiereBasePipeline(InflatedPipeline):
         return bool(self.network.temporal.takes_known_frames)
 
     def use_style(self, text: str) -> None:
-        """Draw the picture network's weights towards a style, FOLDER_OR_LORA:WEIGHT; see pipelines.style."""
+        """Draw the picture network's weights towards a style, FOLDER_OR_LORA:WEIGHT; see pipelines.style.
+
+        Raises:
+            UserError: it has one already: weights that were drawn to a style are not drawn back.
+        """
+        if self.styled:
+            raise UserError(f"this model has the style {self.styled} already; open it again for {text}")
         style_network(self, text)
         self.styled = text
 
@@ -79,13 +87,20 @@ class LumierePipeline(StagedPipeline):
     what = "Lumiere model"
     takes_styles = True
 
+    @cached_property
+    def _of_base(self) -> dict[str, int]:
+        """What its base takes; it is opened to be asked, once."""
+        base = self.opened(0)
+        return {"regions": base.fills_regions, "sides": base.multiple, "frames": base.length_for(1)}
+
     @property
     def fills_regions(self) -> bool:  # type: ignore[override]
-        return bool(self.opened(0).fills_regions)
+        return bool(self._of_base["regions"])
 
-    def working_settings(self) -> SamplingConfig:
-        """The base's."""
-        return settings_in(self.folder / self.names[0])
+    def working_settings(self, **overrides: Any) -> SamplingConfig:
+        """The base's, at the rate of the result."""
+        fps = self.settings(**overrides).fps
+        return replace(settings_in(self.folder / self.names[0]), fps=fps)
 
     def use_style(self, text: str) -> None:
         """The base's, each time that it is opened."""
@@ -101,7 +116,11 @@ class LumierePipeline(StagedPipeline):
     @property
     def multiple(self) -> int:
         """Of the sides of videos that are given to the base."""
-        return int(self.opened(0).multiple)
+        return self._of_base["sides"]
+
+    def length_for(self, frames: int) -> int:
+        """As the base's."""
+        return frames + -frames % self._of_base["frames"]
 
     def run_stage(
         self,

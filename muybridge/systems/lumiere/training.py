@@ -32,8 +32,9 @@ class LumiereConfig(LatentDiffusionConfig):
 
     tasks: dict[str, float] = setting(
         {},
-        "of the conditional form: how often nothing is given (text), the first frame (image), all but a box (inpaint) "
-        "or a box alone (outpaint); empty trains the model of words alone",
+        "of the conditional form: how often nothing is given (text), the first frame (image), all but a box (inpaint), "
+        "a box alone (outpaint), or the first frame and all but a box of the others (cinemagraph); empty trains the "
+        "model of words alone",
         low=0, choices=TASKS,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from muybridge.diffusion.noise import derive_seed
 from muybridge.errors import UserError
 from muybridge.library.catalogue import find_part
 from muybridge.library.index import settings_of
@@ -123,6 +124,8 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
         assert self.scorer is not None
         if self.prior is None:
             raise UserError("this model has no prior that turns words into a picture's embedding")
+        # a prior's draws have seeds that follow each other: those of neighbouring videos shall not be the same
+        seeds = [derive_seed(seed, "prior") for seed in seeds]
         if isinstance(self.prior, UnCLIPPrior):
             nothing = torch.zeros(1, self.prior.network.config.embedding_dim)
             made = [
@@ -154,6 +157,11 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
         text = encoder([prompt])
         return {"tokens": text.tokens, "mask": text.mask}
 
+    def nearest_rate(self, fps: float) -> float:
+        """Of the rates that it was trained on, the nearest."""
+        low, high = self.config.rates
+        return float(min(max(fps, low), high))
+
     def told(self, embedding: Tensor, fps: float) -> VideoCondition:
         """What the network is told: embeddings [B, E] (zero rows for none) and a rate.
 
@@ -161,7 +169,7 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
             UserError: a rate that it was not trained on.
         """
         low, high = self.config.rates
-        if not low <= fps <= high and isinstance(self.network, InflatedUNet):
+        if self.nearest_rate(fps) != fps and isinstance(self.network, InflatedUNet):
             raise UserError(
                 f"fps {fps:g}: this model was trained on {low:g} to {high:g} frames a second; take one of those"
             )

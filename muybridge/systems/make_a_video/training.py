@@ -259,7 +259,14 @@ class MakeAVideo(ToldByPicture):
 
 
 class MakeAVideoSR(SuperResolution):
-    """The super-resolvers: of pictures (SR_h, and what SR_l^t starts from), and with time behind one (SR_l^t)."""
+    """The super-resolvers: of pictures (SR_h, and what SR_l^t starts from), and with time behind one (SR_l^t).
+
+    Frames of a network of pictures start from the same noise, lest its details flicker (2209.14792 section 3.2); those
+    of one with time from their own.
+    """
 
     name = "make_a_video_sr"
     layers: ClassVar[Mapping[str, Any]] = {"type": "make_a_video", "fps": False}
+
+    def own_sampling(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
+        return {"noise_correlation": 0.0 if self.image else 1.0, **super().own_sampling(sampling)}

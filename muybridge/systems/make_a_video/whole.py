@@ -36,6 +36,25 @@ class MakeAVideoPipeline(StagedPipeline):
     classes: ClassVar[Any] = {cls.__name__: cls for cls in CLASSES}
     what = "Make-A-Video model"
 
+    def settings(self, **overrides: Any) -> SamplingConfig:
+        """As of StagedPipeline.
+
+        Raises:
+            UserError: a rate at which one of its networks was not trained.
+        """
+        made = super().settings(**overrides)
+        told = [
+            [rate * self._skips_behind(index) for rate in settings_of(self.folder / name).get("rates", ())]
+            for index, name in enumerate(self.names)
+        ]
+        low, high = max(r[0] for r in told if r), min(r[1] for r in told if r)
+        if not low <= made.fps <= high:
+            raise UserError(
+                f"fps {made.fps:g}: at the rate of the result, this model's networks were trained on {low:g} to "
+                f"{high:g} frames a second; take one of those"
+            )
+        return made
+
     def run_stage(
         self,
         index: int,
