@@ -75,10 +75,6 @@ class Painting(FromVideo):
         from muybridge.nn.frames import from_uint8
 
         check_fills(run)
-        if self.weight != type(self).weight:
-            raise UserError(
-                f"--weight: {run.model} is told what is known, so there is no guidance to weigh; leave it out"
-            )
         given, holes = self._whole(run, frames, unknown)
         chosen = {**run.settings, "fps": run.settings.get("fps") or min(fps, 240.0)}
         drawn = run.pipeline.fill(

@@ -181,7 +181,7 @@ def test_a_picture_is_brought_to_life_by_a_model_that_is_told_it(models, picture
     out.unlink()
     _, large = made_by(*arguments, models / "whole", "--fps", 5, "-o", out)
     assert large.shape == (F, 32, 32, 3) and read_video(out).fps == 5
-    assert "there is no guidance" in refused(
+    assert "nothing guides it" in refused(
         "inpaint", picture, "--mask", "0,0,8,8", "--weight", 9, "--model", models / "base", "-o", tmp_path / "n.npy"
     )
     assert "--weight" in refused(*arguments, models / "base", "--weight", 9, "-o", tmp_path / "n.npy")
