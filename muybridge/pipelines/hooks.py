@@ -91,6 +91,10 @@ class PipelineHooks:
         """How many frames one of what is sampled stands for: T, and then 1 + k T frames are sampled as 1 + k."""
         return 1
 
+    def nearest_rate(self, fps: float) -> float:
+        """Of the rates that its network may be told, the nearest to one, frames a second."""
+        return fps
+
     def length_for(self, frames: int) -> int:
         """The fewest frames, at least so many, of which it can draw a video."""
         return frames + (1 - frames) % self.frames_per_latent
