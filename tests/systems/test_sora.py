@@ -359,6 +359,9 @@ def test_videos_go_on_and_begin_earlier_and_their_frames_stay(pipeline):
     for name, told in (("8", {"context_frames": 8}), ("all", {})):  # the context lies behind the anchor
         found = extend_video(pipeline, frames, PROMPT, 2, method="auto", num_frames=33, anchor_frames=1, **told)
         assert len(found) == 11, name
+    long = {"method": "auto", "num_frames": 33, "anchor_frames": 5}  # of 9 frames 4 are left behind it
+    known_once = extend_video(pipeline, frames, PROMPT, 2, context_frames=4, **long)
+    assert np.array_equal(extend_video(pipeline, frames, PROMPT, 2, **long), known_once)
 
 
 def test_frames_between_frames_are_refused_where_a_latent_is_several(pipeline):
