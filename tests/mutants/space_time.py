@@ -28,7 +28,7 @@ SPACE_TIME = [
     ("Lumiere: a latent half hidden is given", "hidden = max_pool2d((1 - mask)", "hidden = 1 - max_pool2d((mask)", f"{LUMIERE}::test_masks"),
     ("Lumiere: latents know of hidden pixels", "space.encode(torch.where(mask > 0, video, 0.0))", "space.encode(video)", f"{LUMIERE}::test_11_and_what_is_given_comes_back"),
     ("Lumiere: the tail has no window", "*range(0, frames - size, size - overlap), frames - size]", "*range(0, frames - size + 1, size - overlap)]", f"{LUMIERE}::test_7_windows_are_averaged_by_least_squares"),
-    ("Lumiere: boxes in the model's pixels", "left, top, right, bottom = box.within(*read)", "left, top, right, bottom = box.within(height, width)", f"{LUMIERE_COMMANDS}::test_a_box_is_cropped_as_the_picture_is"),
+    ("Lumiere: boxes in the model's pixels", "left, top, right, bottom = box.within(*read)", "left, top, right, bottom = box.within(height, width)", f"{LUMIERE_COMMANDS}::test_a_box_is_in_the_pixels_of_the_users_video"),
     ("Lumiere: a region's first frame holds", "mask = (~region).float()[None]", "mask = (~region[:1]).float().expand_as(region).clone()[None]", f"{LUMIERE_COMMANDS}::test_a_region_may_move"),
     ("Lumiere: super-resolution moves all of a cinemagraph", "frames = np.where(region.repeat", "_ = np.where(region.repeat", f"{LUMIERE_COMMANDS}::test_a_cinemagraph_of_a_whole_model_stands_still_outside_its_region"),
     ("Lumiere: lengths that time cannot halve", 'frames + -frames % int(getattr(getattr(self.network, "temporal"', 'frames + 0 % int(getattr(getattr(self.network, "temporal"', f"{LUMIERE_COMMANDS}::test_videos_of_any_length"),
