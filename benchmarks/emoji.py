@@ -33,6 +33,7 @@ from muybridge.making.upscaling import Upscaling
 from muybridge.models.vision.picture_features import PictureFeatures
 from muybridge.nn.frames import from_uint8, to_uint8
 from muybridge.opening.sampling import load_pipeline
+from muybridge.pipelines.enlarged import reduced
 from muybridge.training.recipe import Recipe, load_recipe
 
 STYLE = "fluent"
@@ -132,10 +133,7 @@ def twice_as_large(model: str, frames: np.ndarray, captions: Sequence[str]) -> n
     """Videos uint8 [B, F, H, W, 3] at twice their size: `--upscale 4` of the model, halved by box averages."""
     chosen, out = Upscaling.chosen(4, "", "", model), []
     for clip, caption in zip(frames, captions, strict=False):
-        large = chosen.enlarged(clip, caption).whole()
-        count, height, width = large.shape[:3]
-        halved = large.reshape(count, height // 2, 2, width // 2, 2, 3).mean((2, 4))
-        out.append(halved.round().astype(np.uint8))
+        out.append(reduced(chosen.enlarged(clip, caption).whole(), 2, mean=True))
     return np.stack(out)
 
 

@@ -1,5 +1,7 @@
 """A tiny latent space and a tiny picture model behind it, saved as a user would have them."""
 
+from pathlib import Path
+
 import pytest
 from diffusers import AutoencoderKL
 
@@ -25,16 +27,23 @@ SAMPLING = {"num_frames": 1, "height": 16, "width": 16, "num_inference_steps": 4
 PROMPT = "a red circle moving left"
 
 
-@pytest.fixture
-def latent_space(tmp_path):
-    folder = tmp_path / "vae"
+def save_latent_space(folder: Path) -> Path:
     randomise(AutoencoderKL(**VAE), 0.02).save_pretrained(folder)
     return folder
 
 
+def save_picture_model(folder: Path, vae: Path, std: float = 0.05) -> Path:
+    """A saved image model behind a saved latent space, with perturbed weights."""
+    system = ImageLDM({"autoencoder": str(vae), **UNET}, {}, TEXT)
+    system.save(randomise(system.build(), std), folder, SAMPLING)
+    return folder
+
+
+@pytest.fixture
+def latent_space(tmp_path):
+    return save_latent_space(tmp_path / "vae")
+
+
 @pytest.fixture
 def picture_model(tmp_path, latent_space):
-    """A saved image model with perturbed weights."""
-    system = ImageLDM({"autoencoder": str(latent_space), **UNET}, {}, TEXT)
-    system.save(randomise(system.build(), 0.05), tmp_path / "picture", SAMPLING)
-    return tmp_path / "picture"
+    return save_picture_model(tmp_path / "picture", latent_space)

@@ -94,7 +94,7 @@ def sample_ancestral(
             if isinstance(gamma, LearnedVariance):
                 gamma.forget()
             x = denoise(z, per_sample(lam_t, z))
-            std = _ancestral_std(gamma, z, lam_t, lam_s)
+            std = _ancestral_std(gamma, z, lam_t, lam_s, clean)
             z = posterior_mean(z, x, lam_t, lam_s) + std * noise.like(z, "sampler", draw)
             if turn < passes - 1:
                 z = renoise(z, lam_s, lam_t, noise.like(z, "resample", draw))
@@ -103,12 +103,12 @@ def sample_ancestral(
         yield SamplerState(i, z, x, lam_s)
 
 
-def _ancestral_std(gamma: float | LearnedVariance, z: Tensor, lam_t: Tensor, lam_s: Tensor) -> Tensor:
+def _ancestral_std(gamma: float | LearnedVariance, z: Tensor, lam_t: Tensor, lam_s: Tensor, clean: Tensor) -> Tensor:
     """Standard deviation of an ancestral step, to be multiplied with noise like z; 0 where the target is clean."""
     if isinstance(gamma, LearnedVariance):
         return gamma.std(lam_t, lam_s)
     std = torch.exp(0.5 * posterior_log_variance(lam_t, lam_s, gamma))
-    return expand(std.masked_fill(torch.isinf(lam_s) & (lam_s > 0), 0.0), z)
+    return expand(std.masked_fill(clean, 0.0), z)
 
 
 def langevin_step(denoise: Denoise, z: Tensor, lam: Tensor, noise: Tensor, delta: float = 0.1) -> Tensor:

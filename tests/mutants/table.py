@@ -42,7 +42,7 @@ DIFFUSION = [
     ("corrector: step twice as long", "z - 0.5 * delta * (z - alpha * x)", "z - delta * (z - alpha * x)", SAMPLERS),
     ("corrector: at the noisier level", "langevin_step(denoise, z, lam_s, noise", "langevin_step(denoise, z, lam_t, noise", SAMPLERS),
     ("inversion told the source level", "x = denoise(guess, per_sample(lam_t, z))", "x = denoise(guess, per_sample(lam_s, z))", SAMPLERS),
-    ("ancestral: noise at the clean end", ".masked_fill(torch.isinf(lam_s) & (lam_s > 0), 0.0)", "", SAMPLERS + " test_against_diffusers"),
+    ("ancestral: noise at the clean end", ".masked_fill(clean, 0.0)", "", SAMPLERS + " test_against_diffusers"),
     ("posterior variance: not squared", "+ 2 * (lower + upper)", "+ (lower + upper)", "test_process"),
     ("posterior mean: sigma not squared", "ratio_sigma(lam_s, lam_t) ** 2", "ratio_sigma(lam_s, lam_t)", "test_process"),
     ("renoise: to the target's variance", "* torch.sigmoid(-lam_t)", "* torch.sigmoid(-lam_s)", "test_process"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,7 +22,6 @@ from muybridge.learning.draws import Draws
 from muybridge.making.boxes import Box, parse_box
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.opening.sampling import load_pipeline
-from muybridge.parts.image_ldm import ImageLDM
 from muybridge.pipelines.redraw import redraw
 from muybridge.pipelines.style import interpolate_weights, parse_style
 from muybridge.systems.lumiere.masks import box_mask, cinemagraph_mask, drawn_masks, image_mask, known_of, shrunk
@@ -32,7 +31,7 @@ from muybridge.training.recipe import Recipe, TrainingConfig
 from muybridge.training.trainer import Trainer
 from tests.conftest import randomise
 from tests.systems.test_make_a_video import SR, WORLD, overfitted, recipe_of
-from tests.tiny_models import PROMPT, SAMPLING, TEXT, UNET, VAE
+from tests.tiny_models import PROMPT, SAMPLING, TEXT, UNET, save_latent_space, save_picture_model
 
 F = 4
 
@@ -158,10 +157,9 @@ def trained(tmp_path_factory):
     """A base model of words and given parts, and super-resolution of pictures and in windows over time."""
     folder = tmp_path_factory.mktemp("lumiere")
     torch.manual_seed(0)
-    randomise(AutoencoderKL(**VAE), 0.02).save_pretrained(folder / "vae")
-    system = ImageLDM({"autoencoder": str(folder / "vae"), **UNET}, {}, TEXT)
+    vae = save_latent_space(folder / "vae")
     for name, std in (("picture", 0.05), ("style", 0.07)):
-        system.save(randomise(system.build(), std), folder / name, SAMPLING)
+        save_picture_model(folder / name, vae, std)
     base = Recipe(
         name="base", system="lumiere", text=TEXT, data={**WORLD, "num_frames": F},
         model={"image": str(folder / "picture"), "temporal": {"levels": 1, "layers": 1}},

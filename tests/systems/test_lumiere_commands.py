@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -13,13 +12,12 @@ from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.opening.sampling import load_pipeline
-from muybridge.parts.image_ldm import ImageLDM
 from muybridge.systems.lumiere.masks import cinemagraph_mask, drawn_masks
 from muybridge.systems.lumiere.pipeline import save_lumiere
 from muybridge.systems.lumiere.training import Lumiere, LumiereSR
 from tests.conftest import randomise
 from tests.systems.test_make_a_video import SR
-from tests.tiny_models import PROMPT, SAMPLING, TEXT, UNET, VAE
+from tests.tiny_models import PROMPT, SAMPLING, TEXT, save_latent_space, save_picture_model
 
 F = 4
 BASE = {**SAMPLING, "num_inference_steps": 2, "num_frames": F, "fps": 6.0}
@@ -31,9 +29,7 @@ def models(tmp_path_factory):
     """A conditional base of random weights, super-resolution in windows of 4, and the whole of both."""
     folder = tmp_path_factory.mktemp("lumiere")
     torch.manual_seed(0)
-    randomise(AutoencoderKL(**VAE), 0.02).save_pretrained(folder / "vae")
-    picture = ImageLDM({"autoencoder": str(folder / "vae"), **UNET}, {}, TEXT)
-    picture.save(randomise(picture.build(), 0.05), folder / "picture", SAMPLING)
+    save_picture_model(folder / "picture", save_latent_space(folder / "vae"))
     base = Lumiere({"image": str(folder / "picture"), "temporal": LEVELS}, {"tasks": {"image": 1.0}}, TEXT)
     network = base.build()
     randomise(network.temporal, 0.05), randomise(network.image.conv_in, 0.05)

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from typer.testing import CliRunner
 
 from muybridge.cli.main import app
@@ -18,7 +17,6 @@ from muybridge.learning.draws import Draws
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.text.prior import ContentPrior
 from muybridge.opening.sampling import load_pipeline
-from muybridge.parts.image_ldm import ImageLDM
 from muybridge.systems.make_a_video.masks import (
     TASKS,
     drawn_masks,
@@ -32,7 +30,7 @@ from muybridge.systems.make_a_video.whole import save_make_a_video
 from muybridge.training.recipe import Recipe, TrainingConfig
 from muybridge.training.trainer import Trainer
 from tests.conftest import randomise, some_text
-from tests.tiny_models import SAMPLING, TEXT, UNET, VAE
+from tests.tiny_models import TEXT, save_latent_space, save_picture_model
 
 WORLD = {"source": "world", "height": 16, "width": 16, "num_clips": 8, "fps": 24.0}
 SR = {
@@ -110,9 +108,7 @@ def trained(tmp_path_factory):
     """Every network, each trained for two steps behind the one before."""
     folder = tmp_path_factory.mktemp("make-a-video")
     torch.manual_seed(0)
-    randomise(AutoencoderKL(**VAE), 0.02).save_pretrained(folder / "vae")
-    system = ImageLDM({"autoencoder": str(folder / "vae"), **UNET}, {}, TEXT)
-    system.save(randomise(system.build(), 0.05), folder / "picture", SAMPLING)
+    save_picture_model(folder / "picture", save_latent_space(folder / "vae"))
     randomise(ContentPrior(width=256, hidden=16)).save_pretrained(folder / "prior")
     start = {"image": str(folder / "picture"), "scorer": "emoji-clip", "prior": str(folder / "prior")}
     recipes = {

@@ -4,7 +4,6 @@ what training tells its networks."""
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from typer.testing import CliRunner
 
 from muybridge.cli.main import app
@@ -14,13 +13,12 @@ from muybridge.learning.contract import TrainingBatch
 from muybridge.models.text.prior import ContentPrior
 from muybridge.nn.frames import from_uint8
 from muybridge.opening.sampling import load_pipeline
-from muybridge.parts.image_ldm import ImageLDM
 from muybridge.systems.make_a_video import training
 from muybridge.systems.make_a_video.training import MakeAVideo, MakeAVideoSR
 from muybridge.systems.make_a_video.whole import save_make_a_video
 from tests.conftest import randomise
 from tests.systems.test_make_a_video import SR
-from tests.tiny_models import SAMPLING, TEXT, UNET, VAE
+from tests.tiny_models import SAMPLING, save_latent_space, save_picture_model
 
 DRAWN = {**SAMPLING, "num_inference_steps": 2, "fps": 8.0}
 
@@ -30,9 +28,7 @@ def models(tmp_path_factory):
     """Every network, of random weights: `image`, `video`, `between` (one frame between each two), `sr`, `sr-time`."""
     folder = tmp_path_factory.mktemp("make-a-video")
     torch.manual_seed(0)
-    randomise(AutoencoderKL(**VAE), 0.02).save_pretrained(folder / "vae")
-    picture = ImageLDM({"autoencoder": str(folder / "vae"), **UNET}, {}, TEXT)
-    picture.save(randomise(picture.build(), 0.05), folder / "picture", SAMPLING)
+    save_picture_model(folder / "picture", save_latent_space(folder / "vae"))
     randomise(ContentPrior(width=256, hidden=16), 0.2).save_pretrained(folder / "prior")
     start = {"image": str(folder / "picture"), "scorer": "emoji-clip", "prior": str(folder / "prior")}
     stages = {

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from typer.testing import CliRunner
 
 from muybridge.cli.main import app
@@ -16,7 +15,7 @@ from muybridge.systems.video_ldm.training import VideoLDMSR
 from muybridge.training.trainer import Trainer
 from tests.conftest import randomise
 from tests.systems.test_make_a_video import SR, overfitted, recipe_of
-from tests.tiny_models import VAE
+from tests.tiny_models import save_latent_space
 
 SIZE = 32
 
@@ -26,7 +25,7 @@ def trained(tmp_path_factory):
     """The upsampler of pictures in latents that stand for 2 x 2 pixels, and the same with time behind it."""
     folder = tmp_path_factory.mktemp("upsampler")
     torch.manual_seed(0)
-    randomise(AutoencoderKL(**VAE), 0.02).save_pretrained(folder / "vae")
+    save_latent_space(folder / "vae")
     recipes = {
         "picture": recipe_of(
             "picture", "video_ldm_sr", {"autoencoder": str(folder / "vae"), **SR}, 1, size=SIZE, factor=4, crop=16

@@ -8,6 +8,7 @@ Source: 2209.14792 eq. 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,18 +43,22 @@ class MakeAVideoPipeline(StagedPipeline):
         Raises:
             UserError: a rate at which one of its networks was not trained.
         """
-        made = super().settings(**overrides)
-        told = [
-            [rate * self._skips_behind(index) for rate in settings_of(self.folder / name).get("rates", ())]
-            for index, name in enumerate(self.names)
-        ]
-        low, high = max(r[0] for r in told if r), min(r[1] for r in told if r)
+        made, (low, high) = super().settings(**overrides), self._rates
         if not low <= made.fps <= high:
             raise UserError(
                 f"fps {made.fps:g}: at the rate of the result, this model's networks were trained on {low:g} to "
                 f"{high:g} frames a second; take one of those"
             )
         return made
+
+    @cached_property
+    def _rates(self) -> tuple[float, float]:
+        """Lowest and highest rate of the result at which every network was trained."""
+        told = [
+            [rate * self._skips_behind(index) for rate in settings_of(self.folder / name).get("rates", ())]
+            for index, name in enumerate(self.names)
+        ]
+        return max(r[0] for r in told if r), min(r[1] for r in told if r)
 
     def run_stage(
         self,
