@@ -8,24 +8,19 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from muybridge.diffusion.guidance import Scale, guide
 from muybridge.diffusion.prediction import Denoise
 from muybridge.errors import UserError
-from muybridge.files import read_mapping
 from muybridge.library.catalogue import find_model, find_part
-from muybridge.library.index import CONFIG, settings_of
+from muybridge.library.index import settings_of
+from muybridge.library.inflated import open_behind
 from muybridge.library.parts import scheduler_of
-from muybridge.models.guided import are_guided, with_guidance
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.latent.video_autoencoder import load_decoder
-from muybridge.models.weights.compact import read_weights
-from muybridge.models.weights.lora import merge_recorded
-from muybridge.models.weights.opening import open_network
-from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.latents import LatentPipeline
 from muybridge.pipelines.settings import SamplingConfig
@@ -92,18 +87,7 @@ class InflatedPipeline(LatentPipeline):
         if picture:
             check_alike(settings, picture)
             settings["image"] = picture
-        image = open_network(UNet2DConditionModel, find_part(f"{settings['image']}/unet"))
-        merge_recorded(image, settings.get("lora", ()))
-        changed = read_weights(folder / "image" / WEIGHTS) if (folder / "image" / WEIGHTS).is_file() else {}
-        if are_guided(changed):
-            image = with_guidance(image)
-        temporal = read_mapping(folder / "temporal" / CONFIG)
-        network = InflatedUNet.from_image_model(image, temporal, copied=False)
-        weights = {k: v.float() for k, v in read_weights(folder / "temporal" / WEIGHTS).items()}
-        network.temporal.load_state_dict(weights, assign=True)
-        unknown = network.image.load_state_dict(changed, strict=False).unexpected_keys
-        if unknown:
-            raise UserError(f"{folder}: its picture weights do not fit {settings['image']}: {unknown[0]}")
+        network = open_behind(folder, str(settings["image"]), settings.get("lora", ()))
         vae = LatentSpace.open(find_part(f"{settings['image']}/vae")).vae
         pipeline = cls(network, vae, **settings)
         pipeline.swapped = picture

@@ -144,6 +144,30 @@ def test_frozen_layers_stay_bit_for_bit(trained, name):
     assert trainer.counts["trainable"] < sum(v.numel() for v in before.values())
 
 
+def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_model(trained, tmp_path):
+    folder, recipes, _ = trained
+    start = {**recipes["image"].model, "adapted": "reading"}
+    told = {
+        "image": replace(recipes["image"], model=start),
+        "video": replace(recipes["video"], model={"decoder": str(tmp_path / "image/model")}),
+        "between": replace(recipes["between"], model={"decoder": str(tmp_path / "video/model")}),
+    }
+    own = load_pipeline(str(folder / "picture")).network.state_dict()
+    for name, recipe in told.items():
+        trainer = Trainer(recipe, tmp_path / name)
+        made = trainer.run()
+        assert not (made / "network").exists()
+        kept = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        again = load_pipeline(str(made)).network.state_dict()  # what is not there comes from the picture model
+        assert again.keys() == kept.keys() and all(torch.equal(again[n], kept[n].cpu()) for n in again)
+        picture = {n.removeprefix("image."): v for n, v in again.items() if not n.startswith("temporal.")}
+        moved = {n for n, v in picture.items() if v.shape != own[n].shape or not torch.equal(v, own[n])}
+        assert any("attn2.to_v" in n for n in moved) and "down_blocks.0.resnets.0.conv1.weight" not in moved
+        assert ("conv_in.weight" in moved) == (name == "between")
+    with pytest.raises(UserError, match="model.adapted: the decoder has 'reading', got 'all'; leave it out"):
+        MakeAVideo({**told["video"].model, "adapted": "all"}, {"stage": "video"}, None)
+
+
 def overfitted(trainer, steps=40, rate=1e-2):
     """The loss of one batch, noise and all, before and after steps on it."""
     system, batch = trainer.system, trainer.batches(0, range(2))

@@ -29,7 +29,7 @@ from muybridge.learning.picture_models import ToldByPicture
 from muybridge.learning.super_resolution import SuperResolution
 from muybridge.library.catalogue import find_model
 from muybridge.library.index import settings_of, write_settings
-from muybridge.library.inflated import open_unet, save_unet
+from muybridge.library.inflated import open_unet, save_inflated, save_unet
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.pixels import PixelSpace
 from muybridge.nn.frames import to_uint8
@@ -40,10 +40,17 @@ from muybridge.systems.make_a_video.rates import HIGHEST, LOWEST, Rates, at_draw
 from muybridge.systems.make_a_video.telling import PictureModel, predict_told
 
 STAGES = IMAGE, VIDEO, BETWEEN = ("image", "video", "between")
+#: What the stage image trains of the picture model.
+ALL, READING = "all", "reading"
 #: The pipeline of what each stage trains, and its network.
 PIPELINES: dict[str, type[MakeAVideoDecoderPipeline]] = {
     IMAGE: MakeAVideoDecoderPipeline, VIDEO: MakeAVideoDecoderPipeline, BETWEEN: MakeAVideoBetweenPipeline,
 }  # fmt: skip
+
+
+def reads(name: str) -> bool:
+    """Whether a picture network's layer reads the embedding, or says how much of a channel is heard."""
+    return "attn2." in name or "norm" in name or name.endswith(".bias")
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,11 @@ class MakeAVideoSection(Settings):
     prior: str = setting(
         "", "from words to that embedding: a bundled prior, or its folder; the decoder's own by default"
     )
+    adapted: str = setting(
+        "", "of the stage image: what trains of the picture model: all of it (by default), or what reads the embedding "
+        "and how much of it is heard (cross-attention, norms, biases), the rest being named in the folder, not copied",
+        choices=("", ALL, READING),
+    )  # fmt: skip
     train_spatial: bool = setting(False, "the picture's layers train too; the paper's wording allows both")
     temporal: dict[str, Any] = setting({}, "further settings of the temporal layers, in the stage video")
 
@@ -122,16 +134,17 @@ class MakeAVideo(ToldByPicture):
         if not told.decoder:
             if not told.image or not told.scorer:
                 raise UserError("model: name image and scorer (the stage image), or the decoder of the stage before")
-            return told
-        own = settings_of(find_model(told.decoder))
+            return replace(told, adapted=told.adapted or ALL)
+        own = {"adapted": ALL, **settings_of(find_model(told.decoder))}
         if own.get("stage") not in STAGES:
             raise UserError(f"model.decoder: {told.decoder} is no decoder of Make-A-Video that `muybridge train` wrote")
-        for name in ("image", "scorer"):
+        for name in ("image", "scorer", "adapted"):
             if getattr(told, name) not in ("", own[name]):
                 raise UserError(
                     f"model.{name}: the decoder has {own[name]!r}, got {getattr(told, name)!r}; leave it out"
                 )
-        return replace(told, image=own["image"], scorer=own["scorer"], prior=told.prior or own.get("prior", ""))
+        kept = {name: own[name] for name in ("image", "scorer", "adapted")}
+        return replace(told, **kept, prior=told.prior or own.get("prior", ""))
 
     def prepare(self) -> None:
         self.stage = self.config.stage
@@ -142,6 +155,8 @@ class MakeAVideo(ToldByPicture):
             raise UserError(
                 "diffusion.stage image: an unCLIP folder's decoder is one already; begin with the stage video"
             )
+        if self.picture.unclip and self.told.adapted == READING:
+            raise UserError(f"model.adapted: {READING} is for the stage image, which an unCLIP folder has behind it")
         if before != wanted and not (self.picture.unclip and self.stage == VIDEO and not before):
             said = f"a decoder of the stage {before!r}" if before else "no decoder"
             needs = f"model.decoder of the stage {wanted!r}" if wanted else "model.image alone"
@@ -165,7 +180,9 @@ class MakeAVideo(ToldByPicture):
         return made
 
     def trainable(self, model: Any) -> Sequence[tuple[str, nn.Parameter]]:
-        return list(model.named_parameters()) if self.stage == IMAGE else model.trainable_parameters()
+        if self.stage != IMAGE:
+            return model.trainable_parameters()  # type: ignore[no-any-return]
+        return [(n, p) for n, p in model.named_parameters() if self.told.adapted == ALL or reads(n)]
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
         """E | target - prediction |^2, told the embedding of one of the clip's own frames and its rate."""
@@ -253,9 +270,18 @@ class MakeAVideo(ToldByPicture):
         return to_uint8(torch.cat(rows))
 
     def save(self, model: Any, folder: Path, sampling: Mapping[str, Any]) -> None:
-        save_unet(model, folder, PIPELINES[self.stage].__name__)
-        named = {"image": self.image, "scorer": self.scorer_name, "prior": self.told.prior, "stage": self.stage}
-        write_settings(folder, {**named, **self.own_settings(sampling)})
+        behind = self.told.adapted == READING and not self.told.train_spatial
+        settings = {
+            "image": self.image, "scorer": self.scorer_name, "prior": self.told.prior, "stage": self.stage,
+            "adapted": READING if behind else ALL, **self.own_settings(sampling),
+        }  # fmt: skip
+        kind = PIPELINES[self.stage].__name__
+        if behind:  # the frame interpolation's first convolution trains too
+            told = ("conv_in.",) if self.stage == BETWEEN else ()
+            save_inflated(model, folder, settings, kind, lambda name: reads(name) or name.startswith(told))
+        else:
+            save_unet(model, folder, kind)
+            write_settings(folder, settings)
 
 
 class MakeAVideoSR(SuperResolution):
