@@ -66,7 +66,8 @@ def rates(model: str, count: int) -> dict[str, Any]:
     for fps in RATES:
         made = decoder(captions, seed=0, fps=fps, batch_size=4).frames
         moved[f"{fps:g}"] = float(np.mean([mean_frame_difference(f) for f in made]))
-    return {"captions": count, "frame difference": moved, "rank correlation": float(spearmanr(RATES, list(moved.values()))[0])}  # fmt: skip
+    rank = float(spearmanr(RATES, list(moved.values()))[0])
+    return {"captions": count, "frame difference": moved, "rank correlation": rank}
 
 
 def between(model: str, count: int) -> dict[str, Any]:

@@ -34,10 +34,10 @@ class VideoCondition:
     tensors: Mapping[str, Tensor]
 
     def rows(self, which: slice) -> VideoCondition:
-        return VideoCondition(self.text.rows(which), {k: v[which] for k, v in self.tensors.items()})
+        return replace(self, text=self.text.rows(which), tensors={k: v[which] for k, v in self.tensors.items()})
 
     def to(self, device: torch.device | str) -> VideoCondition:
-        return VideoCondition(self.text.to(device), {k: v.to(device) for k, v in self.tensors.items()})
+        return replace(self, text=self.text.to(device), tensors={k: v.to(device) for k, v in self.tensors.items()})
 
     @staticmethod
     def stack(parts: Sequence[VideoCondition]) -> VideoCondition:

@@ -16,6 +16,8 @@ from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.text.prior import ContentPrior
+from muybridge.nn.factorised import TemporalAttention
+from muybridge.nn.temporal_convolution import FrameConvolution
 from muybridge.opening.sampling import load_pipeline
 from muybridge.systems.make_a_video.masks import (
     TASKS,
@@ -265,6 +267,34 @@ def test_what_is_given_comes_back_and_is_seen(trained):
 
 
 @torch.no_grad()
+def test_a_long_video_is_interpolated_in_windows_of_the_trained_length(trained):
+    folder, _, _ = trained
+    pipeline = load_pipeline(str(folder / "between/model"))  # trained on 5 frames, every second of them given
+    seen = []
+    pipeline.network.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[2]))
+    keys = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    options = {"num_inference_steps": 2, "fps": 8.0}
+    long = pipeline.raise_video(keys, seed=3, **options).samples
+    assert set(seen) == {5} and torch.equal(long[:, :, ::2], keys)
+    known = torch.zeros(1, 3, 9, 16, 16)
+    known[:, :, ::2] = keys
+    mask = interpolation_mask(9, 2)
+    whole = pipeline.fill(known, mask, [None], 3, **options).samples
+    assert 9 in seen and not torch.allclose(long, whole, atol=1e-3)
+    # frames that stand alone see nothing of their neighbours: then windows are the whole
+    for module in pipeline.network.temporal.modules():
+        if isinstance(module, FrameConvolution):
+            torch.nn.init.dirac_(module.weight)
+            torch.nn.init.zeros_(module.bias)
+        elif isinstance(module, TemporalAttention):
+            torch.nn.init.zeros_(module.proj.weight)
+            torch.nn.init.zeros_(module.proj.bias)
+    apart = pipeline.raise_video(keys, seed=3, **options).samples
+    assert torch.allclose(apart, pipeline.fill(known, mask, [None], 3, **options).samples, atol=1e-4)
+    short = pipeline.raise_video(keys[:, :, :3], seed=3, **options).samples
+    assert torch.equal(short, pipeline.fill(known[:, :, :5], mask[:5], [None], 3, **options).samples)
+
+
 def test_8_shared_noise_makes_equal_frames_equal(trained):
     pipeline = load_pipeline(str(trained[0] / "sr/model"), "cpu")
     randomise(pipeline.network, 0.05)

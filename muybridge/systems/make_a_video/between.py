@@ -4,18 +4,35 @@ brought to life."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from muybridge.diffusion.guidance import Scale
+from muybridge.diffusion.prediction import Denoise
+from muybridge.diffusion.windows import windowed
 from muybridge.errors import UserError
 from muybridge.nn.frames import to_uint8
 from muybridge.pipelines.base import split_options
+from muybridge.pipelines.inflated import VideoCondition
 from muybridge.pipelines.running import VideoOutput, seeds_of, without_gradients
+from muybridge.pipelines.settings import SamplingConfig
 from muybridge.systems.make_a_video.masks import extrapolation_mask, interpolation_mask, target_frames
 from muybridge.systems.make_a_video.pipeline import MakeAVideoDecoderPipeline
+
+
+@dataclass(frozen=True)
+class Given(VideoCondition):
+    """A condition with given frames, of which the network sees so many at a time; 0 is all of them."""
+
+    window: int = 0
+
+    def frames(self, which: slice) -> Given:
+        """Those of a window, which is one whole."""
+        known = {n: self.tensors[n][:, :, which] for n in ("known", "known_mask")}
+        return replace(self, tensors={**self.tensors, **known}, window=0)
 
 
 class MakeAVideoBetweenPipeline(MakeAVideoDecoderPipeline):
@@ -23,6 +40,7 @@ class MakeAVideoBetweenPipeline(MakeAVideoDecoderPipeline):
 
     draws_from_words = False
     animates_pictures = True
+    in_windows = True
 
     @property
     def raises_rate(self) -> int:  # type: ignore[override]
@@ -41,6 +59,8 @@ class MakeAVideoBetweenPipeline(MakeAVideoDecoderPipeline):
     ) -> VideoOutput:
         """Put skip - 1 frames between each two: F frames become (F - 1) skip + 1.
 
+        The network sees as many frames as it was trained on at a time; windows meet at a given frame.
+
         Args:
             video: key frames [B, 3, F, H, W] in [-1, 1], F at least 2.
             prompts: one a video; None shows the embedding of the first frame.
@@ -57,7 +77,10 @@ class MakeAVideoBetweenPipeline(MakeAVideoDecoderPipeline):
         frames = target_frames(count, skip)
         known = video.new_zeros(*video.shape[:2], frames, *video.shape[3:])
         known[:, :, ::skip] = video
-        return self.fill(known, interpolation_mask(frames, skip), prompts, seed, embedding=embedding, **options)
+        trained = int(self.config.sampling.get("num_frames", frames))
+        window = max(1, (trained - 1) // skip) * skip + 1
+        told = {"embedding": embedding, "window": window, **options}
+        return self.fill(known, interpolation_mask(frames, skip), prompts, seed, **told)
 
     @without_gradients
     def extended(
@@ -91,6 +114,7 @@ class MakeAVideoBetweenPipeline(MakeAVideoDecoderPipeline):
         seed: int | Sequence[int] = 0,
         *,
         embedding: Tensor | None = None,
+        window: int = 0,
         **options: Any,
     ) -> VideoOutput:
         """Make the frames that are not given.
@@ -98,6 +122,7 @@ class MakeAVideoBetweenPipeline(MakeAVideoDecoderPipeline):
         Args:
             known: [B, 3, F, H, W] in [-1, 1]; what lies at other frames is not read.
             mask: [F], 1 where a frame is given.
+            window: frames that the network sees at a time, 0 for all; neighbouring windows share one.
 
         Raises:
             UserError: settings that cannot be sampled.
@@ -113,12 +138,19 @@ class MakeAVideoBetweenPipeline(MakeAVideoDecoderPipeline):
         condition = self.told(embedding, settings.fps)
         shape = (batch, 1, frames, 1, 1)
         given = {"known": self.to_samples(known), "known_mask": mask.reshape(1, 1, -1, 1, 1).expand(shape)}
-        condition = replace(condition, tensors={**condition.tensors, **given})
+        condition = Given(condition.text, {**condition.tensors, **given}, window)
         made = self.draw(condition, self.null(condition), seeds, settings, **options)
         if options.get("output") == "latents":
             return made
         whole = torch.where(mask.reshape(1, 1, -1, 1, 1) > 0, known.cpu(), made.samples.cpu())
         return VideoOutput(frames=to_uint8(whole), samples=whole)
+
+    def denoiser(self, condition: Any, null: Any, settings: SamplingConfig, scale: Scale) -> Denoise:
+        whole = super().denoiser
+        size = min(condition.window or settings.num_frames, settings.num_frames)
+        return windowed(
+            lambda w: whole(condition.frames(w), null.frames(w), settings, scale), settings.num_frames, size, 1
+        )
 
     def seen(self, pictures: Tensor) -> Tensor:
         """The embedding of pictures themselves, [B, E]."""

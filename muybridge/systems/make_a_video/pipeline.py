@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -180,7 +181,7 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
         """The condition with its embeddings as the network reads them; `kept` bool [B] says which are told."""
         tokens, labels = self.telling(condition.tensors["embedding"], kept)
         more = {} if labels is None else {"labels": labels}
-        return VideoCondition(only_token(tokens), {**condition.tensors, **more})
+        return replace(condition, text=only_token(tokens), tensors={**condition.tensors, **more})
 
     @property
     def token_width(self) -> int:
