@@ -85,6 +85,25 @@ WHAT: dict[str, tuple[str, str, str, str]] = {
     ),
 }
 
+#: Of models of several networks: what they are, how they are used, their limits, and each network's recipe.
+WHOLES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+    "emoji-lumiere": (
+        "Words, or parts of a video, to 48 frames in one pass at 64x64 pixels, and super-resolution to 128x128 in "
+        "windows: Lumiere behind the\nfrozen `emoji-image`.",
+        'muybridge generate "rocket, fluent style" --model emoji-lumiere -o rocket.mp4',
+        "It knows what `emoji-image` knows, and was trained for minutes.",
+        ("emoji-lumiere", "emoji-make-a-video-4-sr", "emoji-lumiere-sr"),
+    ),
+    "emoji-make-a-video": (
+        "Words to 22 frames of 128x128 pixels through five networks: the prior `emoji-prior`, a decoder of its "
+        "embeddings with time, frame\ninterpolation, and super-resolution; the picture layers that do not read the "
+        "embedding are those of `emoji-image`.",
+        'muybridge generate "rocket, fluent style" --model emoji-make-a-video --fps 12 -o rocket.mp4',
+        "It knows emoji alone, and was trained for minutes; the networks behind the prior have never seen a word.",
+        tuple(f"emoji-make-a-video-{n}" for n in ("1-image", "2-video", "3-between", "4-sr", "5-sr-time")),
+    ),
+}
+
 
 def rows(figures: dict[str, Any], before: str = "") -> list[str]:
     """A table's lines from nested figures."""
@@ -139,7 +158,59 @@ Licence of the weights: Apache-2.0.
 """
 
 
+def whole_card(name: str) -> str:
+    """The card of a model of several networks: every network's recipe and log, and all figures."""
+    folder = ZOO / name
+    what, use, limits, recipes = WHOLES[name]
+    figures, trained = json.loads((folder / "figures.json").read_text()), []
+    for stage in recipes:
+        recipe = load_recipe(RECIPE.with_name(f"{stage}.yaml"))
+        steps, hours, errors = training_of(read_log(folder / f"log-{stage}.jsonl"))
+        trained.append(
+            f"| `recipes/{stage}.yaml` | {steps:,} | {recipe.training.batch_size} | {60 * hours:.0f} | "
+            f"{errors['validation_error']:.3f} |"
+        )
+    table, stages = "\n".join(rows(figures)), "\n".join(trained)
+    return f"""# {name}
+
+{what} {parameters_in(folder) / 1e6:.1f} million parameters in this folder.
+
+```bash
+{use}
+```
+
+## Data
+
+{FLUENT}, and the stills of `emoji-image`'s card for its picture networks; a twentieth of the captions is never shown.
+
+## Training
+
+On one of two shared CPU cores, or both, beside each other (`log-*.jsonl`):
+
+| recipe | steps | clips a step | minutes | held-out error |
+|---|---|---|---|---|
+{stages}
+
+## Measured
+
+`python -m benchmarks.emoji --model` with the first network's folder (words, motion), `python -m benchmarks.space_time`
+(the rest):
+
+| | |
+|---|---|
+{table}
+
+{limits}
+
+Licence of the weights: Apache-2.0.
+"""
+
+
 def main() -> None:
+    for name in WHOLES:
+        if (ZOO / name / "figures.json").is_file():
+            (ZOO / name / "README.md").write_text(whole_card(name), encoding="utf-8")
+            print(name)
     for name in WHAT:
         if (ZOO / name / "figures.json").is_file():
             (ZOO / name / "README.md").write_text(card(name).replace("\n\n\n\n", "\n\n"), encoding="utf-8")
