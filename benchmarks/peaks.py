@@ -1,6 +1,7 @@
 """The predicted peak against the measured one, each run in a process of its own: `python -m benchmarks.peaks`.
 
-Eight runs of bundled models and of random weights at Stable Diffusion 1.5's widths; results in peaks.json.
+Eight runs of bundled models and of random weights at Stable Diffusion 1.5's widths; results in peaks.json, which a
+second call completes.
 """
 
 from __future__ import annotations
@@ -52,17 +53,17 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(one(arguments.one, arguments.folder)))
         return
-    figures = {}
+    figures = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = stable_diffusion_folder(Path(scratch) / "model")
-        for name in RUNS:
+        for name in (n for n in RUNS if n not in figures):
             command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peaks", "--one", name, "--folder", str(folder)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(done.stderr[-2000:])
             figures[name] = json.loads(done.stdout.splitlines()[-1])
             print(name, figures[name], flush=True)
-    RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
+from torch import nn
 
 from muybridge.errors import UserError
 from muybridge.files import read_mapping, write_json
@@ -41,7 +42,8 @@ def open_unet(folder: Path, dtype: torch.dtype = torch.float32) -> InflatedUNet 
     index = index_of(folder)
     if "network" not in index:
         behind = open_behind(folder, str(settings_of(folder)["image"]))
-        return behind.to(dtype).eval().requires_grad_(False)  # type: ignore[no-any-return]
+        nn.Module.to(behind, dtype)  # as in InflatedUNet.to_image_model
+        return behind.eval().requires_grad_(False)
     kind: Any = UNet2DConditionModel if index["network"] == PICTURE_UNET else InflatedUNet
     made: InflatedUNet | UNet2DConditionModel = open_network(kind, folder / "network", dtype)
     return made

@@ -109,7 +109,8 @@ class InflatedUNet(PassesCalls, ModelMixin, ConfigMixin):
         """A plain picture U-Net with this one's spatial weights."""
         plain = UNet2DConditionModel.from_config(self.image.config)
         plain.load_state_dict(self.image.state_dict())
-        return plain.to(self.image.dtype)
+        nn.Module.to(plain, self.image.dtype)  # diffusers' own warns of layers that it has not
+        return plain
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """What the plug-in says trains."""

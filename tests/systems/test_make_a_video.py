@@ -146,7 +146,7 @@ def test_frozen_layers_stay_bit_for_bit(trained, name):
     assert trainer.counts["trainable"] < sum(v.numel() for v in before.values())
 
 
-def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_model(trained, tmp_path):
+def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_model(trained, tmp_path, caplog):
     folder, recipes, _ = trained
     start = {**recipes["image"].model, "adapted": "reading"}
     told = {
@@ -161,6 +161,8 @@ def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_mode
         assert not (made / "network").exists()
         kept = trainer.accelerator.unwrap_model(trainer.model).state_dict()
         again = load_pipeline(str(made)).network.state_dict()  # what is not there comes from the picture model
+        assert not caplog.records
+        assert load_pipeline(str(made), precision="bf16").network.dtype == torch.bfloat16
         assert again.keys() == kept.keys() and all(torch.equal(again[n], kept[n].cpu()) for n in again)
         picture = {n.removeprefix("image."): v for n, v in again.items() if not n.startswith("temporal.")}
         moved = {n for n, v in picture.items() if v.shape != own[n].shape or not torch.equal(v, own[n])}
