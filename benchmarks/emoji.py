@@ -94,7 +94,7 @@ def motion_figures(
     recipe: Recipe, pipeline: Any, count: int, references: int = 200, alone: bool = True
 ) -> dict[str, Any]:
     """Does it move as the data moves: against other loops, beside real ones (the floor) and, with `alone`, independent
-    pictures."""
+    pictures of the recipe's image model."""
     source = loops_of(recipe.data)
     order = random.Random(1).sample(range(len(source)), min(count + references, len(source)))
     chosen, others = order[:count], order[count:]
@@ -102,7 +102,7 @@ def motion_figures(
     videos = pipeline(captions, seed=0, batch_size=8).frames
     frames = videos.shape[1]
     sets = {"videos": list(videos), "real": [source.clip(i).frames for i in chosen]}
-    if alone:
+    if alone and recipe.model.get("image"):
         pictures: Any = load_pipeline(recipe.model["image"])
         single = pictures([c for c in captions for _ in range(frames)], seed=0, batch_size=32).frames
         sets["independent pictures"] = list(single.reshape(videos.shape))

@@ -91,16 +91,9 @@ WHOLES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "Words, or parts of a video, to 48 frames in one pass at 64x64 pixels, and super-resolution to 128x128 in "
         "windows: Lumiere behind the\nfrozen `emoji-image`.",
         'muybridge generate "rocket, fluent style" --model emoji-lumiere -o rocket.mp4',
-        "It knows what `emoji-image` knows, and was trained for minutes.",
+        "It knows what `emoji-image` knows. Its super-resolution was trained for a few hundred steps and leaves some grain; a "
+        "clip takes about a\nminute of two cores.",
         ("emoji-lumiere", "emoji-make-a-video-4-sr", "emoji-lumiere-sr"),
-    ),
-    "emoji-make-a-video": (
-        "Words to 22 frames of 128x128 pixels through five networks: the prior `emoji-prior`, a decoder of its "
-        "embeddings with time, frame\ninterpolation, and super-resolution; the picture layers that do not read the "
-        "embedding are those of `emoji-image`.",
-        'muybridge generate "rocket, fluent style" --model emoji-make-a-video --fps 12 -o rocket.mp4',
-        "It knows emoji alone, and was trained for minutes; the networks behind the prior have never seen a word.",
-        tuple(f"emoji-make-a-video-{n}" for n in ("1-image", "2-video", "3-between", "4-sr", "5-sr-time")),
     ),
 }
 

@@ -19,7 +19,15 @@ PARENT = Path(__file__).parent.parent
 
 def test_bundled_models_are_small_and_have_cards():
     models = bundled_models()
-    assert {"world-vdm", "emoji-image", "emoji-video", "emoji-animate", "emoji-between", "emoji-restyle"} <= set(models)
+    assert {
+        "world-vdm",
+        "emoji-image",
+        "emoji-video",
+        "emoji-animate",
+        "emoji-between",
+        "emoji-restyle",
+        "emoji-lumiere",
+    } <= set(models)
     parts = {p.parent for p in ZOO.glob("*/config.json")}
     assert {"emoji-edges", "emoji-depth", "depth", "interpolator"} <= {p.name for p in parts}
     for folder in [*models.values(), *parts]:

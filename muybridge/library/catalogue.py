@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError, nearest
-from muybridge.files import RECORD, ZOO, read_mapping
+from muybridge.files import RECORD, VOCABULARY, ZOO, read_mapping
 from muybridge.library.converted import folder_of, is_single_file
 from muybridge.library.index import CONFIG, INDEX, PICTURE_UNET, SETTINGS, index_of, settings_of
 from muybridge.library.presets import preset_of
@@ -19,6 +19,8 @@ from muybridge.models.weights.found import shapes_of, weight_files
 
 #: What benchmarks measured of a bundled model lies beside it, and is no part of it.
 FIGURES = "figures.json"
+#: What says something of a model and changes nothing of what it draws.
+SAID = (FIGURES, RECORD, VOCABULARY)
 DEFAULT_MODEL = "emoji-video"
 #: A LoRA's file name, as diffusers has it.
 LORA = "pytorch_lora_weights.safetensors"
@@ -131,7 +133,7 @@ def model_hash(folder: Path) -> str:
     if named:
         digest.update(model_hash(find_model(named)).encode())
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".safetensors", ".json") and path.name not in (FIGURES, RECORD) and path.is_file():
+        if path.suffix in (".safetensors", ".json") and path.name not in SAID and path.is_file():
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -150,7 +152,8 @@ def check_weights(folder: Path, index: dict[str, Any]) -> None:
 
 def parameters_in(folder: Path) -> int:
     """Numbers in a folder's weights, those of its picture model not counted; the scales of packed ones neither."""
-    found = [shape for file in folder.rglob("*.safetensors") for shape in shapes_of(file)[0].items()]
+    files = (file for file in folder.rglob("*.safetensors") if file.name != VOCABULARY)
+    found = [shape for file in files for shape in shapes_of(file)[0].items()]
     return sum(math.prod(shape) for name, shape in found if not name.endswith(":scale"))
 
 

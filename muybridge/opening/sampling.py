@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from muybridge.errors import UserError, nearest
@@ -74,7 +73,9 @@ def load_pipeline(
     left = [n for n, p in pipeline.network.named_parameters() if p.is_meta]
     if left:  # what diffusers' own loader left empty, in an image model's folder
         raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
-    _give_vocabulary(pipeline, folder, picture)
+    from muybridge.pipelines.words import give_vocabulary
+
+    give_vocabulary(pipeline, folder, picture)
     return pipeline.ready(where, precision, dtype).run_with(memory, compiled, where)
 
 
@@ -90,16 +91,6 @@ def _zero_shot_of(cls: type, name: str, motion: str) -> type:
     if not issubclass(ZeroShotPipeline, cls):
         raise UserError(f"{name}: not an image model; give a bundled one (emoji-image) or a Stable Diffusion folder")
     return ZeroShotPipeline
-
-
-def _give_vocabulary(pipeline: VideoPipeline, folder: Path, picture: str) -> None:
-    """The names that a network was trained on; temporal layers know what the picture model before them knows."""
-    if not hasattr(pipeline, "vocabulary"):
-        return
-    from muybridge.models.text.vocabulary import Vocabulary
-
-    image = picture or str(getattr(pipeline.config, "image", None) or "")
-    pipeline.vocabulary = Vocabulary.load(folder) or (Vocabulary.load(find_model(image)) if image else None)
 
 
 def load_zero_shot(name: str, device: str = AUTO, precision: str = "fp32") -> ZeroShotPipeline:

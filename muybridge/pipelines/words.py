@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from muybridge.errors import UserError
+from muybridge.library.catalogue import find_model
 from muybridge.models.text.encoder import TextConfig, TextEncoder, open_text_encoder, reads_with_clip
 from muybridge.models.text.vocabulary import Vocabulary
 from muybridge.nn.text_conditioning import TextCondition
@@ -113,6 +114,20 @@ class ReadsWords:
                 if self.vocabulary is not None and caption:
                     self.vocabulary.tell_what_is_unknown(caption, self._embedded[caption].pooled[0])
         return TextCondition.stack([self._embedded[c] for c in captions])
+
+
+def give_vocabulary(pipeline: Any, folder: Path, picture: str = "") -> None:
+    """Let a pipeline that reads words know the names that its network was trained on; temporal layers know what the
+    picture model before them knows.
+
+    Args:
+        folder: the model's.
+        picture: the picture model, where it is not the one that the folder names.
+    """
+    if not hasattr(pipeline, "vocabulary"):
+        return
+    image = picture or str(getattr(pipeline.config, "image", None) or "")
+    pipeline.vocabulary = Vocabulary.load(folder) or (Vocabulary.load(find_model(image)) if image else None)
 
 
 def check_negative(pipeline: Any, negative_prompt: str, has_words: bool = True) -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from muybridge.errors import Notice, UserError
-from muybridge.models.text.vocabulary import FILE, MOST_NAMES, Vocabulary, chosen, words_of
+from muybridge.files import VOCABULARY
+from muybridge.library.catalogue import model_hash, parameters_in
+from muybridge.models.text.vocabulary import MOST_NAMES, Vocabulary, chosen, words_of
 from muybridge.opening.sampling import load_pipeline
 from muybridge.training.export import export_run
 from muybridge.training.trainer import Trainer
@@ -46,7 +48,7 @@ def test_a_prompt_without_a_known_word_is_told_with_the_nearest_names(run, how, 
 
 def test_a_model_without_a_vocabulary_says_nothing(run, tmp_path):
     folder = export_run(run, tmp_path / "out")
-    (folder / FILE).unlink()
+    (folder / VOCABULARY).unlink()
     pipeline = load_pipeline(str(folder))
     assert pipeline.vocabulary is None and not told(pipeline, "pirouette")
 
@@ -55,13 +57,31 @@ def test_a_model_without_a_vocabulary_says_nothing(run, tmp_path):
 def test_a_damaged_vocabulary_is_named(run, damage, tmp_path):
     folder = export_run(run, tmp_path / "out")
     if damage == "bytes":
-        (folder / FILE).write_bytes(b"nothing")
+        (folder / VOCABULARY).write_bytes(b"nothing")
     else:
         Vocabulary(("one", "two"), torch.zeros(3, 4)).save(folder)
-    with pytest.raises(UserError, match=FILE):
+    with pytest.raises(UserError, match=VOCABULARY):
         load_pipeline(str(folder))
 
 
 def test_the_shortest_names_are_kept_each_once():
     many = [f"name {i}" for i in range(MOST_NAMES)] * 2 + ["a very long name"]
     assert len(chosen(many)) == MOST_NAMES and "a very long name" not in chosen(many)
+
+
+def test_the_default_model_names_the_nearest_emoji():
+    pipeline = load_pipeline("emoji-video")
+    assert not told(pipeline, "a dog in the snow")
+    (line,) = told(pipeline, "quantum entanglement")
+    assert "the nearest that it knows: 'atom symbol'" in line
+
+
+def test_a_model_of_several_networks_tells_what_its_first_one_knows():
+    assert load_pipeline("emoji-lumiere").opened(0).vocabulary.knows("a rocket")
+
+
+def test_names_are_not_part_of_what_a_model_is(run, tmp_path):
+    folder = export_run(run, tmp_path / "out")
+    before = model_hash(folder), parameters_in(folder)
+    (folder / VOCABULARY).unlink()
+    assert (model_hash(folder), parameters_in(folder)) == before

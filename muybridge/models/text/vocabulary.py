@@ -19,9 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from muybridge.errors import Notice, UserError
-from muybridge.files import whole_file
+from muybridge.files import VOCABULARY, whole_file
 
-FILE = "vocabulary.safetensors"
 #: Names at most; the shortest are kept.
 MOST_NAMES = 4096
 #: How many of the nearest are named.
@@ -79,7 +78,7 @@ class Vocabulary:
 
     def save(self, folder: Path) -> None:
         """Write the file into a model's folder."""
-        with whole_file(folder / FILE) as unfinished:
+        with whole_file(folder / VOCABULARY) as unfinished:
             save_file({"pooled": self.pooled.half()}, unfinished, {"names": json.dumps(self.names)})
 
     @classmethod
@@ -89,7 +88,7 @@ class Vocabulary:
         Raises:
             UserError: the file is damaged.
         """
-        path = folder / FILE
+        path = folder / VOCABULARY
         if not path.is_file():
             return None
         try:
