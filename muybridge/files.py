@@ -23,8 +23,6 @@ ZOO = Path(__file__).parent / "zoo"
 UNFINISHED = ".unfinished-"
 #: In each folder that was written whole: which files, and their sizes and hashes.
 RECORD = ".written-by-muybridge.json"
-#: In a model's folder: the names that it was trained on, which change nothing of what it draws.
-VOCABULARY = "vocabulary.safetensors"
 #: How refusals of a folder end.
 KEPT = "nothing was changed. Give a new or an empty folder"
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from muybridge.errors import Notice, UserError
-from muybridge.files import VOCABULARY
 from muybridge.library.catalogue import model_hash, parameters_in
 from muybridge.models.text.vocabulary import MOST_NAMES, Vocabulary, chosen, words_of
+from muybridge.models.weights.packaged import VOCABULARY
 from muybridge.opening.sampling import load_pipeline
 from muybridge.training.export import export_run
 from muybridge.training.trainer import Trainer

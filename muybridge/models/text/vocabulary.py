@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from muybridge.errors import Notice, UserError
-from muybridge.files import VOCABULARY, whole_file
+from muybridge.files import whole_file
+from muybridge.models.weights.packaged import VOCABULARY
 
 #: Names at most; the shortest are kept.
 MOST_NAMES = 4096

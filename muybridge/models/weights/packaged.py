@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: What diffusers calls a network's weights.
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+#: In a model's folder: the names that it was trained on, which change nothing of what it draws.
+VOCABULARY = "vocabulary.safetensors"
 
 
 @functools.cache
