@@ -31,11 +31,14 @@ from muybridge.data.registry import make_source
 from muybridge.diffusion.windows import windows_of
 from muybridge.evaluation.motion import frame_differences, mean_frame_difference, seam_ratio
 from muybridge.files import cache_folder, write_json
+from muybridge.library.index import write_settings
+from muybridge.library.inflated import save_unet
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.super_resolution import enlarged, reduced
 from muybridge.nn.frames import from_uint8, to_uint8
 from muybridge.opening.sampling import load_pipeline
 from muybridge.systems.lumiere.masks import cinemagraph_mask
+from muybridge.systems.video_ldm.long_video import interpolate_latents
 from muybridge.training.recipe import load_recipe
 from muybridge.training.trainer import Trainer
 
@@ -44,9 +47,9 @@ RATES = (2.0, 4.0, 8.0, 15.0, 30.0)
 
 
 def stage_of(model: str, number: int) -> Any:
-    """A stage of a bundled whole, alone."""
+    """A stage of a bundled whole, alone; -1 is the last."""
     whole: Any = load_pipeline(model)
-    return whole.opened(number)
+    return whole.opened(number % len(whole.names))
 
 
 def loops(recipe: str, count: int) -> tuple[list[str], list[np.ndarray]]:
@@ -99,8 +102,7 @@ def flicker(made: torch.Tensor, plain: torch.Tensor) -> float:
 
 def super_resolution(model: str, count: int) -> dict[str, Any]:
     """How far frame differences are from those of the enlarged small video, and from the true ones."""
-    whole: Any = load_pipeline(model)
-    video = whole.opened(len(whole.names) - 1)
+    video = stage_of(model, -1)
     picture: Any = load_pipeline(str(video_picture(video)))
     rows: dict[str, list[tuple[float, float]]] = {}
     for number, clip in enumerate(clips_of("emoji-make-a-video-5-sr-time", "validation", count)):
@@ -135,9 +137,6 @@ def _rejoined(made: Any) -> torch.Tensor:
 def video_picture(video: Any) -> Path:
     """The picture network of a super-resolver with time, written as a model of its own."""
     folder = Path(tempfile.mkdtemp()) / "picture"
-    from muybridge.library.index import write_settings
-    from muybridge.library.inflated import save_unet
-
     save_unet(video.network.to_image_model(), folder, "SuperResolutionPipeline")
     write_settings(folder, {k: video.config[k] for k in ("scheduler", "making", "sampling")})
     return folder
@@ -146,8 +145,7 @@ def video_picture(video: Any) -> Path:
 def windows(model: str, count: int) -> dict[str, Any]:
     """Seam ratio where the set of windows changes, of true clips made small and large again; that of the clips
     themselves beside it."""
-    whole: Any = load_pipeline(model)
-    network = whole.opened(len(whole.names) - 1)
+    network = stage_of(model, -1)
     size, found = network.making.window, {}
     clips = [np.concatenate([c, c[::-1], c])[:44] for c in clips_of("emoji-lumiere-sr", "validation", count)]
     for overlap in (0, 2):
@@ -260,8 +258,6 @@ def phase(model: str, count: int) -> dict[str, Any]:
     real loops of 48 frames beside them. Network calls are those of one frame."""
     base, keys, filling = stage_of(model, 0), load_pipeline("emoji-video"), load_pipeline("emoji-between")
     captions, clips = loops("emoji-lumiere", count)
-    from muybridge.systems.video_ldm.long_video import interpolate_latents
-
     one = [base(c, seed=i).frames[0] for i, c in enumerate(captions)]
     other = []
     for i, caption in enumerate(captions):
@@ -298,8 +294,7 @@ def cinemagraph(model: str, count: int) -> dict[str, Any]:
 
 def one_length(model: str, frames: str) -> dict[str, float]:
     """Super-resolution of a still video, two steps: seconds and the process' peak."""
-    whole: Any = load_pipeline(model)
-    network, began = whole.opened(len(whole.names) - 1), time.perf_counter()
+    network, began = stage_of(model, -1), time.perf_counter()
     network.raise_video(torch.zeros(1, 3, int(frames), 64, 64), [None], 0, num_inference_steps=2)
     return {"seconds": time.perf_counter() - began, "peak": peak()}
 

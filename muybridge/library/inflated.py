@@ -39,12 +39,12 @@ def open_unet(folder: Path, dtype: torch.dtype = torch.float32) -> InflatedUNet 
     Raises:
         UserError: tensors missing, left over, of another shape, or a damaged file.
     """
-    index = index_of(folder)
-    if "network" not in index:
-        behind = open_behind(folder, str(settings_of(folder)["image"]))
+    index, image = index_of(folder), settings_of(folder).get("image")
+    if "network" not in index and image:
+        behind = open_behind(folder, str(image))
         nn.Module.to(behind, dtype)  # as in InflatedUNet.to_image_model
         return behind.eval().requires_grad_(False)
-    kind: Any = UNet2DConditionModel if index["network"] == PICTURE_UNET else InflatedUNet
+    kind: Any = UNet2DConditionModel if index.get("network") == PICTURE_UNET else InflatedUNet
     made: InflatedUNet | UNet2DConditionModel = open_network(kind, folder / "network", dtype)
     return made
 
@@ -101,8 +101,11 @@ def save_inflated(
     inflated = isinstance(model, InflatedUNet)
     picture = model.image if inflated else model
     kept = changed or (lambda name: model.temporal.trainable(f"image.{name}"))
-    weights = {"temporal": model.temporal.state_dict()} if inflated else {}
-    weights["image"] = {n: p.detach() for n, p in picture.named_parameters() if kept(n)}
+    weights = {
+        "temporal": model.temporal.state_dict() if inflated else {},
+        "image": {n: p.detach() for n, p in picture.named_parameters() if kept(n)},
+    }
+    parts = {"temporal": INFLATED_UNET, "image": PICTURE_UNET}
     for part, tensors in weights.items():
         if tensors:
             (folder / part).mkdir(parents=True, exist_ok=True)
@@ -110,4 +113,5 @@ def save_inflated(
     if inflated:
         write_json(folder / "temporal" / CONFIG, dict(model.config.temporal_config))
     write_settings(folder, settings)
-    write_index(folder, class_name, **({"temporal": INFLATED_UNET} if inflated else {"image": PICTURE_UNET}))
+    # what the index names is missed where it is gone
+    write_index(folder, class_name, **{part: parts[part] for part, tensors in weights.items() if tensors})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from muybridge.errors import UserError, nearest
@@ -74,14 +73,8 @@ def load_pipeline(
     left = [n for n, p in pipeline.network.named_parameters() if p.is_meta]
     if left:  # what diffusers' own loader left empty, in an image model's folder
         raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
-    _give_vocabulary(pipeline, folder, picture)
+    pipeline.know_names(folder, picture)
     return pipeline.ready(where, precision, dtype).run_with(memory, compiled, where)
-
-
-def _give_vocabulary(pipeline: VideoPipeline, folder: Path, picture: str) -> None:
-    from muybridge.pipelines.words import give_vocabulary
-
-    give_vocabulary(pipeline, folder, picture)
 
 
 def _zero_shot_of(cls: type, name: str, motion: str) -> type:

@@ -19,7 +19,6 @@ from muybridge.nn.frames import to_uint8
 from muybridge.pipelines.base import VideoPipeline, split_options
 from muybridge.pipelines.running import VideoOutput, seeds_of, without_gradients
 from muybridge.pipelines.settings import SamplingConfig, sampling_settings
-from muybridge.pipelines.words import give_vocabulary
 
 #: Settings that are every stage's own.
 OF_STAGES = tuple(known.name for known in fields(SamplingConfig) if known.name != "fps")
@@ -102,7 +101,7 @@ class StagedPipeline(VideoPipeline):
         """One stage's pipeline."""
         folder = self.folder / self.names[index]
         stage = self.class_of(folder).from_folder(folder, self.dtype_of_stages)
-        give_vocabulary(stage, folder)
+        stage.know_names(folder)
         stage.ready(self.where, self.precision, self.dtype_of_stages)
         return stage.run_with(self.memory, self.compiled, self.where)
 

@@ -98,6 +98,17 @@ class ReadsWords:
             self._encoder = open_text_encoder(TextConfig(self.config.text_encoder, self.config.text_max_length, merged))
         return self._encoder
 
+    def know_names(self, folder: Path, picture: str = "") -> None:
+        """Know the names that the network was trained on; temporal layers know what the picture model before them
+        knows.
+
+        Args:
+            folder: the model's.
+            picture: the picture model, where it is not the one that the folder names.
+        """
+        image = picture or str(getattr(self.config, "image", None) or "")
+        self.vocabulary = Vocabulary.load(folder) or (Vocabulary.load(find_model(image)) if image else None)
+
     def _embed(self, prompts: Sequence[str | None]) -> TextCondition | None:
         if self.config.text_encoder is None or all(p is None for p in prompts):
             return None
@@ -114,20 +125,6 @@ class ReadsWords:
                 if self.vocabulary is not None and caption:
                     self.vocabulary.tell_what_is_unknown(caption, self._embedded[caption].pooled[0])
         return TextCondition.stack([self._embedded[c] for c in captions])
-
-
-def give_vocabulary(pipeline: Any, folder: Path, picture: str = "") -> None:
-    """Let a pipeline that reads words know the names that its network was trained on; temporal layers know what the
-    picture model before them knows.
-
-    Args:
-        folder: the model's.
-        picture: the picture model, where it is not the one that the folder names.
-    """
-    if not hasattr(pipeline, "vocabulary"):
-        return
-    image = picture or str(getattr(pipeline.config, "image", None) or "")
-    pipeline.vocabulary = Vocabulary.load(folder) or (Vocabulary.load(find_model(image)) if image else None)
 
 
 def check_negative(pipeline: Any, negative_prompt: str, has_words: bool = True) -> None:

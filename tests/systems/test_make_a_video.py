@@ -16,6 +16,7 @@ from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.text.prior import ContentPrior
+from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.nn.factorised import TemporalAttention
 from muybridge.nn.temporal_convolution import FrameConvolution
 from muybridge.opening.sampling import load_pipeline
@@ -168,6 +169,10 @@ def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_mode
         moved = {n for n, v in picture.items() if v.shape != own[n].shape or not torch.equal(v, own[n])}
         assert any("attn2.to_v" in n for n in moved) and "down_blocks.0.resnets.0.conv1.weight" not in moved
         assert ("conv_in.weight" in moved) == (name == "between")
+        (made / "image" / WEIGHTS).rename(tmp_path / "away")  # a decoder that was never taught would open
+        with pytest.raises(UserError, match="image"):
+            load_pipeline(str(made))
+        (tmp_path / "away").rename(made / "image" / WEIGHTS)
     with pytest.raises(UserError, match="model.adapted: the decoder has 'reading', got 'all'; leave it out"):
         MakeAVideo({**told["video"].model, "adapted": "all"}, {"stage": "video"}, None)
 
@@ -304,6 +309,7 @@ def test_a_long_video_is_interpolated_in_windows_of_the_trained_length(trained):
     assert torch.equal(short, pipeline.fill(known[:, :, :5], mask[:5], [None], 3, **options).samples)
 
 
+@torch.no_grad()
 def test_8_shared_noise_makes_equal_frames_equal(trained):
     pipeline = load_pipeline(str(trained[0] / "sr/model"), "cpu")
     randomise(pipeline.network, 0.05)

@@ -79,8 +79,8 @@ class MakeAVideoBetweenPipeline(MakeAVideoDecoderPipeline):
         known[:, :, ::skip] = video
         trained = int(self.config.sampling.get("num_frames", frames))
         window = max(1, (trained - 1) // skip) * skip + 1
-        told = {"embedding": embedding, "window": window, **options}
-        return self.fill(known, interpolation_mask(frames, skip), prompts, seed, **told)
+        mask = interpolation_mask(frames, skip)
+        return self.fill(known, mask, prompts, seed, embedding=embedding, window=window, **options)
 
     @without_gradients
     def extended(
