@@ -115,20 +115,40 @@ class SharedText(Processor):
         text = text[::frames]  # [B, L, D], one a video
         if attn.norm_cross:
             text = attn.norm_encoder_hidden_states(text)
+        single = single_read(attn, text)
+        if single is not None:
+            every = single.repeat_interleave(len(hidden_states) // len(text), 0).expand_as(hidden_states)
+            return _finished(attn, every, hidden_states)
         query = attn.to_q(hidden_states)
         query = query.reshape(len(text), -1, query.shape[-1])  # [B, F N, C]
         return _attended(attn, query, attn.to_k(text), attn.to_v(text), hidden_states)
+
+
+def single_read(attn: Attention, text: Tensor) -> Tensor | None:
+    """What every query reads of a text [B, 1, D] of one token, [B, 1, C]: its value, whatever the query.
+
+    Returns:
+        None for longer texts, and under gradients, where every weight shall have one.
+    """
+    if text.shape[1] != 1 or torch.is_grad_enabled():
+        return None
+    read: Tensor = attn.to_out[1](attn.to_out[0](attn.to_v(text)))
+    return read
 
 
 def _attended(attn: Attention, query: Tensor, key: Tensor, value: Tensor, hidden_states: Tensor) -> Tensor:
     """Attention and the layer's output projection; queries may be folded in any way that keeps their order."""
     query, key, value = (t.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for t in (query, key, value))
     out = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-    out = attn.to_out[1](attn.to_out[0](out.reshape(*hidden_states.shape[:2], -1)))
+    return _finished(attn, attn.to_out[1](attn.to_out[0](out.reshape(*hidden_states.shape[:2], -1))), hidden_states)
+
+
+def _finished(attn: Attention, out: Tensor, hidden_states: Tensor) -> Tensor:
+    """The layer's residual connection and scale, where it has them."""
     if attn.residual_connection:
         out = out + hidden_states
-    scaled: Tensor = out / attn.rescale_output_factor
-    return scaled
+    scale = float(attn.rescale_output_factor)
+    return out if scale == 1 else out / scale
 
 
 def set_frame_attention(network: nn.Module, attention: FrameAttention | SharedText) -> dict[str, Any]:

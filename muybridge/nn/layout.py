@@ -15,10 +15,13 @@ from torch.nn.functional import conv2d, linear
 
 #: Below so many multiplications a call's overhead decides, and a linear layer stays one.
 WORTH_IT = 2**20
+#: With one thread torch convolves 1 x 1 by oneDNN only where there are so many pictures.
+ONEDNN_IMAGES = 16
 
 
 def suit_cpu(model: nn.Module, only_trainable: bool = False) -> None:
-    """Lay a network out for the CPU: channels-last convolutions, and linear layers by the faster library.
+    """Lay a network out for the CPU: channels-last convolutions, linear layers by the faster library, and diffusers'
+    feed-forward layers part by part.
 
     Args:
         only_trainable: frozen convolutions are laid out plainly, whatever they were: torch 2.13 crashes in the backward
@@ -31,6 +34,10 @@ def suit_cpu(model: nn.Module, only_trainable: bool = False) -> None:
             module.to(memory_format=torch.channels_last if last else torch.contiguous_format)  # type: ignore[call-overload]
         elif type(module) is nn.Linear and linears_by_convolution():
             module.__class__ = ConvolvedLinear
+    if "diffusers" in sys.modules:  # seconds to import, which networks of our own need not wait for
+        from muybridge.nn.pieces import within_cache
+
+        within_cache(model)
 
 
 class ConvolvedLinear(nn.Linear):
@@ -44,7 +51,11 @@ class ConvolvedLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # some of diffusers' layers name it
         if input.device.type != "cpu" or input.dtype == torch.float64 or input.numel() * self.out_features < WORTH_IT:
             return linear(input, self.weight, self.bias)
-        rows = input.reshape(1, -1, 1, self.in_features).permute(0, 3, 1, 2)
+        tokens = input.numel() // self.in_features
+        images = 1 if torch.get_num_threads() > 1 else ONEDNN_IMAGES
+        if tokens % images:
+            return linear(input, self.weight, self.bias)
+        rows = input.reshape(images, -1, 1, self.in_features).permute(0, 3, 1, 2)
         out = conv2d(rows, self.weight[:, :, None, None], self.bias)
         return out.permute(0, 2, 3, 1).reshape(*input.shape[:-1], self.out_features)
 

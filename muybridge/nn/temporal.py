@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from muybridge.nn.factorised import zero_init
+from muybridge.nn.frame_attention import single_read
 from muybridge.nn.sites import Site
 
 
@@ -239,9 +240,10 @@ class TemporalTransformerBlock(nn.Module):
         h = h + self.attn1(self.norm1(h), attention_mask=bias)
         if self.text_channels:
             assert text is not None
-            # every position reads the same text: all queries of a video in one call
-            read = self.attn2(self.norm2(h).reshape(batch, -1, channels), encoder_hidden_states=text)
-            h = h + read.reshape(h.shape)
+            read = single_read(self.attn2, text)
+            if read is None:  # every position reads the same text: all queries of a video in one call
+                read = self.attn2(self.norm2(h).reshape(batch, -1, channels), encoder_hidden_states=text)
+            h = (h.reshape(batch, -1, channels) + read).reshape(h.shape)
         h = h + self.ff(self.norm3(h))
         return h.reshape(batch, positions, frames, channels).transpose(1, 2)
 

@@ -288,9 +288,14 @@ def test_stable_video_weights_give_diffusers_numbers(tmp_path):
     reloaded = InflatedUNet.from_pretrained(again, local_files_only=True, torch_dtype=torch.float64).eval()
     once_more = reloaded(x.transpose(1, 2), torch.tensor(1.3), text, conditions=named).sample
     assert torch.allclose(once_more, got, atol=1e-10)
-    broken = {k: v for k, v in theirs.state_dict().items() if "time_mixer" not in k}
-    with pytest.raises(UserError, match="not a Stable Video U-Net"):
-        inflated_from(theirs.config, broken)
+    whole = theirs.state_dict()
+    for wrong, said in (
+        ({k: v for k, v in whole.items() if "time_mixer" not in k}, "missing, 0 left over"),
+        ({**whole, "down_blocks.7.attentions.0.time_mixer.mix_factor": torch.zeros(1)}, "0 tensors are missing, 1"),
+        ({**whole, "conv_in.bias": torch.zeros(3)}, "1 tensors are missing, 1"),
+    ):
+        with pytest.raises(UserError, match=f"not a Stable Video U-Net.*{said}"):
+            inflated_from(theirs.config, wrong.items())
 
 
 @torch.no_grad()

@@ -126,3 +126,18 @@ def test_text_shared_by_the_frames_of_a_video_is_projected_once_and_gives_the_sa
     assert calls == [B * F, B]
     with pytest.raises(ValueError, match="cross-attention"):
         SharedText(F)(attn, x)
+
+
+@torch.no_grad()
+def test_a_text_of_one_token_is_read_without_queries():
+    attn = Attention(C, cross_attention_dim=10, heads=2, dim_head=8).eval()
+    x, text = torch.randn(B * F, N, C), torch.randn(B, 1, 10)
+    expected = AttnProcessor2_0()(attn, x, text.repeat_interleave(F, 0))
+    asked = []
+    attn.to_q.register_forward_hook(lambda *_: asked.append(1))
+    got = SharedText(F)(attn, x, text.repeat_interleave(F, 0))
+    assert got.shape == expected.shape and not asked
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
+    with torch.enable_grad():  # under gradients every weight has its own, as processes that share them ask
+        SharedText(F)(attn, x, text.repeat_interleave(F, 0)).sum().backward()
+    assert asked and attn.to_q.weight.grad is not None

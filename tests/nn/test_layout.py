@@ -28,6 +28,18 @@ def test_it_is_the_linear_layer(shape, bias):
         assert torch.allclose(p.grad, q.grad, atol=1e-5)
 
 
+@pytest.mark.parametrize("tokens, images", [(4096, 16), (4097, 0)])
+def test_with_one_thread_it_has_pictures_enough_for_onednn(tokens, images, monkeypatch):
+    """torch convolves 1 x 1 by a slower way for fewer than 16 pictures on one thread."""
+    given = []
+    monkeypatch.setattr(layout, "conv2d", lambda x, *rest: (given.append(len(x)), torch.conv2d(x, *rest))[1])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    layer, x = nn.Linear(32, 48), torch.randn(tokens, 32)
+    expected = layer(x)
+    layer.__class__ = ConvolvedLinear
+    assert torch.allclose(layer(x), expected, atol=1e-5) and given == [images] * bool(images)
+
+
 def test_frozen_weights_pass_gradients_on():
     layer = nn.Linear(32, 48).requires_grad_(False)
     layer.__class__ = ConvolvedLinear

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -128,16 +128,28 @@ def open_network(network_class: type[N], folder: Path, dtype: torch.dtype = torc
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     for name, value in (pair for file in weight_files(folder) for pair in stream_weights(file)):
         _check_shape(folder, name, tuple(value.shape), wanted.pop(name, None))
-        layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
-        value = value.to(dtype=dtype, memory_format=layout) if value.is_floating_point() else value
-        owner, _, leaf = name.rpartition(".")
-        module = network.get_submodule(owner)
-        if leaf in module._parameters:
-            module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
-        else:
-            module._buffers[leaf] = value
-    lost = [name for name, value in network.named_buffers() if value.is_meta and name not in wanted]
-    if lost:
-        raise RuntimeError(f"{network_class.__name__} computes {lost[0]} when it is made: open it another way")
+        put(network, name, value, dtype)
+    check_computed(network, wanted)
     _check_none_left(folder, wanted)
     return network.eval()
+
+
+def put(network: nn.Module, name: str, value: Tensor, dtype: torch.dtype) -> None:
+    """Make a tensor that was read the parameter or buffer `name` of a network without memory, frozen, laid out for
+    convolutions."""
+    layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
+    value = value.to(dtype=dtype, memory_format=layout) if value.is_floating_point() else value
+    owner, _, leaf = name.rpartition(".")
+    module = network.get_submodule(owner)
+    if leaf in module._parameters:
+        module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+    else:
+        module._buffers[leaf] = value
+
+
+def check_computed(network: nn.Module, missing: Container[str]) -> None:
+    """Refuse a network that has a table without values, apart from those of these names: its class computes it when it
+    is made."""
+    lost = [name for name, value in network.named_buffers() if value.is_meta and name not in missing]
+    if lost:
+        raise RuntimeError(f"{type(network).__name__} computes {lost[0]} when it is made: open it another way")

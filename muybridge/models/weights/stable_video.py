@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.weights.found import weight_files
+from muybridge.models.weights.opening import check_computed, put, stream_weights
 
 #: The three scalars of its conditioning, in the order of `added_time_ids`.
 SCALARS = ("fps", "motion_bucket", "noise_augmentation")
@@ -60,6 +60,9 @@ def rename(name: str, depth: Mapping[str, int]) -> list[str]:
 
     Args:
         depth: transformer path -> number of its blocks.
+
+    Returns:
+        None at all for a tensor of a block that the network has not.
     """
     if name.startswith("add_embedding."):
         return [f"temporal.scalars.{name}"]
@@ -77,9 +80,9 @@ def rename(name: str, depth: Mapping[str, int]) -> list[str]:
     )
     if found:
         path, part, block, rest = found.groups()
-        keys = [f"{path}.transformer_blocks.{d}".replace(".", "_") for d in range(depth[path])]
+        keys = [f"{path}.transformer_blocks.{d}".replace(".", "_") for d in range(depth.get(path, 0))]
         if block is not None:
-            return [f"temporal.attentions.{keys[int(block)]}.{rest}"]
+            return [f"temporal.attentions.{key}.{rest}" for key in keys[int(block) : int(block) + 1]]
         if part == "time_mixer":
             return [f"temporal.mixes.{key}.{rest}" for key in keys]
         return [f"temporal.attentions.{key}.time_pos_embed.{rest}" for key in keys]
@@ -92,29 +95,39 @@ def depths_of(image: nn.Module) -> dict[str, int]:
     return {path: len(blocks) for path, blocks in found.items() if blocks is not None}
 
 
-def inflated_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> InflatedUNet:
-    """Our network with diffusers' weights.
+def inflated_from(
+    config: Mapping[str, Any], weights: Iterable[tuple[str, Tensor]], dtype: torch.dtype = torch.float32
+) -> InflatedUNet:
+    """Our network with diffusers' weights, which are asked for one after another.
 
     Raises:
-        UserError: a tensor is missing or left over.
+        UserError: a tensor is missing, left over, or of another shape.
     """
     image, temporal = configs_of(config)
-    model = InflatedUNet(image, temporal)
+    with torch.device("meta"):
+        model = InflatedUNet(image, temporal)
     depth = depths_of(model.image)
-    renamed = {new: value for name, value in weights.items() for new in rename(name, depth)}
-    wrong = model.load_state_dict(renamed, strict=False)
-    if wrong.missing_keys or wrong.unexpected_keys:
-        first = (wrong.missing_keys + wrong.unexpected_keys)[0]
+    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    spare = []
+    for name, value in weights:
+        places = rename(name, depth)
+        if not places or any(wanted.get(place) != value.shape for place in places):
+            spare.append(name)
+            continue
+        for place in places:
+            put(model, place, value if place == places[-1] else value.clone(), dtype)
+            del wanted[place]
+    if wanted or spare:
         raise UserError(
-            f"these are not a Stable Video U-Net's weights: {len(wrong.missing_keys)} tensors are missing, "
-            f"{len(wrong.unexpected_keys)} left over, such as {first}"
+            f"these are not a Stable Video U-Net's weights: {len(wanted)} tensors are missing, {len(spare)} left over "
+            f"or of another shape, such as {[*wanted, *spare][0]}"
         )
-    return model.eval()
+    check_computed(model, ())
+    return model.requires_grad_().eval()
 
 
 def load_stable_video_unet(folder: Path, dtype: torch.dtype = torch.float32) -> InflatedUNet:
-    """Read the `unet` folder of a Stable Video Diffusion model (config.json, one or several safetensors)."""
-    weights: dict[str, Tensor] = {}
-    for file in weight_files(folder):
-        weights |= {name: value.float() for name, value in load_file(file).items()}
-    return inflated_from(read_mapping(folder / "config.json"), weights).to(dtype)
+    """Read the `unet` folder of a Stable Video Diffusion model (config.json, one or several safetensors), with its
+    weights in memory once."""
+    pairs = (pair for file in weight_files(folder) for pair in stream_weights(file))
+    return inflated_from(read_mapping(folder / "config.json"), pairs, dtype)
