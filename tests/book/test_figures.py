@@ -32,7 +32,9 @@ KEPT = [
     ("zero_shot", CONTROL, "100 frames with key frames first", [("2f", "memory/ratio")]),
     ("zero_shot", ZERO, "1.14 times as fast", [("2f", "speed/times as fast"),
                                                ("2f", "speed/share of the peak memory")]),
-    ("animatediff", LDM, "| Zen 5 with AVX-512", [
+    ("stable_video", "docs/benchmarks.md", "Stable Video's U-Net", [
+        ("2f", f"ours/{name}") for name in ("times as fast", "share of the peak memory")]),
+    ("animatediff", LDM, "| Zen 4 with AVX-512", [
         ("2f", f"{kind}/times as fast") for kind in ("ours", "ours, guided throughout", "ours, bf16")]),
     ("long_video", LDM, "A video of 101 frames", [("2f", "ratio of the peaks")]),
     ("swap", TEMPORAL, "54 %", [("%", "tuned picture model/frames nearest to/openmoji")]),
