@@ -34,7 +34,7 @@ def suit_cpu(model: nn.Module, only_trainable: bool = False) -> None:
             module.to(memory_format=torch.channels_last if last else torch.contiguous_format)  # type: ignore[call-overload]
         elif type(module) is nn.Linear and linears_by_convolution():
             module.__class__ = ConvolvedLinear
-    if "diffusers" in sys.modules:  # seconds to import, which networks of our own need not wait for
+    if "diffusers.models.attention" in sys.modules:  # else no network has its layers, and it takes long to import
         from muybridge.nn.pieces import within_cache
 
         within_cache(model)

@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 #: Values that a piece's widest tensor may have, 64 MB in float32: as many rows as that go through a layer at once.
 PIECE = 2**24
-#: How many times wider than its input a layer is within: GEGLU has two branches of four times the width each; a
-#: residual block holds its input, what its norms and convolutions make of it, and its shortcut.
-WITHIN: dict[type[nn.Module], int] = {FeedForward: 8, ResnetBlock2D: 4}
-
-
+#: How many times wider than its input a feed-forward layer is within: GEGLU has two branches of four times the width
+#: each.
+GEGLU = 8
 #: Values of a feed-forward layer's widest tensor that stay in a processor's cache, 16 MB in float32, and how many
 #: tokens go through it at least, since its weights are packed anew for each part.
 CACHED, TOKENS = 2**22, 800
@@ -70,11 +68,11 @@ class CachedFeedForward(FeedForward):
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         whole, width = super().forward, hidden_states.shape[-1]
         tokens = hidden_states.numel() // width
-        parts = tokens // max(CACHED // (WITHIN[FeedForward] * width), TOKENS)
+        parts = tokens // max(CACHED // (GEGLU * width), TOKENS)
         if parts < 2 or hidden_states.device.type not in CPUS or torch.is_grad_enabled():
             return whole(hidden_states, *args, **kwargs)
-        done = [whole(part, *args, **kwargs) for part in hidden_states.flatten(0, -2).chunk(parts)]
-        return torch.cat(done).unflatten(0, hidden_states.shape[:-1])
+        done = (whole(part, *args, **kwargs) for part in hidden_states.flatten(0, -2).chunk(parts))
+        return joined(done, tokens).unflatten(0, hidden_states.shape[:-1])
 
 
 def within_cache(network: nn.Module) -> None:
@@ -82,6 +80,11 @@ def within_cache(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is FeedForward:
             module.__class__ = CachedFeedForward
+
+
+#: How many times wider than its input a layer is within: a residual block holds its input, what its norms and
+#: convolutions make of it, and its shortcut.
+WITHIN: dict[type[nn.Module], int] = {FeedForward: GEGLU, CachedFeedForward: GEGLU, ResnetBlock2D: 4}
 
 
 @lru_cache
@@ -99,7 +102,7 @@ def in_pieces(network: nn.Module) -> int:
     """
     count = 0
     for module in network.modules():
-        within = WITHIN.get(FeedForward if type(module) is CachedFeedForward else type(module), 0)
+        within = WITHIN.get(type(module), 0)
         hooked = any(inner._forward_hooks or inner._forward_pre_hooks for inner in list(module.modules())[1:])
         if within and not hooked:
             kind: Any = type(module)

@@ -11,6 +11,7 @@ from diffusers import UNetSpatioTemporalConditionModel as DiffusersSVD
 from muybridge.errors import UserError
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.plugins.animatediff import MotionModules, read_motion_file
+from muybridge.models.weights.opening import check_computed
 from muybridge.models.weights.stable_video import inflated_from, load_stable_video_unet
 from muybridge.nn.sites import spatial_sites
 from muybridge.nn.temporal import AlphaBlender, Call
@@ -277,6 +278,7 @@ def test_stable_video_weights_give_diffusers_numbers(tmp_path):
     theirs = randomise(DiffusersSVD(**SVD), 0.05).double().eval()
     theirs.save_pretrained(tmp_path)
     ours = load_stable_video_unet(tmp_path, torch.float64)
+    assert all(p.requires_grad for p in ours.parameters()), "training goes on from it"
     x, text = torch.randn(2, 5, 8, 16, 8).double(), torch.randn(2, 1, 16).double()
     ids = torch.tensor([[6.0, 127.0, 0.02], [3.0, 20.0, 0.1]]).double()
     named = dict(zip(("fps", "motion_bucket", "noise_augmentation"), ids.unbind(1), strict=True))
@@ -296,6 +298,14 @@ def test_stable_video_weights_give_diffusers_numbers(tmp_path):
     ):
         with pytest.raises(UserError, match=f"not a Stable Video U-Net.*{said}"):
             inflated_from(theirs.config, wrong.items())
+
+
+def test_a_table_that_is_computed_when_a_network_is_made_is_missed():
+    network = torch.nn.Linear(2, 2)
+    network.register_buffer("table", torch.empty(3, device="meta"), persistent=False)
+    check_computed(network, ["table"])
+    with pytest.raises(RuntimeError, match="Linear computes table when it is made"):
+        check_computed(network, [])
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from torch import nn
 
 from muybridge.nn import layout
 from muybridge.nn.layout import WORTH_IT, ConvolvedLinear, suit_cpu
+from muybridge.nn.pieces import CachedFeedForward
 
 
 @pytest.mark.parametrize("shape", [(4096, 32), (64, 64, 32), (2, 3, 512, 32), (3, 32)])
@@ -61,6 +62,7 @@ def test_a_network_keeps_its_names_and_its_answer(convolved, monkeypatch, tmp_pa
     quick = copy.deepcopy(plain)
     suit_cpu(quick)
     assert (sum(type(m) is ConvolvedLinear for m in quick.modules()) > 10) == convolved
+    assert any(type(m) is CachedFeedForward for m in quick.modules())
     assert list(quick.state_dict()) == list(plain.state_dict())
     given = torch.randn(8, 4, 16, 16), torch.tensor(3), torch.randn(8, 5, 32)
     with torch.no_grad():

@@ -62,7 +62,7 @@ def rename(name: str, depth: Mapping[str, int]) -> list[str]:
         depth: transformer path -> number of its blocks.
 
     Returns:
-        None at all for a tensor of a block that the network has not.
+        An empty list for a tensor of a block that the network has not.
     """
     if name.startswith("add_embedding."):
         return [f"temporal.scalars.{name}"]
