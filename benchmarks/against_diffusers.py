@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import torch
 from muybridge.library.catalogue import find_model, sampling_of
 from muybridge.library.parts import load_picture_unet
 from muybridge.opening.sampling import load_pipeline
+from muybridge.pipelines.peak import peak_bytes
 from muybridge.pipelines.settings import SamplingConfig
 
 RESULTS = Path(__file__).with_name("animatediff.json")
@@ -34,8 +34,8 @@ OURS = ("ours", "ours, guided throughout", "ours, bf16")
 
 
 def peak() -> float:
-    """Peak resident memory of this process, GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    """Peak resident memory of this process, GB; not that of the one that started it, as getrusage's may be."""
+    return peak_bytes(torch.device("cpu")) / 1e9
 
 
 def in_turn(module: str, folder: Path, count: int, ours: tuple[str, ...] = ("ours",)) -> dict[str, Any]:

@@ -38,12 +38,15 @@ def told_memory(pipeline: Any, common: Common, model: str, context: typer.Contex
     if not asked and model in bundled_models():
         yield
         return
+    from muybridge.nn.resting import is_at_rest
     from muybridge.pipelines.memory import WHAT_IT_DOES
     from muybridge.pipelines.peak import Planned, peak_bytes, watch
     from muybridge.pipelines.peak_of_stages import watch_stages
     from muybridge.pipelines.staged import StagedPipeline
 
     what = f"memory {pipeline.memory}: {WHAT_IT_DOES[pipeline.memory]}"
+    if hasattr(pipeline, "network") and is_at_rest(pipeline.network):
+        what += ", half-precision weights widened a layer at a time"
 
     def told(peak: Peak, stage: str = "") -> None:
         predicted = f"predicted peak {bytes_text(peak.total)}, {bytes_text(peak.free)} are free"

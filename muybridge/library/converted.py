@@ -141,12 +141,20 @@ def _check_all_read(file: Path, shapes: Any, prefix: str, model: Any) -> None:
 
 
 def _fill(model: Any, tensors: Any, folder: Path, file: Path) -> None:
-    """Put tensors into a model and write it.
+    """Put tensors into a model and write it, in half precision where all of them are in it.
 
     Raises:
         UserError: one is missing, left over, or of another shape.
     """
-    fitted = _without_prefix(model, {n: v.float() if v.is_floating_point() else v for n, v in tensors.items()})
+    import torch
+
+    from muybridge.models.weights.opening import cast
+    from muybridge.nn.resting import HALVES
+
+    kinds = {v.dtype for v in tensors.values() if v.is_floating_point()}
+    kind = kinds.pop() if len(kinds) == 1 and kinds <= set(HALVES) else torch.float32
+    fitted = _without_prefix(model, {n: v.to(kind) if v.is_floating_point() else v for n, v in tensors.items()})
+    cast(model, kind)
     try:
         found = model.load_state_dict(fitted, strict=False)
     except RuntimeError as error:

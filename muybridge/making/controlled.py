@@ -144,12 +144,15 @@ class Control(ControlVideoConfig, FromVideo):
         from muybridge.models.vision.control import Control as Net
         from muybridge.models.vision.control import open_control_net
         from muybridge.models.vision.structure import control_pictures
+        from muybridge.nn.devices import FAST
+        from muybridge.nn.resting import weights_at_rest
 
         out, dtype = [], next(run.pipeline.network.parameters()).dtype
         for name, net, scale in self.controls():
             folder = self.structure_model if name in BY_FOLDER else ""
             pictures = control_pictures(structure(run, name, frames, folder))
-            network = open_control_net(find_part(net), dtype)
+            with weights_at_rest(run.pipeline.memory != FAST):
+                network = open_control_net(find_part(net), dtype)
             out.append(Net(network.to(run.pipeline.device), pictures, scale))
         return out
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
 
+from muybridge.nn.resting import Resting, RestingLinear
+
 #: Below so many multiplications a call's overhead decides, and a linear layer stays one.
 WORTH_IT = 2**20
 #: With one thread torch convolves 1 x 1 by oneDNN only where there are so many pictures.
@@ -30,10 +32,10 @@ def suit_cpu(model: nn.Module, only_trainable: bool = False) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            last = module.weight.requires_grad or not only_trainable
+            last = not only_trainable or module.weight.requires_grad
             module.to(memory_format=torch.channels_last if last else torch.contiguous_format)  # type: ignore[call-overload]
-        elif type(module) is nn.Linear and linears_by_convolution():
-            module.__class__ = ConvolvedLinear
+        elif type(module) in BY_CONVOLUTION and linears_by_convolution():
+            module.__class__ = BY_CONVOLUTION[type(module)]
     if "diffusers.models.attention" in sys.modules:  # else no network has its layers, and it takes long to import
         from muybridge.nn.pieces import within_cache
 
@@ -58,6 +60,16 @@ class ConvolvedLinear(nn.Linear):
         rows = input.reshape(images, -1, 1, self.in_features).permute(0, 3, 1, 2)
         out = conv2d(rows, self.weight[:, :, None, None], self.bias)
         return out.permute(0, 2, 3, 1).reshape(*input.shape[:-1], self.out_features)
+
+
+class RestingConvolvedLinear(Resting, ConvolvedLinear):  # type: ignore[override]
+    awake = ConvolvedLinear
+
+
+BY_CONVOLUTION: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: ConvolvedLinear,
+    RestingLinear: RestingConvolvedLinear,
+}
 
 
 @lru_cache(maxsize=1)

@@ -148,7 +148,7 @@ class TextPooling(nn.Module):
         lead = text.pooled.shape[:-1]
         vector = self._pool(text.tokens.flatten(0, -3), text.mask.flatten(0, -2)) if self.token_dim else None
         if self.from_pooled is not None:
-            pooled = self.from_pooled(text.pooled.flatten(0, -2).to(next(self.parameters()).dtype))
+            pooled = self.from_pooled(text.pooled.flatten(0, -2).to(self.norm_out.weight.dtype))
             vector = pooled if vector is None else vector + pooled
         if vector is None:
             raise ValueError("text pooling was built with neither pooled nor token embeddings")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from muybridge.errors import UserError, nearest
 from muybridge.library.catalogue import DEFAULT_MODEL, check_weights, find_model
 from muybridge.library.index import index_of
-from muybridge.nn.devices import AUTO, BALANCED, MEMORY, device_named, dtype_named
+from muybridge.nn.devices import AUTO, BALANCED, FAST, MEMORY, device_named, dtype_named
 from muybridge.opening.offers import offered
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def load_pipeline(
     Raises:
         UserError: unknown, incomplete, damaged, or pickled weights; a device or precision that is not there.
     """
+    from muybridge.nn.resting import weights_at_rest
+
     folder = find_model(name)
     index = index_of(folder)
     check_weights(folder, index)
@@ -61,7 +63,8 @@ def load_pipeline(
         )
     options: dict[str, Any] = {"picture": picture} if picture else {}
     try:
-        pipeline: VideoPipeline = cls.from_folder(folder, dtype, **options)
+        with weights_at_rest(memory != FAST and not compiled):
+            pipeline: VideoPipeline = cls.from_folder(folder, dtype, **options)
     except UserError:
         raise
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files

@@ -74,7 +74,7 @@ WHAT_IT_DOES = {
     LOW: "autoencoder in tiles and few frames at a time, layers in pieces, guidance's branches one after the other, "
     "and on an accelerator the network and the autoencoder there in turn",
     BALANCED: "autoencoder a few frames at a time",
-    FAST: "autoencoder many frames at a time",
+    FAST: "autoencoder many frames at a time, weights in float32 throughout",
 }
 
 

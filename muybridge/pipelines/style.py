@@ -19,6 +19,7 @@ from muybridge.errors import UserError
 from muybridge.library.catalogue import find_lora, find_model, split_lora
 from muybridge.library.parts import load_picture_unet
 from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.nn.resting import wake
 from muybridge.pipelines.inflated import check_alike
 
 
@@ -32,6 +33,7 @@ def interpolate_weights(network: nn.Module, style: nn.Module, weight: float) -> 
     Raises:
         UserError: networks of other layers.
     """
+    wake(network)
     own, other = network.state_dict(), style.state_dict()
     if own.keys() != other.keys():
         name = next(iter(own.keys() ^ other.keys()))

@@ -12,6 +12,8 @@ from muybridge.errors import UserError
 from muybridge.library.catalogue import find_model
 from muybridge.models.text.encoder import TextConfig, TextEncoder, open_text_encoder, reads_with_clip
 from muybridge.models.text.vocabulary import Vocabulary
+from muybridge.nn.devices import FAST
+from muybridge.nn.resting import weights_at_rest
 from muybridge.nn.text_conditioning import TextCondition
 
 
@@ -95,7 +97,9 @@ class ReadsWords:
         """The text encoder, opened once."""
         if self._encoder is None:
             merged = tuple(f"{e['file']}:{e['scale']!r}" for e in getattr(self.config, "lora", None) or ())
-            self._encoder = open_text_encoder(TextConfig(self.config.text_encoder, self.config.text_max_length, merged))
+            config = TextConfig(self.config.text_encoder, self.config.text_max_length, merged)
+            with weights_at_rest(getattr(self, "memory", FAST) != FAST):
+                self._encoder = open_text_encoder(config)
         return self._encoder
 
     def know_names(self, folder: Path, picture: str = "") -> None:

@@ -23,7 +23,9 @@ from muybridge.models.text.inversions import Inversions
 from muybridge.models.text.prompts import check_prompt
 from muybridge.models.weights.adapters.names import TEXT, TEXT_2
 from muybridge.models.weights.found import ENCODER_WEIGHTS, SAFE, shapes_of, variant_of, weight_files
+from muybridge.models.weights.opening import stored_type
 from muybridge.models.weights.packaged import package_folder, verify
+from muybridge.nn.resting import settle
 from muybridge.nn.text_conditioning import TextCondition
 
 MINILM = "all-MiniLM-L6-v2"
@@ -154,7 +156,8 @@ class TextEncoder:
         self.tokenizer = load_tokenizer(folder)
         kind = _model_type(folder)
         variant = None if config.encoder == MINILM else variant_of(folder, ENCODER_WEIGHTS)
-        how: dict[str, Any] = {**SAFE, "variant": variant}
+        stored = stored_type(folder, ENCODER_WEIGHTS)
+        how: dict[str, Any] = {**SAFE, "variant": variant, "torch_dtype": stored}
         if kind == "t5":
             model: Any = T5EncoderModel.from_pretrained(str(folder), **how)
         elif kind in CLIP:
@@ -164,7 +167,7 @@ class TextEncoder:
         else:
             model = AutoModel.from_pretrained(str(folder), trust_remote_code=False, **how)
         # half-precision files are opened as they are stored, and computed with in float32
-        self.model = model.float().eval().requires_grad_(False)
+        self.model = settle(model).eval().requires_grad_(False)
         self.clip_pooling = kind in CLIP
         #: whether words see the padding behind them, where a model was trained so (CogVideoX' T5)
         self.reads_padding = False

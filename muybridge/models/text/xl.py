@@ -15,6 +15,8 @@ from muybridge.models.text.inversions import Inversions
 from muybridge.models.text.pieces import Piece
 from muybridge.models.weights.adapters.names import TEXT, TEXT_2
 from muybridge.models.weights.found import ENCODER_WEIGHTS, SAFE, variant_of
+from muybridge.models.weights.opening import stored_type
+from muybridge.nn.resting import settle
 from muybridge.nn.text_conditioning import TextCondition
 
 
@@ -39,8 +41,9 @@ class XLTextEncoder(TextEncoder):
         self.tokenizers, self.models = [], []
         for name, kind in ((TEXT, CLIPTextModel), (TEXT_2, CLIPTextModelWithProjection)):
             part = folder / name
-            opened: Any = kind.from_pretrained(str(part), **SAFE, variant=variant_of(part, ENCODER_WEIGHTS))
-            self.models.append(opened.float().eval().requires_grad_(False))
+            how = {**SAFE, "variant": variant_of(part, ENCODER_WEIGHTS)}
+            opened: Any = kind.from_pretrained(str(part), **how, torch_dtype=stored_type(part, ENCODER_WEIGHTS))
+            self.models.append(settle(opened).eval().requires_grad_(False))
             self.tokenizers.append(load_tokenizer(part))
         if config.lora:
             from muybridge.models.weights.lora import apply_text_halves

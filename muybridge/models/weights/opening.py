@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.models.weights.compact import SCALE, read_weights
 from muybridge.models.weights.found import shapes_of, weight_files
+from muybridge.models.weights.packaged import WEIGHTS
+from muybridge.nn.resting import RESTING, are_to_rest, can_rest
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -58,6 +61,22 @@ def stream_weights(file: Path) -> Iterator[tuple[str, Tensor]]:
                 yield name, torch.frombuffer(data, dtype=kind).reshape(entry["shape"]) if data else torch.empty(0)
     except (OSError, struct.error, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
         raise UserError(f"{file}: not a readable safetensors file: {error}") from error
+
+
+def stored_type(folder: Path, name: str = WEIGHTS) -> torch.dtype:
+    """The type of the largest tensor in a network's files, whatever its config says.
+
+    Raises:
+        UserError: as `weight_files`, or a damaged file.
+    """
+    found = {}
+    for file in weight_files(folder, name):
+        shapes_of(file)
+        with safe_open(file, "pt") as opened:
+            for key in opened.keys():  # noqa: SIM118
+                part = opened.get_slice(key)
+                found[math.prod(part.get_shape())] = part.get_dtype()
+    return TYPES[found[max(found)]]
 
 
 def cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -126,21 +145,24 @@ def open_network(network_class: type[N], folder: Path, dtype: torch.dtype = torc
         config = read_mapping(folder / "config.json")
         network: N = network_class.from_config(config)  # type: ignore[attr-defined]
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    first, rest = next(iter(wanted), ""), are_to_rest(map(math.prod, wanted.values()), dtype)
     for name, value in (pair for file in weight_files(folder) for pair in stream_weights(file)):
         _check_shape(folder, name, tuple(value.shape), wanted.pop(name, None))
-        put(network, name, value, dtype)
+        put(network, name, value, dtype, rest and name != first)  # whose type is what libraries call the network's
     check_computed(network, wanted)
     _check_none_left(folder, wanted)
     return network.eval()
 
 
-def put(network: nn.Module, name: str, value: Tensor, dtype: torch.dtype) -> None:
+def put(network: nn.Module, name: str, value: Tensor, dtype: torch.dtype, rest: bool = False) -> None:
     """Make a tensor that was read the parameter or buffer `name` of a network without memory, frozen, laid out for
-    convolutions."""
+    convolutions; where `rest`, large weights in half precision wait in it (nn.resting)."""
     layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
-    value = value.to(dtype=dtype, memory_format=layout) if value.is_floating_point() else value
     owner, _, leaf = name.rpartition(".")
     module = network.get_submodule(owner)
+    if rest and can_rest(module, leaf, value):
+        module.__class__, dtype = RESTING[type(module)], value.dtype
+    value = value.to(dtype=dtype, memory_format=layout) if value.is_floating_point() else value
     if leaf in module._parameters:
         module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
     else:

@@ -15,6 +15,7 @@ from muybridge.files import read_mapping
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.weights.found import weight_files
 from muybridge.models.weights.opening import check_computed, put, stream_weights
+from muybridge.nn.resting import are_to_rest
 
 #: The three scalars of its conditioning, in the order of `added_time_ids`.
 SCALARS = ("fps", "motion_bucket", "noise_augmentation")
@@ -108,14 +109,15 @@ def inflated_from(
         model = InflatedUNet(image, temporal)
     depth = depths_of(model.image)
     wanted = {name: value.shape for name, value in model.state_dict().items()}
-    spare = []
+    spare, first, rest = [], next(iter(wanted)), are_to_rest((shape.numel() for shape in wanted.values()), dtype)
     for name, value in weights:
         places = rename(name, depth)
         if not places or any(wanted.get(place) != value.shape for place in places):
             spare.append(name)
             continue
         for place in places:
-            put(model, place, value if place == places[-1] else value.clone(), dtype)
+            waits = rest and place != first
+            put(model, place, value if place == places[-1] else value.clone(), dtype, waits)
             del wanted[place]
     if wanted or spare:
         raise UserError(

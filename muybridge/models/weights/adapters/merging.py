@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from muybridge.models.weights.adapters.formulas import Strength, difference, fac
 from muybridge.models.weights.adapters.names import TEXT, TEXT_2, TEXT_3, TRANSFORMER, UNET, TensorName
 from muybridge.models.weights.adapters.places import flat, network_places, text_places
 from muybridge.models.weights.adapters.reading import Adapter
+from muybridge.nn.resting import wake
 
 #: Width of a picture network's cross-attention -> the family that it is of.
 FAMILIES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
@@ -91,7 +92,7 @@ def _change(adapter: Adapter, network: nn.Module, module: str, names: Mapping[st
             what = "none" if there is None else str(tuple(there.shape))
             raise UserError(f"this LoRA changes the bias of {module} by {tuple(own.shape)}, the network's is {what}")
     if factors:
-        like = torch.empty(tuple(owner.get_parameter("weight").shape), device="meta")
+        like = torch.empty_like(cast(Tensor, owner.weight), dtype=torch.float32, device="meta")
         empty = {n: f if n == "alpha" else f.to("meta") for n, f in factors.items()}
         delta, _ = difference(form, empty, like, strength, module)
         merged(like, delta, empty, 1.0, module)
@@ -107,6 +108,7 @@ def merge(changes: Sequence[LayerChange], network: nn.Module, scale: float) -> N
     """
     for change in changes:
         owner: Any = network.get_submodule(change.module)
+        wake(owner)
         factor = 1.0
         if change.factors:
             weight = owner.weight.detach().to("cpu", torch.float32)

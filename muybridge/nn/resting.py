@@ -1,0 +1,148 @@
+"""Weights that wait in the half precision of their file and are widened for the pass of their layer alone: half the
+memory of a large network that computes in float32, and the same numbers to the last bit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+N = TypeVar("N", bound=nn.Module)
+
+HALVES = (torch.float16, torch.bfloat16)
+#: Values of a weight from which on it waits, and of a whole network: widening small ones costs more than it saves.
+FEWEST, LARGE = 2**16, 100_000_000
+
+_allowed: ContextVar[bool] = ContextVar("weights_at_rest", default=False)
+_own = threading.local()
+
+
+class Resting(nn.Module):
+    """Mixed into a layer that computes in float32 while its `weight` waits in half precision.
+
+    Who reads `weight` gets a float32 copy: what is written to it is lost, so `wake` the layer before.
+    """
+
+    #: what the layer is when its weight lies in float32
+    awake: type[nn.Module]
+
+    @property
+    def weight(self) -> Tensor:
+        if getattr(_own, "layer", None) is self:
+            widened: Tensor = _own.weight
+            return widened
+        stored = self._parameters["weight"]
+        assert stored is not None
+        return stored.float()
+
+    def forward(self, *args: Any) -> Any:
+        stored = self._parameters["weight"]
+        assert stored is not None
+        _own.layer, _own.weight = self, _widened(stored, args[0])
+        try:
+            return super().forward(*args)
+        finally:
+            _own.layer = _own.weight = None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """A change of type leaves the weight as it waits; one of device takes it along."""
+        stored = self._parameters["weight"]
+        assert stored is not None
+        kept = stored.dtype
+        super()._apply(fn, recurse)
+        moved = self._parameters["weight"]
+        assert moved is not None
+        self._parameters["weight"] = nn.Parameter(moved.detach().to(kept), requires_grad=moved.requires_grad)
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        wake(self)  # other weights than the file's, which half precision may not hold
+        self._load_from_state_dict(*args, **kwargs)
+
+
+def _widened(stored: Tensor, given: Tensor) -> Tensor:
+    """A weight in float32, in room that the thread's next layer takes again: to ask the system for it anew takes six
+    times as long as to widen it. Gradients need every layer's own."""
+    if given.is_meta:
+        return torch.empty_strided(stored.shape, stored.stride(), dtype=torch.float32, device="meta")
+    dense = stored.is_contiguous() or stored.is_contiguous(memory_format=torch.channels_last)
+    if torch.is_grad_enabled() or not dense:
+        return stored.float()
+    room: Tensor | None = getattr(_own, "room", None)
+    if room is None or room.device != stored.device or room.numel() < stored.numel():
+        _own.room = None  # let the smaller one go first
+        _own.room = room = torch.empty(stored.numel(), dtype=torch.float32, device=stored.device)
+    return room[: stored.numel()].as_strided(stored.shape, stored.stride()).copy_(stored)
+
+
+class RestingLinear(Resting, nn.Linear):  # type: ignore[misc, override]
+    awake = nn.Linear
+
+
+class RestingConv1d(Resting, nn.Conv1d):  # type: ignore[misc, override]
+    awake = nn.Conv1d
+
+
+class RestingConv2d(Resting, nn.Conv2d):  # type: ignore[misc, override]
+    awake = nn.Conv2d
+
+
+class RestingConv3d(Resting, nn.Conv3d):  # type: ignore[misc, override]
+    awake = nn.Conv3d
+
+
+RESTING: dict[type[nn.Module], type[Resting]] = {
+    kind.awake: kind for kind in (RestingLinear, RestingConv1d, RestingConv2d, RestingConv3d)
+}
+
+
+@contextmanager
+def weights_at_rest(allowed: bool = True) -> Iterator[None]:
+    """Large networks that are opened in float32 within the block keep weights of half-precision files as they are."""
+    before = _allowed.set(allowed)
+    try:
+        yield
+    finally:
+        _allowed.reset(before)
+
+
+def are_to_rest(sizes: Iterable[int], dtype: torch.dtype) -> bool:
+    """Whether a network of tensors of these sizes, opened to compute in `dtype`, is to keep its weights at rest."""
+    return _allowed.get() and dtype == torch.float32 and sum(sizes) >= LARGE
+
+
+def can_rest(module: nn.Module, leaf: str, value: Tensor) -> bool:
+    """Whether a tensor that was read is a layer's weight that can wait as it is."""
+    return leaf == "weight" and type(module) in RESTING and value.dtype in HALVES and value.numel() >= FEWEST
+
+
+def settle(network: N) -> N:
+    """A network that was read as it is stored, to compute in float32: its weights are widened, or are at rest where
+    that is allowed."""
+    if are_to_rest((p.numel() for p in network.parameters()), torch.float32):
+        first = next(network.parameters())
+        for module in network.modules():
+            weight = module._parameters.get("weight")
+            if weight is not None and weight is not first and can_rest(module, "weight", weight):
+                module.__class__ = RESTING[type(module)]
+    return network.float()
+
+
+def is_at_rest(network: nn.Module) -> bool:
+    """Whether any weight of a network waits in half precision."""
+    return any(isinstance(module, Resting) for module in network.modules())
+
+
+def wake(network: nn.Module) -> None:
+    """Widen all weights of a network, or of a layer, for good: before they are changed, trained or compiled."""
+    for module in network.modules():
+        if isinstance(module, Resting):
+            stored = module._parameters["weight"]
+            assert stored is not None
+            module.__class__ = module.awake  # type: ignore[assignment]
+            module._parameters["weight"] = nn.Parameter(stored.detach().float(), requires_grad=stored.requires_grad)
