@@ -58,11 +58,14 @@ def in_turn(module: str, folder: Path, count: int, ours: tuple[str, ...] = ("our
     return {"runs": count, **middle}
 
 
-def stable_diffusion_folder(folder: Path, unet: Any = None, vae: Any = None, words: int = 4, layers: int = 2) -> Path:
+def stable_diffusion_folder(
+    folder: Path, unet: Any = None, vae: Any = None, words: int = 4, layers: int = 2, half: bool = False
+) -> Path:
     """Random weights in Stable Diffusion's layout, 1.5's widths unless networks are given.
 
     Args:
         words, layers: of the text encoder: its vocabulary and depth.
+        half: files in half precision.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -92,7 +95,7 @@ def stable_diffusion_folder(folder: Path, unet: Any = None, vae: Any = None, wor
         vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
-    made.save_pretrained(str(folder))
+    (made.to(torch.float16) if half else made).save_pretrained(str(folder))
     return folder
 
 

@@ -1,6 +1,6 @@
 """The predicted peak against the measured one, each run in a process of its own: `python -m benchmarks.peaks`.
 
-Eight runs of bundled models and of random weights at Stable Diffusion 1.5's widths; results in peaks.json, which a
+Ten runs of bundled models and of random weights at Stable Diffusion 1.5's widths; results in peaks.json, which a
 second call completes.
 """
 
@@ -18,7 +18,8 @@ from benchmarks.against_diffusers import stable_diffusion_folder
 
 RESULTS = Path(__file__).with_name("peaks.json")
 WORDS = "fox, fluent style"
-#: name -> model ("SD" for the random one), memory, settings of a call.
+RANDOM = ("SD", "SD half")
+#: name -> model (of RANDOM, or bundled), memory, settings of a call.
 RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "world-vdm, as it comes": ("world-vdm", "balanced", {}),
     "world-vdm, 16 frames of 128x128": ("world-vdm", "balanced", {"num_frames": 16, "height": 128, "width": 128}),
@@ -28,6 +29,8 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "SD 1.5 at 256x256": ("SD", "balanced", {"height": 256, "width": 256}),
     "SD 1.5 at 512x512": ("SD", "balanced", {"height": 512, "width": 512}),
     "SD 1.5 at 512x512, low": ("SD", "low", {"height": 512, "width": 512}),
+    "SD 1.5 at 512x512, half-precision files": ("SD half", "balanced", {"height": 512, "width": 512}),
+    "SD 1.5 at 512x512, half-precision files, low": ("SD half", "low", {"height": 512, "width": 512}),
 }
 
 
@@ -37,10 +40,10 @@ def one(name: str, folder: Path) -> dict[str, float]:
     from muybridge.pipelines.peak import peak_bytes, watch
 
     model, memory, settings = RUNS[name]
-    pipeline: Any = load_pipeline(str(folder) if model == "SD" else model, "cpu", memory=memory)
+    pipeline: Any = load_pipeline(str(folder / model) if model in RANDOM else model, "cpu", memory=memory)
     found: list[Any] = []
     watch(pipeline, found.append)
-    pipeline("a" if model == "SD" else WORDS, seed=0, num_inference_steps=2, **settings)
+    pipeline("a" if model in RANDOM else WORDS, seed=0, num_inference_steps=2, **settings)
     measured = peak_bytes(pipeline.device)
     return {"predicted": found[0].total, "measured": measured, "ratio": found[0].total / measured}
 
@@ -55,7 +58,9 @@ def main() -> None:
         return
     figures = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = stable_diffusion_folder(Path(scratch) / "model")
+        folder = Path(scratch)
+        for model in RANDOM:
+            stable_diffusion_folder(folder / model, half=model == "SD half")
         for name in (n for n in RUNS if n not in figures):
             command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peaks", "--one", name, "--folder", str(folder)]
             done = subprocess.run(command, capture_output=True, text=True)

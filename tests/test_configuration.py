@@ -1,6 +1,7 @@
 """Recipes are read strictly."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -54,7 +55,6 @@ def test_recipe_round_trip(tiny_recipe, tmp_path):
 def test_shipped_recipes_load_and_build(tmp_path):
     """A recipe that names the model of a run gets what that run's recipe builds."""
     from dataclasses import replace
-    from pathlib import Path
 
     recipes = Path(__file__).parent.parent / "recipes"
 
@@ -76,6 +76,18 @@ def test_shipped_recipes_load_and_build(tmp_path):
     assert paths
     for path in paths:
         system_of(path)[0].build()
+
+
+def test_shipped_distillations_load():
+    from muybridge.library.catalogue import bundled_models
+    from muybridge.training.distillation_plan import plan_of_file
+
+    root = Path(__file__).parent.parent
+    paths = sorted((root / "recipes" / "distillation").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        teacher, plan = plan_of_file(path)
+        assert teacher in bundled_models() and load_recipe(root / plan.recipe)
 
 
 @pytest.mark.parametrize(

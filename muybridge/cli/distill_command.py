@@ -18,7 +18,7 @@ from muybridge.training.distillation_plan import DistillationPlan, plan_of_file
 HELP = """Distil a model: its guidance in one call, then fewer and fewer sampling steps. The same command goes on.
 
 [bold]muybridge distill runs/my-model/model --steps 8[/bold]
-[bold]muybridge distill recipes/emoji-video-distilled.yaml[/bold]
+[bold]muybridge distill recipes/distillation/emoji-video.yaml[/bold]
 
 Each phase is a run in a folder of its own, and its student is the next one's teacher. In the end ladder.png and
 ladder.json show all of them side by side.
@@ -49,9 +49,10 @@ def distill(model: str, context: typer.Context, **values: Any) -> None:
     else:
         teacher, plan = model, DistillationPlan(**values_of(DistillationPlan, values))
         path = Path(model)
-        name = f"distilled-{path.parent.name if path.name == 'model' else path.name}"
+        name = path.parent.name if path.name == "model" else path.name
     from muybridge.training.distilling import DistillationRun
 
-    run = DistillationRun(teacher, plan, told.output or Path("runs") / name, plain_console(), told.device)
+    output = told.output or Path("runs") / f"distilled-{name}"
+    run = DistillationRun(teacher, plan, output, plain_console(), told.device)
     made = run.run()
     typer.echo(f"{made}")

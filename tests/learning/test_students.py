@@ -296,6 +296,22 @@ def test_a_kill_in_any_phase_changes_nothing(teacher_of, tmp_path):
         assert all(torch.equal(one[n], other[n]) for n in one)
 
 
+def test_a_file_of_settings_has_a_folder_that_no_training_run_has(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from muybridge.cli.main import app
+    from muybridge.training import distilling
+
+    given = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(distilling.DistillationRun, "__init__", lambda run, *told: given.append(told))
+    monkeypatch.setattr(distilling.DistillationRun, "run", lambda run: "done")
+    Path("emoji-video.yaml").write_text("teacher: emoji-video\nsteps: 8\nfirst_steps: 16\n")
+    for model in ("emoji-video.yaml", "emoji-video", "runs/emoji-video/model"):
+        assert CliRunner().invoke(app, ["distill", model]).exit_code == 0
+    assert [told[2] for told in given] == [Path("runs/distilled-emoji-video")] * 3
+
+
 def test_what_cannot_be_distilled_is_refused(teacher_of, recipes, tmp_path):
     name, recipe = teacher_of("vdm")
     with pytest.raises(UserError, match="power of two"):

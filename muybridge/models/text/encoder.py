@@ -157,7 +157,7 @@ class TextEncoder:
         kind = _model_type(folder)
         variant = None if config.encoder == MINILM else variant_of(folder, ENCODER_WEIGHTS)
         stored = stored_type(folder, ENCODER_WEIGHTS)
-        how: dict[str, Any] = {**SAFE, "variant": variant, "torch_dtype": stored}
+        how: dict[str, Any] = {**SAFE, "variant": variant, "dtype": stored}
         if kind == "t5":
             model: Any = T5EncoderModel.from_pretrained(str(folder), **how)
         elif kind in CLIP:

@@ -42,7 +42,7 @@ class XLTextEncoder(TextEncoder):
         for name, kind in ((TEXT, CLIPTextModel), (TEXT_2, CLIPTextModelWithProjection)):
             part = folder / name
             how = {**SAFE, "variant": variant_of(part, ENCODER_WEIGHTS)}
-            opened: Any = kind.from_pretrained(str(part), **how, torch_dtype=stored_type(part, ENCODER_WEIGHTS))
+            opened: Any = kind.from_pretrained(str(part), **how, dtype=stored_type(part, ENCODER_WEIGHTS))
             self.models.append(settle(opened).eval().requires_grad_(False))
             self.tokenizers.append(load_tokenizer(part))
         if config.lora:

@@ -45,7 +45,7 @@ class PublishedEncoder(nn.Module):
 
         part = folder / "image_encoder"
         encoder = CLIPVisionModelWithProjection.from_pretrained(
-            str(part), **SAFE, variant=variant_of(part, ENCODER_WEIGHTS), torch_dtype=stored_type(part, ENCODER_WEIGHTS)
+            str(part), **SAFE, variant=variant_of(part, ENCODER_WEIGHTS), dtype=stored_type(part, ENCODER_WEIGHTS)
         )
         self.encoder: Any = settle(encoder).eval().requires_grad_(False)
         settings = read_mapping(folder / "feature_extractor" / "preprocessor_config.json")
