@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError, nearest
-from muybridge.files import RECORD, ZOO, read_mapping
+from muybridge.files import RECORD, ZOO, feed_file, read_mapping
 from muybridge.library.converted import folder_of, is_single_file
 from muybridge.library.index import CONFIG, INDEX, PICTURE_UNET, SETTINGS, index_of, settings_of
 from muybridge.library.presets import preset_of
@@ -136,7 +136,7 @@ def model_hash(folder: Path) -> str:
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".safetensors", ".json") and path.name not in SAID and path.is_file():
             digest.update(path.relative_to(folder).as_posix().encode())
-            digest.update(path.read_bytes())
+            feed_file(digest, path)
     return digest.hexdigest()[:16]
 
 

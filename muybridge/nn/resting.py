@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -40,17 +40,21 @@ class Resting(nn.Module):
         assert stored is not None
         return stored.float()
 
-    def forward(self, *args: Any) -> Any:
+    def forward(self, *args: Any, **named: Any) -> Any:
         stored = self._parameters["weight"]
         assert stored is not None
-        _own.layer, _own.weight = self, _widened(stored, args[0])
+        _own.layer, _own.weight = self, _widened(stored, args[0] if args else named["input"])
         try:
-            return super().forward(*args)
+            with _widened_again(stored, _own.weight) if torch.is_grad_enabled() else nullcontext():
+                return super().forward(*args, **named)
         finally:
             _own.layer = _own.weight = None
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """A change of type leaves the weight as it waits; one of device takes it along."""
+        """To float32, the weight stays as it waits; it goes along to another device, and to another type for good."""
+        if fn(torch.empty(0)).dtype != torch.float32:
+            wake(self)
+            return self._apply(fn, recurse)
         stored = self._parameters["weight"]
         assert stored is not None
         kept = stored.dtype
@@ -67,7 +71,7 @@ class Resting(nn.Module):
 
 def _widened(stored: Tensor, given: Tensor) -> Tensor:
     """A weight in float32, in room that the thread's next layer takes again: to ask the system for it anew takes six
-    times as long as to widen it. Gradients need every layer's own."""
+    times as long as to widen it."""
     if given.is_meta:
         return torch.empty_strided(stored.shape, stored.stride(), dtype=torch.float32, device="meta")
     dense = stored.is_contiguous() or stored.is_contiguous(memory_format=torch.channels_last)
@@ -76,8 +80,26 @@ def _widened(stored: Tensor, given: Tensor) -> Tensor:
     room: Tensor | None = getattr(_own, "room", None)
     if room is None or room.device != stored.device or room.numel() < stored.numel():
         _own.room = None  # let the smaller one go first
-        _own.room = room = torch.empty(stored.numel(), dtype=torch.float32, device=stored.device)
+        with torch.inference_mode(False):  # calls outside of it take the same room
+            _own.room = room = torch.empty(stored.numel(), dtype=torch.float32, device=stored.device)
     return room[: stored.numel()].as_strided(stored.shape, stored.stride()).copy_(stored)
+
+
+@contextmanager
+def _widened_again(stored: Tensor, wide: Tensor) -> Iterator[None]:
+    """What a layer saves of its widened weight for the way back is where it lies; it is widened again there, so that no
+    second network of float32 is kept."""
+    place = wide.untyped_storage().data_ptr()
+
+    def pack(saved: Tensor) -> Any:
+        own = not saved.is_meta and saved.untyped_storage().data_ptr() == place
+        return (saved.shape, saved.stride(), saved.storage_offset()) if own else saved
+
+    def unpack(kept: Any) -> Tensor:
+        return kept if isinstance(kept, Tensor) else stored.detach().float().as_strided(*kept)
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield
 
 
 class RestingLinear(Resting, nn.Linear):  # type: ignore[misc, override]

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -75,6 +76,49 @@ def test_gradients_pass_through_it(folder):
         said(network, z).square().sum().backward()
         grads.append(z.grad)
     assert torch.equal(*grads)
+
+
+def test_the_way_back_keeps_no_widened_weights(folder, monkeypatch):
+    """Else a network at rest took more under gradients than one in float32."""
+    made, widened = [], resting._widened
+
+    def watched(*given):
+        wide = widened(*given)
+        made.append(weakref.ref(wide))
+        return wide
+
+    monkeypatch.setattr(resting, "_widened", watched)
+    rests = opened(folder)
+    out = said(rests, torch.randn(2, 4, 8, 8).requires_grad_())
+    assert out.requires_grad and len(made) == waiting(rests) and not any(ref() is not None for ref in made)
+
+
+def test_inference_mode_leaves_nothing_behind(folder):
+    plain, rests = opened(folder, rest=False), opened(folder)
+    threads, made = [], []
+
+    def run():
+        with torch.inference_mode():
+            made.append(said(rests).clone())
+        with torch.no_grad():
+            made.append(said(rests))
+
+    threads.append(threading.Thread(target=run))  # whose room is new
+    threads[0].start()
+    threads[0].join()
+    with torch.no_grad():
+        assert len(made) == 2 and all(torch.equal(one, said(plain)) for one in made)
+
+
+@torch.no_grad()
+def test_a_resting_layer_is_called_as_the_layer_that_it_stands_for(folder):
+    with weights_at_rest():
+        layer = settle(nn.Sequential(nn.LayerNorm(64), nn.Linear(64, 64).half()))[1]
+    x = torch.randn(2, 64)
+    assert torch.equal(layer(input=x), layer(x))
+    for kind in (torch.float16, torch.bfloat16, torch.float64):
+        rests = nn.Module.to(opened(folder), kind)
+        assert not is_at_rest(rests) and {p.dtype for p in rests.parameters()} == {kind}
 
 
 @torch.no_grad()

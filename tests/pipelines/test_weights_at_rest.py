@@ -1,5 +1,7 @@
 """Commands on users' weights in half precision: at rest or widened once, every frame is the same."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from typer.testing import CliRunner
 from benchmarks import weights
 from muybridge.cli.main import app
 from muybridge.data.video_io import read_video
+from muybridge.errors import UserError
+from muybridge.library.catalogue import model_hash
 from muybridge.models.vision import control
 from muybridge.nn import resting
 from muybridge.opening.sampling import load_pipeline
@@ -108,3 +112,78 @@ def test_a_style_changes_weights_at_rest(tmp_path, monkeypatch):
         interpolate_weights(network, other, 0.5)
         made.append(network.state_dict())
     assert all(torch.equal(made[0][name], value) for name, value in made[1].items())
+
+
+ENCODERS = {
+    "text_encoder": (weights._stable_diffusion, "generate"),
+    "text_encoder_2": (weights._xl, "generate"),
+    "image_encoder": (weights._stable_video, "animate"),
+}
+
+
+@pytest.mark.parametrize("part", ENCODERS)
+@pytest.mark.parametrize("how", ["a tensor is missing", "another shape", "no tensors"])
+def test_an_encoder_that_is_not_whole_is_refused(part, how, tmp_path, monkeypatch):
+    """It was filled at random: another video at every call."""
+    monkeypatch.setenv("MUYBRIDGE_CACHE", str(tmp_path / "cache"))
+    make, command = ENCODERS[part]
+    found = make(tmp_path)
+    weights._beside(found, tmp_path)
+    file = found["model"] / part / "model.safetensors"
+    tensors = load_file(file)
+    name = next(n for n in tensors if n.endswith("mlp.fc1.weight"))
+    value = tensors.pop(name)
+    if how == "another shape":
+        tensors[name] = value[:, :-1].contiguous()
+    save_file({} if how == "no tensors" else tensors, file, {"format": "pt"})
+    done = CliRunner().invoke(app, [str(a) for a in weights.arguments_of(command, found, tmp_path)])
+    assert done.exit_code == 2, (done.output, done.exception)
+    assert part in done.output and not (tmp_path / f"{command}.npy").exists()
+    if how == "a tensor is missing":
+        assert "mlp.fc1.weight" in done.output
+
+
+def test_an_autoencoder_without_a_tensor_is_refused(tmp_path):
+    model = weights._stable_diffusion(tmp_path)["model"]
+    file = model / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    del tensors["decoder.mid_block.attentions.0.group_norm.bias"]
+    save_file(tensors, file)
+    with pytest.raises(UserError, match="1 tensors are missing.*group_norm.bias"):
+        load_pipeline(str(model), "cpu")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float8_e4m3fn])
+def test_tensors_of_mixed_types_keep_what_they_hold(kind, tmp_path, monkeypatch):
+    """The largest tensor in half precision or 8 bits, the others in float32."""
+    monkeypatch.setattr(resting, "FEWEST", 256)
+    monkeypatch.setattr(resting, "LARGE", 1)
+    model = weights._stable_diffusion(tmp_path)["model"]
+    for file in (model / "text_encoder" / "model.safetensors", model / "unet" / "diffusion_pytorch_model.safetensors"):
+        tensors = load_file(file)
+        largest = max(tensors, key=lambda n: tensors[n].numel())
+        tensors[largest] = tensors[largest].to(kind)
+        save_file(tensors, file, {"format": "pt"})
+    opened = load_pipeline(str(model), "cpu")
+    for network, file in (
+        (opened.network, model / "unet" / "diffusion_pytorch_model.safetensors"),
+        (opened.encoder().model, model / "text_encoder" / "model.safetensors"),
+    ):
+        own, held = network.state_dict(), load_file(file)
+        plain = {n.removeprefix("text_model."): v for n, v in held.items()}
+        for name, value in own.items():
+            if value.is_floating_point():
+                assert torch.equal(value.float(), plain[name.removeprefix("text_model.")].float()), name
+
+
+def test_a_models_hash_is_read_in_pieces(tmp_path):
+    import tracemalloc
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "a.safetensors").write_bytes(bytes(50_000_000))
+    tracemalloc.start()
+    found = model_hash(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = b"a.safetensors" + bytes(50_000_000) + b"config.json" + b"{}"
+    assert found == hashlib.sha256(whole).hexdigest()[:16] and peak < 20_000_000

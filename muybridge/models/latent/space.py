@@ -52,6 +52,9 @@ def open_whole(kind: Any, folder: Path) -> Any:
         raise
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
         raise UserError(f"{folder}: it cannot be opened: {error}") from error
+    lost = [name for name, parameter in vae.named_parameters() if parameter.is_meta]
+    if lost:
+        raise UserError(f"{folder}: {len(lost)} tensors are missing from its weights, the first is {lost[0]}")
     for parameter in vae.parameters():  # memory of its own: a mapped file stays as long as one tensor of it
         parameter.data = parameter.data.clone()
     return vae

@@ -22,10 +22,9 @@ from muybridge.models.text import pieces
 from muybridge.models.text.inversions import Inversions
 from muybridge.models.text.prompts import check_prompt
 from muybridge.models.weights.adapters.names import TEXT, TEXT_2
-from muybridge.models.weights.found import ENCODER_WEIGHTS, SAFE, shapes_of, variant_of, weight_files
-from muybridge.models.weights.opening import stored_type
+from muybridge.models.weights.found import ENCODER_WEIGHTS, shapes_of, weight_files
+from muybridge.models.weights.opening import open_encoder
 from muybridge.models.weights.packaged import package_folder, verify
-from muybridge.nn.resting import settle
 from muybridge.nn.text_conditioning import TextCondition
 
 MINILM = "all-MiniLM-L6-v2"
@@ -155,19 +154,15 @@ class TextEncoder:
         transformers_logging.disable_progress_bar()
         self.tokenizer = load_tokenizer(folder)
         kind = _model_type(folder)
-        variant = None if config.encoder == MINILM else variant_of(folder, ENCODER_WEIGHTS)
-        stored = stored_type(folder, ENCODER_WEIGHTS)
-        how: dict[str, Any] = {**SAFE, "variant": variant, "dtype": stored}
+        # half-precision files are opened as they are stored, and computed with in float32
         if kind == "t5":
-            model: Any = T5EncoderModel.from_pretrained(str(folder), **how)
+            self.model: Any = open_encoder(T5EncoderModel, folder)
         elif kind in CLIP:
             from transformers import CLIPTextModel
 
-            model = CLIPTextModel.from_pretrained(str(folder), **how)
+            self.model = open_encoder(CLIPTextModel, folder)
         else:
-            model = AutoModel.from_pretrained(str(folder), trust_remote_code=False, **how)
-        # half-precision files are opened as they are stored, and computed with in float32
-        self.model = settle(model).eval().requires_grad_(False)
+            self.model = open_encoder(AutoModel, folder, trust_remote_code=False)
         self.clip_pooling = kind in CLIP
         #: whether words see the padding behind them, where a model was trained so (CogVideoX' T5)
         self.reads_padding = False
@@ -178,7 +173,7 @@ class TextEncoder:
         #: words that were learned beside the vocabulary
         self.inversions = Inversions()
         self.model.to(device)
-        self.width = int(getattr(model.config, "hidden_size", 0) or model.config.d_model)
+        self.width = int(getattr(self.model.config, "hidden_size", 0) or self.model.config.d_model)
 
     @torch.inference_mode(False)  # inference tensors could not be saved for a backward pass: of training, of guidance
     @torch.no_grad()

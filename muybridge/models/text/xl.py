@@ -14,9 +14,7 @@ from muybridge.models.text.encoder import TextConfig, TextEncoder, load_tokenize
 from muybridge.models.text.inversions import Inversions
 from muybridge.models.text.pieces import Piece
 from muybridge.models.weights.adapters.names import TEXT, TEXT_2
-from muybridge.models.weights.found import ENCODER_WEIGHTS, SAFE, variant_of
-from muybridge.models.weights.opening import stored_type
-from muybridge.nn.resting import settle
+from muybridge.models.weights.opening import open_encoder
 from muybridge.nn.text_conditioning import TextCondition
 
 
@@ -41,9 +39,7 @@ class XLTextEncoder(TextEncoder):
         self.tokenizers, self.models = [], []
         for name, kind in ((TEXT, CLIPTextModel), (TEXT_2, CLIPTextModelWithProjection)):
             part = folder / name
-            how = {**SAFE, "variant": variant_of(part, ENCODER_WEIGHTS)}
-            opened: Any = kind.from_pretrained(str(part), **how, dtype=stored_type(part, ENCODER_WEIGHTS))
-            self.models.append(settle(opened).eval().requires_grad_(False))
+            self.models.append(open_encoder(kind, part))
             self.tokenizers.append(load_tokenizer(part))
         if config.lora:
             from muybridge.models.weights.lora import apply_text_halves

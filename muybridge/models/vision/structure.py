@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, relu
 
 from muybridge.errors import Notice, UserError, nearest
-from muybridge.files import ZOO, whole_file
+from muybridge.files import ZOO, feed_file, whole_file
 from muybridge.models.vision.depth_net import DepthNet
 from muybridge.models.weights.found import SAFE
 from muybridge.models.weights.packaged import package_folder, verify
@@ -175,7 +175,7 @@ def _bundled_depth() -> DepthNet:
 def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]:
-        digest.update(file.read_bytes())
+        feed_file(digest, file)
     return digest.hexdigest()[:20]
 
 

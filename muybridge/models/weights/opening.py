@@ -20,14 +20,15 @@ from torch import Tensor, nn
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.models.weights.compact import SCALE, read_weights
-from muybridge.models.weights.found import shapes_of, weight_files
+from muybridge.models.weights.found import ENCODER_WEIGHTS, SAFE, shapes_of, variant_of, weight_files
 from muybridge.models.weights.packaged import WEIGHTS
-from muybridge.nn.resting import RESTING, are_to_rest, can_rest
+from muybridge.nn.resting import RESTING, are_to_rest, can_rest, settle
 
 N = TypeVar("N", bound=nn.Module)
 
 TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 
@@ -64,19 +65,39 @@ def stream_weights(file: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def stored_type(folder: Path, name: str = WEIGHTS) -> torch.dtype:
-    """The type of the largest tensor in a network's files, whatever its config says.
+    """What a network's files are in, whatever its config says: a half precision if all their floating tensors are, else
+    float32.
 
     Raises:
         UserError: as `weight_files`, or a damaged file.
     """
-    found = {}
+    found = set()
     for file in weight_files(folder, name):
         shapes_of(file)
         with safe_open(file, "pt") as opened:
-            for key in opened.keys():  # noqa: SIM118
-                part = opened.get_slice(key)
-                found[math.prod(part.get_shape())] = part.get_dtype()
-    return TYPES[found[max(found)]]
+            found |= {opened.get_slice(key).get_dtype() for key in opened.keys()}  # noqa: SIM118
+    floating = [kind for kind in found if "F" in kind]
+    return TYPES[floating[0]] if len(floating) == 1 and floating[0] in ("F16", "BF16") else torch.float32
+
+
+def open_encoder(kind: Any, folder: Path, **how: Any) -> Any:
+    """An encoder's folder as a class of transformers', whole, frozen, computing in float32 (nn.resting).
+
+    Args:
+        how: further options of its `from_pretrained`.
+
+    Raises:
+        UserError: incomplete or damaged, or tensors of other shapes than its config says.
+    """
+    how = {"variant": variant_of(folder, ENCODER_WEIGHTS), "dtype": stored_type(folder, ENCODER_WEIGHTS), **how}
+    try:
+        opened, found = kind.from_pretrained(str(folder), **SAFE, **how, output_loading_info=True)
+    except UserError:
+        raise
+    except Exception as error:  # transformers and safetensors raise many kinds for damaged files
+        raise UserError(f"{folder}: it cannot be opened: {error}") from error
+    _check_none_left(folder, dict.fromkeys(sorted(found["missing_keys"])))
+    return settle(opened).eval().requires_grad_(False)
 
 
 def cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:

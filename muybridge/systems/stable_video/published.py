@@ -19,10 +19,8 @@ from muybridge.library.index import CONFIG, INDEX, index_of, settings_of, write_
 from muybridge.models.latent.space import LatentSpace
 from muybridge.models.latent.video_autoencoder import load_stable_video_autoencoder
 from muybridge.models.weights.for_diffusers import stable_video_unet
-from muybridge.models.weights.found import ENCODER_WEIGHTS, SAFE, variant_of
-from muybridge.models.weights.opening import stored_type
+from muybridge.models.weights.opening import open_encoder
 from muybridge.models.weights.stable_video import load_stable_video_unet
-from muybridge.nn.resting import settle
 from muybridge.systems.stable_video.pipeline import ImageToVideoPipeline
 
 #: What the official pipeline samples with; 7 frames a second, of which the network is told one less.
@@ -43,16 +41,12 @@ class PublishedEncoder(nn.Module):
         super().__init__()
         from transformers import CLIPVisionModelWithProjection
 
-        part = folder / "image_encoder"
-        encoder = CLIPVisionModelWithProjection.from_pretrained(
-            str(part), **SAFE, variant=variant_of(part, ENCODER_WEIGHTS), dtype=stored_type(part, ENCODER_WEIGHTS)
-        )
-        self.encoder: Any = settle(encoder).eval().requires_grad_(False)
+        self.encoder: Any = open_encoder(CLIPVisionModelWithProjection, folder / "image_encoder")
         settings = read_mapping(folder / "feature_extractor" / "preprocessor_config.json")
         for name in ("mean", "std"):
             value = torch.tensor(settings[f"image_{name}"]).reshape(1, 3, 1, 1)
             self.register_buffer(name, value, persistent=False)
-        self.size = int(encoder.config.image_size)
+        self.size = int(self.encoder.config.image_size)
 
     @torch.no_grad()
     def forward(self, pictures: Tensor) -> Tensor:
