@@ -162,13 +162,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def feed_file(digest: Any, path: Path) -> None:
-    """Take a file's bytes into a running digest, a piece at a time."""
-    with open(path, "rb") as file:
-        while piece := file.read(2**22):
-            digest.update(piece)
-
-
 def _carry_over(folder: Path, unfinished: Path, new: Mapping[str, str]) -> None:
     """Copy what a user added to a folder of ours, or changed there, into its successor."""
     for name in _strangers(folder, _record_of(folder).get("files", {})):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError, nearest
-from muybridge.files import RECORD, ZOO, feed_file, read_mapping
+from muybridge.files import RECORD, ZOO, read_mapping
 from muybridge.library.converted import folder_of, is_single_file
 from muybridge.library.index import CONFIG, INDEX, PICTURE_UNET, SETTINGS, index_of, settings_of
 from muybridge.library.presets import preset_of
 from muybridge.models.weights.adapters.option import PEFT_FILE
 from muybridge.models.weights.adapters.option import split_lora as split_lora
-from muybridge.models.weights.found import shapes_of, weight_files
+from muybridge.models.weights.found import feed_file, shapes_of, weight_files
 from muybridge.models.weights.packaged import VOCABULARY
 
 #: What benchmarks measured of a bundled model lies beside it, and is no part of it.

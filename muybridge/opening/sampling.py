@@ -11,6 +11,8 @@ from muybridge.nn.devices import AUTO, BALANCED, FAST, MEMORY, device_named, dty
 from muybridge.opening.offers import offered
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from muybridge.pipelines.base import VideoPipeline
     from muybridge.pipelines.latents import LatentPipeline
     from muybridge.pipelines.zero_shot import ZeroShotPipeline
@@ -73,11 +75,16 @@ def load_pipeline(
         from muybridge.pipelines.motion_modules import with_motion
 
         pipeline = with_motion(cast("LatentPipeline", pipeline), motion)
-    left = [n for n, p in pipeline.network.named_parameters() if p.is_meta]
-    if left:  # what diffusers' own loader left empty, in an image model's folder
-        raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
+    _check_filled(pipeline, folder)
     pipeline.know_names(folder, picture)
     return pipeline.ready(where, precision, dtype).run_with(memory, compiled, where)
+
+
+def _check_filled(pipeline: VideoPipeline, folder: Path) -> None:
+    """Refuse a network with tensors that diffusers' own loader left empty, in an image model's folder."""
+    left = [n for n, p in pipeline.network.named_parameters() if p.is_meta]
+    if left:
+        raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
 
 
 def _zero_shot_of(cls: type, name: str, motion: str) -> type:

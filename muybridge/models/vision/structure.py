@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, relu
 
 from muybridge.errors import Notice, UserError, nearest
-from muybridge.files import ZOO, feed_file, whole_file
+from muybridge.files import ZOO, whole_file
 from muybridge.models.vision.depth_net import DepthNet
-from muybridge.models.weights.found import SAFE
+from muybridge.models.weights.found import SAFE, feed_file
 from muybridge.models.weights.packaged import package_folder, verify
 
 Array = np.ndarray

@@ -47,6 +47,13 @@ def shapes_of(file: Path) -> tuple[dict[str, tuple[int, ...]], int]:
     return shapes, end
 
 
+def feed_file(digest: Any, path: Path) -> None:
+    """Take a file's bytes into a running digest, a piece at a time."""
+    with open(path, "rb") as file:
+        while piece := file.read(2**22):
+            digest.update(piece)
+
+
 def weight_files(folder: Path, name: str = WEIGHTS) -> list[Path]:
     """The safetensors of a network's folder: one file, the shards that its index names, or a variant of either (half
     precision).
