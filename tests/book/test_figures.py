@@ -34,6 +34,12 @@ KEPT = [
     ("zero_shot", ZERO, "times the peak memory", [("2f", "speed/ours/share of the peak memory")]),
     ("stable_video", "docs/benchmarks.md", "Stable Video's U-Net", [
         ("2f", f"ours/{name}") for name in ("times as fast", "share of the peak memory")]),
+    *(("reuse", "docs/sampling.md", line, [(how, f"{model}/{share}/{name}") for share in (.25, .4, .5, .6, .75, .9)])
+      for line, how, model, name in (
+        ("| times as fast, `emoji-video`", "2f", "emoji-video", "times as fast"),
+        ("| distance of appearance", "3f", "emoji-video", "appearance"),
+        ("| distance of motion", "3f", "emoji-video", "motion"),
+        ("| times as fast, Stable Diffusion", "2f", "SD 1.5 widths", "times as fast"))),
     ("animatediff", LDM, "| Zen 4 with AVX-512", [
         ("2f", f"{kind}/times as fast") for kind in ("ours", "ours, guided throughout", "ours, bf16")]),
     ("long_video", LDM, "A video of 101 frames", [("2f", "ratio of the peaks")]),
