@@ -146,13 +146,10 @@ def _fill(model: Any, tensors: Any, folder: Path, file: Path) -> None:
     Raises:
         UserError: one is missing, left over, or of another shape.
     """
-    import torch
-
     from muybridge.models.weights.opening import cast
-    from muybridge.nn.resting import HALVES
+    from muybridge.nn.resting import half_of
 
-    kinds = {v.dtype for v in tensors.values() if v.is_floating_point()}
-    kind = kinds.pop() if len(kinds) == 1 and kinds <= set(HALVES) else torch.float32
+    kind = half_of(v.dtype for v in tensors.values())
     fitted = _without_prefix(model, {n: v.to(kind) if v.is_floating_point() else v for n, v in tensors.items()})
     cast(model, kind)
     try:

@@ -36,13 +36,10 @@ class Resting(nn.Module):
         if getattr(_own, "layer", None) is self:
             widened: Tensor = _own.weight
             return widened
-        stored = self._parameters["weight"]
-        assert stored is not None
-        return stored.float()
+        return _stored(self).float()
 
     def forward(self, *args: Any, **named: Any) -> Any:
-        stored = self._parameters["weight"]
-        assert stored is not None
+        stored = _stored(self)
         _own.layer, _own.weight = self, _widened(stored, args[0] if args else named["input"])
         try:
             with _widened_again(stored, _own.weight) if torch.is_grad_enabled() else nullcontext():
@@ -55,18 +52,22 @@ class Resting(nn.Module):
         if fn(torch.empty(0)).dtype != torch.float32:
             wake(self)
             return self._apply(fn, recurse)
-        stored = self._parameters["weight"]
-        assert stored is not None
-        kept = stored.dtype
+        kept = _stored(self).dtype
         super()._apply(fn, recurse)
-        moved = self._parameters["weight"]
-        assert moved is not None
+        moved = _stored(self)
         self._parameters["weight"] = nn.Parameter(moved.detach().to(kept), requires_grad=moved.requires_grad)
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         wake(self)  # other weights than the file's, which half precision may not hold
         self._load_from_state_dict(*args, **kwargs)
+
+
+def _stored(layer: nn.Module) -> Tensor:
+    """A layer's weight as it lies in memory."""
+    stored = layer._parameters["weight"]
+    assert stored is not None
+    return stored
 
 
 def _widened(stored: Tensor, given: Tensor) -> Tensor:
@@ -138,6 +139,12 @@ def are_to_rest(sizes: Iterable[int], dtype: torch.dtype) -> bool:
     return _allowed.get() and dtype == torch.float32 and sum(sizes) >= LARGE
 
 
+def half_of(types: Iterable[torch.dtype]) -> torch.dtype:
+    """The half precision that all floating tensors of these types are in; float32 where there is none."""
+    found = {kind for kind in types if kind.is_floating_point}
+    return found.pop() if len(found) == 1 and found <= set(HALVES) else torch.float32
+
+
 def can_rest(module: nn.Module, leaf: str, value: Tensor) -> bool:
     """Whether a tensor that was read is a layer's weight that can wait as it is."""
     return leaf == "weight" and type(module) in RESTING and value.dtype in HALVES and value.numel() >= FEWEST
@@ -164,7 +171,6 @@ def wake(network: nn.Module) -> None:
     """Widen all weights of a network, or of a layer, for good: before they are changed, trained or compiled."""
     for module in network.modules():
         if isinstance(module, Resting):
-            stored = module._parameters["weight"]
-            assert stored is not None
+            stored = _stored(module)
             module.__class__ = module.awake  # type: ignore[assignment]
             module._parameters["weight"] = nn.Parameter(stored.detach().float(), requires_grad=stored.requires_grad)

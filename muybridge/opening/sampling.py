@@ -11,8 +11,6 @@ from muybridge.nn.devices import AUTO, BALANCED, FAST, MEMORY, device_named, dty
 from muybridge.opening.offers import offered
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from muybridge.pipelines.base import VideoPipeline
     from muybridge.pipelines.latents import LatentPipeline
     from muybridge.pipelines.zero_shot import ZeroShotPipeline
@@ -46,6 +44,7 @@ def load_pipeline(
     Raises:
         UserError: unknown, incomplete, damaged, or pickled weights; a device or precision that is not there.
     """
+    from muybridge.models.weights.opening import check_filled
     from muybridge.nn.resting import weights_at_rest
 
     folder = find_model(name)
@@ -63,10 +62,9 @@ def load_pipeline(
             f"{folder}: a {cls.__name__} is whole; only temporal layers behind a picture model take another "
             f"picture model"
         )
-    options: dict[str, Any] = {"picture": picture} if picture else {}
     try:
         with weights_at_rest(memory != FAST and not compiled):
-            pipeline: VideoPipeline = cls.from_folder(folder, dtype, **options)
+            pipeline: VideoPipeline = cls.from_folder(folder, dtype, **({"picture": picture} if picture else {}))
     except UserError:
         raise
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
@@ -75,16 +73,9 @@ def load_pipeline(
         from muybridge.pipelines.motion_modules import with_motion
 
         pipeline = with_motion(cast("LatentPipeline", pipeline), motion)
-    _check_filled(pipeline, folder)
+    check_filled(folder, pipeline.network)
     pipeline.know_names(folder, picture)
     return pipeline.ready(where, precision, dtype).run_with(memory, compiled, where)
-
-
-def _check_filled(pipeline: VideoPipeline, folder: Path) -> None:
-    """Refuse a network with tensors that diffusers' own loader left empty, in an image model's folder."""
-    left = [n for n, p in pipeline.network.named_parameters() if p.is_meta]
-    if left:
-        raise UserError(f"{folder}: {len(left)} tensors are missing from its weights, the first is {left[0]}")
 
 
 def _zero_shot_of(cls: type, name: str, motion: str) -> type:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from muybridge.errors import UserError
 from muybridge.models.weights.found import variant_of
+from muybridge.models.weights.opening import check_filled
 from muybridge.nn.devices import FAST, LOW
 from muybridge.nn.frames import batch_to_frames, frames_to_batch
 
@@ -52,9 +53,7 @@ def open_whole(kind: Any, folder: Path) -> Any:
         raise
     except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
         raise UserError(f"{folder}: it cannot be opened: {error}") from error
-    lost = [name for name, parameter in vae.named_parameters() if parameter.is_meta]
-    if lost:
-        raise UserError(f"{folder}: {len(lost)} tensors are missing from its weights, the first is {lost[0]}")
+    check_filled(folder, vae)
     for parameter in vae.parameters():  # memory of its own: a mapped file stays as long as one tensor of it
         parameter.data = parameter.data.clone()
     return vae

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
@@ -50,8 +51,7 @@ def shapes_of(file: Path) -> tuple[dict[str, tuple[int, ...]], int]:
 def feed_file(digest: Any, path: Path) -> None:
     """Take a file's bytes into a running digest, a piece at a time."""
     with open(path, "rb") as file:
-        while piece := file.read(2**22):
-            digest.update(piece)
+        hashlib.file_digest(file, lambda: digest)
 
 
 def weight_files(folder: Path, name: str = WEIGHTS) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from muybridge.files import read_mapping
 from muybridge.models.weights.compact import SCALE, read_weights
 from muybridge.models.weights.found import ENCODER_WEIGHTS, SAFE, shapes_of, variant_of, weight_files
 from muybridge.models.weights.packaged import WEIGHTS
-from muybridge.nn.resting import RESTING, are_to_rest, can_rest, settle
+from muybridge.nn.resting import RESTING, are_to_rest, can_rest, half_of, settle
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -76,8 +76,7 @@ def stored_type(folder: Path, name: str = WEIGHTS) -> torch.dtype:
         shapes_of(file)
         with safe_open(file, "pt") as opened:
             found |= {opened.get_slice(key).get_dtype() for key in opened.keys()}  # noqa: SIM118
-    floating = [kind for kind in found if "F" in kind]
-    return TYPES[floating[0]] if len(floating) == 1 and floating[0] in ("F16", "BF16") else torch.float32
+    return half_of(TYPES.get(kind, torch.float32) for kind in found)
 
 
 def open_encoder(kind: Any, folder: Path, **how: Any) -> Any:
@@ -96,7 +95,7 @@ def open_encoder(kind: Any, folder: Path, **how: Any) -> Any:
         raise
     except Exception as error:  # transformers and safetensors raise many kinds for damaged files
         raise UserError(f"{folder}: it cannot be opened: {error}") from error
-    _check_none_left(folder, dict.fromkeys(sorted(found["missing_keys"])))
+    _check_none_left(folder, sorted(found["missing_keys"]))
     return settle(opened).eval().requires_grad_(False)
 
 
@@ -146,7 +145,16 @@ def _check_shape(folder: Path, name: str, got: tuple[int, ...], wanted: tuple[in
         raise UserError(f"{folder}: {name} is {got} in its weights, {wanted} by its config")
 
 
-def _check_none_left(folder: Path, wanted: dict[str, Any]) -> None:
+def check_filled(folder: Path, network: nn.Module) -> None:
+    """Refuse a network with tensors that diffusers' own loader left empty.
+
+    Raises:
+        UserError: names the first.
+    """
+    _check_none_left(folder, [name for name, value in network.named_parameters() if value.is_meta])
+
+
+def _check_none_left(folder: Path, wanted: Collection[str]) -> None:
     if wanted:
         raise UserError(
             f"{folder}: {len(wanted)} tensors are missing from its weights, the first is {next(iter(wanted))}"
