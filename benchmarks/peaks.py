@@ -1,6 +1,6 @@
 """The predicted peak against the measured one, each run in a process of its own: `python -m benchmarks.peaks`.
 
-Ten runs of bundled models and of random weights at Stable Diffusion 1.5's widths; results in peaks.json, which a
+Twelve runs of bundled models and of random weights at Stable Diffusion 1.5's widths; results in peaks.json, which a
 second call completes.
 """
 
@@ -31,19 +31,36 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "SD 1.5 at 512x512, low": ("SD", "low", {"height": 512, "width": 512}),
     "SD 1.5 at 512x512, half-precision files": ("SD half", "balanced", {"height": 512, "width": 512}),
     "SD 1.5 at 512x512, half-precision files, low": ("SD half", "low", {"height": 512, "width": 512}),
+    "world-vdm, 16 frames of 128x128, 4 given": (
+        "world-vdm",
+        "balanced",
+        {"num_frames": 16, "height": 128, "width": 128},
+    ),
+    "emoji-video, 64 frames, 4 given": ("emoji-video", "balanced", {"num_frames": 64}),
 }
+GIVEN = 4
 
 
 def one(name: str, folder: Path) -> dict[str, float]:
     """Predicted and measured bytes of one run of two steps."""
+    import numpy as np
+
     from muybridge.opening.sampling import load_pipeline
+    from muybridge.pipelines.continuation import extend_video
     from muybridge.pipelines.peak import peak_bytes, watch
 
     model, memory, settings = RUNS[name]
     pipeline: Any = load_pipeline(str(folder / model) if model in RANDOM else model, "cpu", memory=memory)
     found: list[Any] = []
     watch(pipeline, found.append)
-    pipeline("a" if model in RANDOM else WORDS, seed=0, num_inference_steps=2, **settings)
+    words = "a" if model in RANDOM else WORDS
+    if name.endswith(" given"):
+        size = pipeline.settings(**settings)
+        given = np.random.default_rng(0).integers(0, 256, (GIVEN, size.height, size.width, 3), np.uint8)
+        added = settings["num_frames"] - GIVEN
+        extend_video(pipeline, given, words, added, context_frames=GIVEN, num_inference_steps=2, **settings)
+    else:
+        pipeline(words, seed=0, num_inference_steps=2, **settings)
     measured = peak_bytes(pipeline.device)
     return {"predicted": found[0].total, "measured": measured, "ratio": found[0].total / measured}
 

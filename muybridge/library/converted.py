@@ -14,6 +14,9 @@ from muybridge.library.index import INDEX
 from muybridge.models.weights import single_file as parts
 from muybridge.models.weights.found import shapes_of
 
+#: How a tensor's name ends that only counts 0, 1, 2, ...: networks of today make it themselves.
+COUNTED = "position_ids"
+
 
 def is_single_file(path: Path) -> bool:
     return path.suffix.lower() == ".safetensors" and path.is_file()
@@ -149,14 +152,14 @@ def _fill(model: Any, tensors: Any, folder: Path, file: Path) -> None:
     from muybridge.models.weights.opening import cast
     from muybridge.nn.resting import half_of
 
-    kind = half_of(v.dtype for v in tensors.values())
+    kind = half_of(v.dtype for n, v in tensors.items() if not n.endswith(COUNTED))
     fitted = _without_prefix(model, {n: v.to(kind) if v.is_floating_point() else v for n, v in tensors.items()})
     cast(model, kind)
     try:
         found = model.load_state_dict(fitted, strict=False)
     except RuntimeError as error:
         raise UserError(f"{file}: its tensors do not fit a {type(model).__name__}: {str(error)[:300]}") from error
-    left = [*found.missing_keys, *(n for n in found.unexpected_keys if not n.endswith("position_ids"))]
+    left = [*found.missing_keys, *(n for n in found.unexpected_keys if not n.endswith(COUNTED))]
     if left:
         raise UserError(f"{file}: {left[0]} has no counterpart in a {type(model).__name__} of its shapes")
     model.save_pretrained(str(folder))

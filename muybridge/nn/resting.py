@@ -58,9 +58,12 @@ class Resting(nn.Module):
         self._parameters["weight"] = nn.Parameter(moved.detach().to(kept), requires_grad=moved.requires_grad)
         return self
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        wake(self)  # other weights than the file's, which half precision may not hold
-        self._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state: Any, prefix: str, *args: Any) -> None:  # type: ignore[override]
+        if f"{prefix}weight" in state:
+            wake(self)  # other weights than the file's, which half precision may not hold
+            self._load_from_state_dict(state, prefix, *args)
+        else:
+            super()._load_from_state_dict(state, prefix, *args)
 
 
 def _stored(layer: nn.Module) -> Tensor:

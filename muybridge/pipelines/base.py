@@ -234,7 +234,7 @@ class VideoPipeline(ReadsWords, WithinMemory, PipelineHooks, DiffusionPipeline):
         options = settings.sampler_options()
         if self.learns_variance and "gamma" in options:
             options["gamma"] = self.variance
-        with reusing(self.network, settings.reuse) as reuse:
+        with reusing(self.network, settings.reuse, len(lams) - 1) as reuse:
             for state in sampler(denoise, z, lams, noise, **options):
                 reuse.next_step()
                 if on_step:

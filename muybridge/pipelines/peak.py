@@ -13,12 +13,15 @@ import psutil
 import torch
 from torch import Tensor
 
+from muybridge.diffusion.guidance import JOINED_UP_TO
 from muybridge.nn.live_bytes import META, LiveBytes, fused_attention
 from muybridge.pipelines.memory import VIDEO_BYTES, available_bytes
 
 #: What kernels and allocators take on top of what tensors are: workspaces of convolutions and matrix products, holes
 #: between what was freed. A choice; `python -m benchmarks.peaks` compares what is predicted with what is taken.
 KERNELS = 1.1
+#: The same where all that a call computes is kept for its gradient: many small tensors, and more holes between them.
+KEPT = 1.25
 #: Bytes that the first network call takes for good, whatever the network: kernels that are made for its shapes.
 FIRST_CALL = 40_000_000
 
@@ -88,7 +91,8 @@ def watch(pipeline: Any, told: Callable[[Peak], None], untold: Callable[[str], N
         del pipeline.predict, pipeline.settings
         where = z.device
         try:
-            there, network = taken_bytes(where), _network_bytes(predict, z, lam, condition, how)
+            there, calls = taken_bytes(where), _branches(pipeline, z, chosen[-1]) if chosen else 1
+            network = _network_bytes(predict, z, lam, condition, how, calls)
             decoding = _decoding_bytes(pipeline, chosen[-1]) if chosen else 0
         except (RuntimeError, NotImplementedError) as error:
             untold(str(error).partition("\n")[0])
@@ -100,12 +104,22 @@ def watch(pipeline: Any, told: Callable[[Peak], None], untold: Callable[[str], N
     pipeline.settings, pipeline.predict = settings, first
 
 
-def _network_bytes(predict: Callable[..., Tensor], z: Tensor, lam: Tensor, condition: Any, how: Any) -> int:
-    with torch.no_grad(), fused_attention(), LiveBytes(mixing=True) as live:
-        given = torch.empty_like(z, device=META)
-        predict(given, lam, condition, **how)
+def _network_bytes(predict: Callable[..., Tensor], z: Tensor, lam: Tensor, condition: Any, how: Any, calls: int) -> int:
+    """Of one call, or of as many as are kept at once for their gradient, where what is given guides the run."""
+    kept = torch.is_grad_enabled() and z.requires_grad
+    with torch.set_grad_enabled(kept), fused_attention(), LiveBytes(mixing=True) as live:
+        given = torch.empty_like(z, device=META).requires_grad_(kept)
+        made = [predict(given, lam, condition, **how) for _ in range(calls if kept else 1)]
+        if kept:
+            torch.autograd.grad(torch.stack(made).sum(), given)
     # beside its input, the sampler keeps an estimate and a state or two, and guidance both branches
-    return live.peak + 4 * z.numel() * z.element_size()
+    return int(live.peak * (KEPT / KERNELS if kept else 1)) + 4 * z.numel() * z.element_size()
+
+
+def _branches(pipeline: Any, z: Tensor, settings: Any) -> int:
+    """Network calls of a guided step: two, or one of twice the rows."""
+    joined = pipeline.joins_branches and not len(z) % 2 and z.numel() // z.shape[1] <= 2 * JOINED_UP_TO
+    return 1 if joined or pipeline.takes_guidance or settings.guidance_scale in (0, 1) else 2
 
 
 def _decoding_bytes(pipeline: Any, settings: Any) -> int:

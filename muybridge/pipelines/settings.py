@@ -58,7 +58,7 @@ class SamplingConfig(Settings):
     )
     reuse: float = setting(
         0.0,
-        "share of the steps that use deep features of the step before again, which makes them several times as fast",
+        "share of the steps whose deep features are foreseen from earlier ones, which makes them several times as fast",
         low=0,
         high=0.9,
     )

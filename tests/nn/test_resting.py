@@ -1,6 +1,7 @@
 """Weights at rest: half the memory, the numbers of float32; who changes a weight changes what is computed."""
 
 import copy
+import shutil
 import threading
 import weakref
 from contextlib import nullcontext
@@ -10,6 +11,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from muybridge.library.inflated import open_unet, save_inflated
+from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.weights.opening import open_network
 from muybridge.nn import layout, resting
 from muybridge.nn.layout import suit_cpu
@@ -157,6 +160,32 @@ def test_what_changes_weights_changes_what_is_computed(folder):
     plain.load_state_dict(other)
     assert waiting(rests) == 0 and torch.equal(said(rests), said(plain))
     assert not torch.equal(said(rests), said(opened(folder)))
+
+
+@torch.no_grad()
+def test_other_weights_of_some_layers_leave_the_rest_waiting(folder):
+    rests, plain = opened(folder), opened(folder, rest=False)
+    count = waiting(rests)
+    some = {name: value + 1e-5 for name, value in plain.state_dict().items() if name.startswith("mid_block.")}
+    inside = sum(isinstance(m, Resting) for m in rests.mid_block.modules())
+    for network in (rests, plain):
+        assert not network.load_state_dict(some, strict=False).unexpected_keys
+    assert 0 < inside < count and waiting(rests) == count - inside
+    assert torch.equal(said(rests), said(plain))
+
+
+@torch.no_grad()
+def test_temporal_layers_behind_a_network_at_rest_leave_it_waiting(folder, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(folder, own / "unet")
+    layers = {"type": "motion_modules", "heads": 4, "groups": 8}
+    save_inflated(InflatedUNet.from_image_model(opened(folder), layers), tmp_path / "model", {"image": str(own)})
+    with weights_at_rest():
+        rests = open_unet(tmp_path / "model")
+    plain = open_unet(tmp_path / "model")
+    assert waiting(rests) > 0 and waiting(plain) == 0
+    z, words = torch.randn(1, 4, 3, 8, 8), torch.randn(1, 5, 32)
+    assert torch.equal(*(network(z, torch.tensor([3.0]), words).sample for network in (rests, plain)))
 
 
 @torch.no_grad()

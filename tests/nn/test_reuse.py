@@ -58,7 +58,7 @@ def test_what_has_not_changed_is_what_is_computed(name):
     leaves = [m for m in network.modules() if not list(m.children())]
     count = [0]
     hooks = [leaf.register_forward_hook(lambda *_: count.__setitem__(0, count[0] + 1)) for leaf in leaves]
-    with reusing(network, 0.5) as reuse:
+    with reusing(network, 0.5, 5) as reuse:  # steps 1 and 3
         first, second_branch = call(z), call(other)
         whole, count[0] = count[0] / 2, 0
         assert torch.equal(first, plain) and torch.equal(second_branch, plain_other)
@@ -79,13 +79,44 @@ def test_what_has_not_changed_is_what_is_computed(name):
     assert torch.equal(call(z), plain)  # nothing is left behind
 
 
-def test_the_share_of_steps_is_spread_evenly():
-    for share, expected in ((0.5, "0101010101"), (0.25, "0001000100"), (0.8, "0111101111"), (0.0, "0000000000")):
-        reuse, steps = Reuse(share), ""
+def test_the_share_of_steps_is_spread_evenly_between_the_first_and_the_last():
+    for share, expected in ((0.5, "0101101010"), (0.25, "0010001000"), (0.9, "0111111110"), (0.0, "0000000000")):
+        reuse, steps = Reuse(share, 10), ""
         for _ in range(10):
             steps += str(int(reuse.again))
             reuse.next_step()
         assert steps == expected, share
+    assert not Reuse(0.9, 1).steps and not Reuse(0.9, 2).steps and Reuse(0.9, 3).steps == {1}
+
+
+class Blocks(torch.nn.Module):
+    """Adds a number to its input in a block that can be foreseen; the other two pass it on."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(torch.nn.Linear(1, 1) for _ in range(3))
+        for block in self.blocks:
+            torch.nn.init.eye_(block.weight)
+            torch.nn.init.zeros_(block.bias)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+@torch.no_grad()
+def test_features_go_on_by_half_of_their_last_change():
+    network = Blocks()
+    with reusing(network, 0.5, 9) as reuse:
+        reuse.steps = {1, 3, 4}
+        found = []
+        for added in (2.0, 0.0, 6.0, 0.0, 0.0, 1.0):
+            network.blocks[1].bias.fill_(added)
+            found.append(float(network(torch.ones(1, 1))))
+            reuse.next_step()
+    # computed in steps 0, 2 and 5; step 1 has but one to go by, steps 3 and 4 are 1 and 2 steps of 2 further
+    assert found == [3.0, 3.0, 7.0, 1 + 6 + 0.5 * 4 / 2, 1 + 6 + 0.5 * 4, 2.0]
 
 
 @torch.no_grad()
@@ -94,7 +125,7 @@ def test_another_batch_is_computed():
     network.eval()
     z = torch.randn(2, *shape[1:])
     both = network(z, torch.tensor([1.0, 1.0]))
-    with reusing(network, 0.5) as reuse:
+    with reusing(network, 0.5, 3) as reuse:
         call(z[:1])
         reuse.next_step()
         assert torch.equal(network(z, torch.tensor([1.0, 1.0])), both)
@@ -106,5 +137,5 @@ def test_pipelines_take_it_and_others_refuse():
     plain, less = (video("a red circle", seed=0, reuse=r, **how).samples for r in (0.0, 0.5))
     assert not torch.equal(plain, less) and (plain - less).abs().mean() < 0.2
     assert torch.equal(plain, video("a red circle", seed=0, **how).samples)
-    with pytest.raises(UserError, match="reuse: the features of a Linear"), reusing(torch.nn.Linear(1, 1), 0.5):
+    with pytest.raises(UserError, match="reuse: the features of a Linear"), reusing(torch.nn.Linear(1, 1), 0.5, 4):
         pass

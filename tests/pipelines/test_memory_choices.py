@@ -168,16 +168,25 @@ def test_compiled_blocks_say_the_same(sd15, monkeypatch):
     assert len(seen) >= 4 and torch.allclose(plain, made, atol=1e-5)
 
 
+CALLS = {
+    "words": "p('a red circle', seed=0, **how)",
+    "given frames": "extend_video(p, numpy.zeros((4, 96, 96, 3), 'uint8'), 'a red', 12, context_frames=4, **how)",
+}
+
+
 @pytest.mark.slow
-def test_what_is_predicted_is_what_is_taken(tmp_path):
-    """A process of its own, whose network takes more than its libraries."""
+@pytest.mark.parametrize("name,side", [("words", 128), ("given frames", 96)])
+def test_what_is_predicted_is_what_is_taken(name, side):
+    """A process of its own, whose network takes more than its libraries; both branches of guidance are kept for the
+    gradient by given frames."""
     program = (
-        "import json, sys, warnings; warnings.filterwarnings('ignore')\n"
+        "import json, numpy, sys, warnings; warnings.filterwarnings('ignore')\n"
         "from muybridge.opening.sampling import load_pipeline\n"
+        "from muybridge.pipelines.continuation import extend_video\n"
         "from muybridge.pipelines.peak import peak_bytes, watch\n"
         "p = load_pipeline('world-vdm', 'cpu'); found = []\n"
         "watch(p, found.append)\n"
-        "p('a red circle', seed=0, num_frames=16, height=128, width=128, num_inference_steps=1)\n"
+        f"how = {{'num_frames': 16, 'height': {side}, 'width': {side}, 'num_inference_steps': 1}}; {CALLS[name]}\n"
         "print(json.dumps([found[0].total, peak_bytes(p.device), found[0].there]))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

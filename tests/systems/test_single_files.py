@@ -82,6 +82,19 @@ def test_a_file_is_its_folder(family, tmp_path, monkeypatch):
     assert find_part(f"{opened}/unet").is_dir()  # recipes name its parts
 
 
+def test_a_half_file_is_a_half_folder_whatever_its_positions_are_in(tmp_path, monkeypatch):
+    """Trainers leave 0, 1, 2, ... in a text encoder, some of them in float32."""
+    folder = folder_of("1", tmp_path / "sd")
+    monkeypatch.setenv(clip_vocabulary.VARIABLE, str(folder / "tokenizer"))
+    file = single_file(folder, tmp_path / "model.safetensors", "1")
+    halves = {n: v.half() if v.is_floating_point() else v for n, v in load_file(file).items()}
+    positions = torch.arange(77.0)[None]
+    save_file({**halves, "cond_stage_model.transformer.text_model.embeddings.position_ids": positions}, file)
+    made = find_part(f"{file}/text_encoder")
+    tensors = load_file(made / "model.safetensors")
+    assert {v.dtype for v in tensors.values() if v.is_floating_point()} == {torch.float16}
+
+
 SD = dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
 SD2 = dict(cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20], use_linear_projection=True)
 XL = dict(

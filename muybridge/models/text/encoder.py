@@ -97,7 +97,7 @@ def load_tokenizer(folder: Path) -> Any:
 def left_out(tokenizer: Any, max_length: int, caption: str) -> str:
     """The end of a caption that an encoder of so many tokens does not read; "" if it reads all of it."""
     room = max(0, max_length - tokenizer.num_special_tokens_to_add())
-    ids = tokenizer(caption, add_special_tokens=False)["input_ids"]
+    ids = pieces.ids_of(tokenizer, caption)
     return str(tokenizer.decode(ids[room:])).strip() or "..." if len(ids) > room else ""
 
 

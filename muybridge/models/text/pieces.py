@@ -29,10 +29,17 @@ class Piece:
         }
 
 
+def ids_of(tokenizer: Any, caption: str) -> list[int]:
+    """All tokens of a caption, without start and end; a tokenizer's own warning that they are too many is for those who
+    give them to a model at once."""
+    ids: list[int] = tokenizer(caption, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
 def pieces_of(tokenizer: Any, caption: str, length: int) -> list[Piece]:
     """A caption in pieces of at most `length` tokens, start and end among them; one for a caption that fits."""
     room = length - 2
-    ids = tokenizer(caption, add_special_tokens=False)["input_ids"]
+    ids = ids_of(tokenizer, caption)
     return [Piece(tuple(ids[i : i + room])) for i in range(0, max(1, len(ids)), room)]
 
 
