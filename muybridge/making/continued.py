@@ -50,8 +50,8 @@ class Continuation(Making):
     def length(self, settings: SamplingConfig, source: Callable[[int], int]) -> int:
         return source(2)
 
-    def blocks(self, frames: int, block: int) -> int:
-        """How many blocks are sampled for a video of so many frames."""
+    def blocks(self, pipeline: Any, frames: int, block: int) -> int:
+        """How many blocks of so many frames are sampled for a video of `frames`."""
         raise NotImplementedError
 
     def filled(self, run: Run, frames: Any, options: dict[str, Any]) -> Any:
@@ -64,7 +64,9 @@ class Continuation(Making):
 
     def total_steps(self, run: Run) -> int:
         settings = run.pipeline.settings(**self._settings(run))
-        return settings.num_inference_steps * self.blocks(len(read_source(run).frames), settings.num_frames)
+        return settings.num_inference_steps * self.blocks(
+            run.pipeline, len(read_source(run).frames), settings.num_frames
+        )
 
     def make(self, run: Run) -> Made:
         if not run.pipeline.draws_from_words:
@@ -146,9 +148,11 @@ class Extend(Continuation):
     def length(self, settings: SamplingConfig, source: Callable[[int], int]) -> int:
         return 1 + self.add_frames
 
-    def blocks(self, frames: int, block: int) -> int:
-        context = min(self.context_frames or block // 2, frames)
-        return -(-self.add_frames // max(1, block - context - self.anchor_frames))
+    def blocks(self, pipeline: Any, frames: int, block: int) -> int:
+        from muybridge.pipelines.continuation import plan_extension
+
+        how = (self.add_frames, self.context_frames, self.backward, self.anchor_frames)
+        return plan_extension(pipeline, block, frames, *how)[1]
 
     def heard(self, run: Run, frames: int, fps: float) -> Heard:
         return Heard(run.source.partition("#")[0], silent="the video is longer than its sound now")
@@ -170,7 +174,7 @@ class Interpolate(Continuation):
 
     factor: int = setting(2, "how many times the frame rate", choices=(2, 4, 8, 16, 32))
 
-    def blocks(self, frames: int, block: int) -> int:
+    def blocks(self, pipeline: Any, frames: int, block: int) -> int:
         total, keys = 0, (block + 1) // 2
         for doubling in range(self.factor.bit_length() - 1):
             known = (frames - 1) * 2**doubling + 1

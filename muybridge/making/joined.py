@@ -47,7 +47,7 @@ class Bridging(Continuation):
     def length(self, settings: SamplingConfig, source: Callable[[int], int]) -> int:
         return 2
 
-    def blocks(self, frames: int, block: int) -> int:
+    def blocks(self, pipeline: Any, frames: int, block: int) -> int:
         return 1
 
     def heard(self, run: Run, frames: int, fps: float) -> Heard:

@@ -67,11 +67,10 @@ def extend_video(
         raise UserError("anchor_frames: going on before the first frame, there is no earlier one to keep")
     if add_frames < 1:
         raise UserError(f"add_frames must be at least 1, got {add_frames}")
-    wanted = context_frames or _half(pipeline, block, backward)
-    context = _context(pipeline, wanted, block, backward, len(frames), anchor_frames)
+    context, turns = plan_extension(pipeline, block, len(frames), add_frames, context_frames, backward, anchor_frames)
     fill = filler(pipeline, (prompt, negative_prompt), method, weight, on_step, overrides)
     video, given = from_uint8(frames)[None], anchor_frames + context
-    for turn in range(-(-add_frames // (block - given))):
+    for turn in range(turns):
         known = torch.zeros(1, video.shape[1], block, *video.shape[3:])
         key = derive_seed(seed, "extend", turn)
         if backward:
@@ -86,6 +85,19 @@ def extend_video(
         before = len(made) - len(frames)
         return np.concatenate([made[before - add_frames : before], frames])
     return np.concatenate([frames, made[len(frames) : len(frames) + add_frames]])
+
+
+def plan_extension(
+    pipeline: VideoPipeline, block: int, have: int, add: int, context: int | None, backward: bool, anchor: int
+) -> tuple[int, int]:
+    """How many frames at its end each block of `extend_video` knows, and how many blocks it takes, of a video of `have`
+    frames; the others as there.
+
+    Raises:
+        UserError: none would be known, or none new.
+    """
+    known = _context(pipeline, context or _half(pipeline, block, backward), block, backward, have, anchor)
+    return known, -(-add // (block - anchor - known))
 
 
 def _least(pipeline: VideoPipeline, at_end: bool) -> int:

@@ -17,6 +17,8 @@ from muybridge.diffusion.prediction import shift_flow_time
 from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.draws import Draws
+from muybridge.making.base import Run
+from muybridge.making.continued import Extend
 from muybridge.models.text.encoder import TextConfig
 from muybridge.nn.frames import from_uint8
 from muybridge.opening.sampling import load_pipeline
@@ -436,6 +438,19 @@ def test_extend_loop_and_connect(folder, tmp_path, video):
     told = run("blend", path, tmp_path / "w.npy", *given, "--strength", 0.7)
     assert f"{path}: its first 6 frames are taken" in told and frames_of(out).shape == (6, 16, 16, 3)
     assert "the same" in run("replay", out)
+
+
+@pytest.mark.parametrize("how", [{}, {"backward": True}, {"context_frames": 3}, {"anchor_frames": 1}], ids=str)
+def test_as_many_steps_are_told_as_are_made(how, folder, video):
+    path, _ = video
+    steps: list[object] = []
+    pipeline = load_pipeline(str(folder), "cpu")
+    settings = {"num_frames": 9, "num_inference_steps": 2}
+    asked = Run(pipeline, str(folder), settings=settings, source=str(path), read=read_video, on_step=steps.append)
+    extend = Extend(prompt=PROMPT, add_frames=15, **how)
+    told = extend.total_steps(asked)
+    extend.make(asked)
+    assert told == len(steps) > 2
 
 
 def test_animate_restyle_and_generate(folder, tmp_path, video):
