@@ -203,12 +203,17 @@ def two_browsers_do_not_see_each_others_files(opened, reader, allowed):
     for kind in ("files", "recipes"):
         assert reader.page.request.get(f"{reader.address}/{kind}/{name}").status == 200
         assert other.page.request.get(f"{reader.address}/{kind}/{name}").status == 404
+    took = 0.0  # until the page had answered who has files: the other is given thrice as long
     for who, count in ((reader, 2), (other, 0)):
         who.page.reload()
         who.page.wait_for_selector(".make-generate")
         who.page.get_by_role("button", name="History").click()
         who.page.get_by_role("button", name="Show", exact=True).click()
-        time.sleep(1)
+        began = time.monotonic()
+        if count:
+            who.page.locator(".made-history figure").nth(count - 1).wait_for(state="attached", timeout=30_000)
+            took = time.monotonic() - began
+        time.sleep(1 + 3 * took)
         assert who.page.locator(".made-history figure").count() == count
     other.context.close()
 
