@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,22 @@ Scale = float | Tensor | Callable[[Tensor], Tensor]
 #: Positions (rows x frames x height x width) up to which both branches go through the network in one call. Measured on
 #: a CPU, where twice the rows of a small network cost less than starting it twice; above, memory decides.
 JOINED_UP_TO = 2048
+#: Which of guidance's branches the network is called for, from the outermost guidance inwards: what one of them left
+#: behind is not the other's (nn.reuse).
+BRANCH: ContextVar[tuple[str, ...]] = ContextVar("branch", default=())
+
+
+def in_branch(name: str, denoise: Denoise) -> Denoise:
+    """A denoiser whose calls are known as a branch's."""
+
+    def named(z: Tensor, lam: Tensor) -> Tensor:
+        outside = BRANCH.set((*BRANCH.get(), name))
+        try:
+            return denoise(z, lam)
+        finally:
+            BRANCH.reset(outside)
+
+    return named
 
 
 def guide(d_cond: Tensor, d_uncond: Tensor, scale: Tensor | float) -> Tensor:
@@ -85,6 +102,7 @@ def classifier_free(
             return cond
         if scale == 0.0:
             return uncond
+    cond, uncond = in_branch("condition", cond), in_branch("null", uncond)
 
     def denoise(z: Tensor, lam: Tensor) -> Tensor:
         lam = per_sample(lam, z)

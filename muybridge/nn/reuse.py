@@ -8,6 +8,7 @@ Transformers: what the blocks between the first and the last add to their input 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from muybridge.diffusion.guidance import BRANCH
 from muybridge.errors import UserError
 
 
@@ -28,7 +30,8 @@ class Reuse:
     """
 
     def __init__(self, share: float, steps: int):
-        self.step, self.call = 0, -1
+        self.step, self.call = 0, COUNTED
+        self._calls: Counter[tuple[str, ...]] = Counter()
         between = max(steps - 2, 0)
         again = min(round(share * steps), between)
         # evenly spread; the half begins the first gap with half a gap
@@ -40,8 +43,24 @@ class Reuse:
         """Whether this step uses what was computed before."""
         return self.step in self.steps
 
+    def next_call(self, counted: bool) -> None:
+        """To be called before the network is; a call is known by guidance's branch, and how many of the branch's came
+        before in this step (windows, passes).
+
+        Args:
+            counted: without values (nn.live_bytes), and so none of the run's.
+        """
+        branch = BRANCH.get()
+        self.call = COUNTED if counted else (branch, self._calls[branch])
+        self._calls[branch] += not counted
+
     def next_step(self) -> None:
-        self.step, self.call = self.step + 1, -1
+        self.step, self._calls = self.step + 1, Counter()
+
+
+Call = tuple[tuple[str, ...], int]
+#: Of calls that are none of the run's.
+COUNTED: Call = ((), -1)
 
 
 class _Computed(NamedTuple):
@@ -66,7 +85,7 @@ class _Kept:
 
     def __init__(self, module: nn.Module, reuse: Reuse, needed: bool, adds: bool):
         self.module, self.reuse, self.needed, self.adds = module, reuse, needed, adds
-        self.computed: dict[int, list[_Computed]] = {}
+        self.computed: dict[Call, list[_Computed]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given: Tensor = args[0] if args else kwargs["hidden_states"]
@@ -76,7 +95,7 @@ class _Kept:
             return given + value if self.adds else value
         out = self.module._call_impl(*args, **kwargs)
         keep = (out - given) if self.adds else out
-        keep = keep if self.needed else tree_map(_shape_alone, keep)
+        keep = tree_map(_value_alone if self.needed else _shape_alone, keep)
         self.computed[self.reuse.call] = [*computed[-1:], _Computed(self.reuse.step, given.shape, keep)]
         return out
 
@@ -90,6 +109,11 @@ class _Kept:
             return torch.lerp(before, value, 1 + far) if isinstance(value, Tensor) else value
 
         return tree_map(on, last.value, computed[0].value)
+
+
+def _value_alone(value: Any) -> Any:
+    """A tensor without what it was computed from."""
+    return value.detach() if isinstance(value, Tensor) else value
 
 
 def _shape_alone(value: Any) -> Any:
@@ -111,9 +135,7 @@ def reusing(network: nn.Module, share: float, steps: int) -> Iterator[Reuse]:
     modules, adds = kept_modules(getattr(network, "image", network))
 
     def called(_: nn.Module, args: Any, kwargs: Any) -> None:
-        # a call without values (nn.live_bytes) is none of the run's: below -1, where no step looks for features
-        counted = any(isinstance(x, Tensor) and x.is_meta for x in (*args, *kwargs.values()))
-        reuse.call = min(reuse.call, -1) - 1 if counted else max(reuse.call, -1) + 1
+        reuse.next_call(any(isinstance(x, Tensor) and x.is_meta for x in (*args, *kwargs.values())))
 
     counting = network.register_forward_pre_hook(called, with_kwargs=True)
     for i, module in enumerate(modules):

@@ -107,13 +107,17 @@ def watch(pipeline: Any, told: Callable[[Peak], None], untold: Callable[[str], N
 def _network_bytes(predict: Callable[..., Tensor], z: Tensor, lam: Tensor, condition: Any, how: Any, calls: int) -> int:
     """Of one call, or of as many as are kept at once for their gradient, where what is given guides the run."""
     kept = torch.is_grad_enabled() and z.requires_grad
+    runs = calls if kept else 1
     with torch.set_grad_enabled(kept), fused_attention(), LiveBytes(mixing=True) as live:
         given = torch.empty_like(z, device=META).requires_grad_(kept)
-        made = [predict(given, lam, condition, **how) for _ in range(calls if kept else 1)]
+        made = [predict(given, lam, condition, **how) for _ in range(runs)]
         if kept:
             torch.autograd.grad(torch.stack(made).sum(), given)
+        del given, made
+        held = live.now  # features that are used again: of each branch those of two steps
     # beside its input, the sampler keeps an estimate and a state or two, and guidance both branches
-    return int(live.peak * (KEPT / KERNELS if kept else 1)) + 4 * z.numel() * z.element_size()
+    peak = int(live.peak * (KEPT / KERNELS if kept else 1)) + held * (2 * calls - runs) // runs
+    return peak + 4 * z.numel() * z.element_size()
 
 
 def _branches(pipeline: Any, z: Tensor, settings: Any) -> int:

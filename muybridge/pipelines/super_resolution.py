@@ -202,6 +202,8 @@ class SuperResolutionPipeline(LatentSpacePipeline):
                 f"average sample: goes with the sampler ddim at eta 0, got {settings.sampler} at eta {settings.eta:g}; "
                 "average output goes with all"
             )
+        if settings.reuse:
+            raise UserError("average sample: each window takes its own step; reuse goes with average output")
         each = denoise.denoise_in
         clipped = replace(denoise, denoise_in=lambda w: with_threshold(each(w), settings.threshold))
         for state in sample_windowed(clipped, z, lams):

@@ -4,12 +4,14 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from muybridge.diffusion.guidance import classifier_free
 from muybridge.errors import UserError
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.transformer import SpacetimeTransformer
 from muybridge.models.unet3d import UNet3DModel
 from muybridge.nn.reuse import Reuse, reusing
 from muybridge.opening.sampling import load_pipeline
+from muybridge.pipelines.peak import _network_bytes
 from tests.conftest import TINY_MODEL, randomise
 
 PICTURE = dict(
@@ -117,6 +119,52 @@ def test_features_go_on_by_half_of_their_last_change():
             reuse.next_step()
     # computed in steps 0, 2 and 5; step 1 has but one to go by, steps 3 and 4 are 1 and 2 steps of 2 further
     assert found == [3.0, 3.0, 7.0, 1 + 6 + 0.5 * 4 / 2, 1 + 6 + 0.5 * 4, 2.0]
+
+
+@torch.no_grad()
+def test_branches_keep_their_own_where_one_of_them_stops():
+    """Two passes a step, guided in the first step alone: the second pass is not what the null branch left."""
+    network, adds = Blocks(), {"condition": 2.0, "null": -5.0}
+
+    def branch(name):
+        def call(z, lam):
+            network.blocks[1].bias.fill_(adds[name])
+            return network(z)
+
+        return call
+
+    scale = lambda lam: torch.where(lam > 0, 3.0, 1.0)  # noqa: E731
+    guided = classifier_free(branch("condition"), branch("null"), scale)
+    z = torch.ones(1, 1)
+    with reusing(network, 0.5, 4) as reuse:
+        assert reuse.steps == {1, 2}
+        first = [guided(z, torch.tensor([1.0])) for _ in range(2)]
+        reuse.next_step()
+        then = [guided(z, torch.tensor([-1.0])) for _ in range(2)]
+    assert [float(x) for x in first] == [1 - 5 + 3 * 7] * 2 and [float(x) for x in then] == [3.0] * 2
+
+
+def test_what_is_kept_does_not_hold_how_it_was_computed():
+    network = Blocks()
+    with reusing(network, 0.5, 4):
+        network(torch.ones(1, 1, requires_grad=True))
+        kept = network.blocks[1]._compiled_call_impl.computed
+    assert [c.value.requires_grad for found in kept.values() for c in found] == [False]
+
+
+@torch.no_grad()
+def test_the_memory_of_what_is_kept_is_predicted():
+    """Two branches, each of two steps."""
+    network = randomise(SpacetimeTransformer(**{**TRANSFORMER, "layers": 12}), 0.1)
+    z, lam = torch.randn(1, 3, 4, 16, 16), torch.tensor([1.0])
+    predict = lambda z, lam, condition: network(z, lam)  # noqa: E731
+
+    def counted(share):
+        with reusing(network, share, 6):
+            return _network_bytes(predict, z, lam, None, {}, 2)
+
+    tokens, width = 4 * 8 * 8, TRANSFORMER["width"]
+    assert counted(0.5) - counted(0.0) == pytest.approx(2 * 2 * 10 * tokens * width * 4, rel=0.15)
 
 
 @torch.no_grad()

@@ -287,6 +287,8 @@ def test_super_resolution_in_windows(trained):
     pipeline.making = replace(pipeline.making, average="sample")
     with pytest.raises(UserError, match="sampler ddim"):
         pipeline.raise_video(video, sampler="dpmpp_2m")
+    with pytest.raises(UserError, match="reuse goes with average output"):
+        pipeline.raise_video(video, reuse=0.5)
     pipeline.making = replace(pipeline.making, average="output", window=0)
     whole = pipeline.raise_video(video, seed=1).samples
     pipeline.making = replace(pipeline.making, window=12)
