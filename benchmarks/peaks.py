@@ -19,10 +19,11 @@ from benchmarks.against_diffusers import stable_diffusion_folder
 RESULTS = Path(__file__).with_name("peaks.json")
 WORDS = "fox, fluent style"
 RANDOM = ("SD", "SD half")
-#: name -> model (of RANDOM, or bundled), memory, settings of a call.
+LARGE = {"height": 128, "width": 128}
+#: name -> model (of RANDOM, or bundled), memory, settings of a call, and how many frames are given (none by default).
 RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "world-vdm, as it comes": ("world-vdm", "balanced", {}),
-    "world-vdm, 16 frames of 128x128": ("world-vdm", "balanced", {"num_frames": 16, "height": 128, "width": 128}),
+    "world-vdm, 16 frames of 128x128": ("world-vdm", "balanced", {"num_frames": 16, **LARGE}),
     "emoji-video, 64 frames": ("emoji-video", "balanced", {"num_frames": 64}),
     "emoji-video, 64 frames, low": ("emoji-video", "low", {"num_frames": 64}),
     "emoji-image at 256x256": ("emoji-image", "balanced", {"height": 256, "width": 256}),
@@ -31,14 +32,9 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "SD 1.5 at 512x512, low": ("SD", "low", {"height": 512, "width": 512}),
     "SD 1.5 at 512x512, half-precision files": ("SD half", "balanced", {"height": 512, "width": 512}),
     "SD 1.5 at 512x512, half-precision files, low": ("SD half", "low", {"height": 512, "width": 512}),
-    "world-vdm, 16 frames of 128x128, 4 given": (
-        "world-vdm",
-        "balanced",
-        {"num_frames": 16, "height": 128, "width": 128},
-    ),
-    "emoji-video, 64 frames, 4 given": ("emoji-video", "balanced", {"num_frames": 64}),
+    "world-vdm, 16 frames of 128x128, 4 given": ("world-vdm", "balanced", {"num_frames": 16, **LARGE, "given": 4}),
+    "emoji-video, 64 frames, 4 given": ("emoji-video", "balanced", {"num_frames": 64, "given": 4}),
 }
-GIVEN = 4
 
 
 def one(name: str, folder: Path) -> dict[str, float]:
@@ -49,18 +45,19 @@ def one(name: str, folder: Path) -> dict[str, float]:
     from muybridge.pipelines.continuation import extend_video
     from muybridge.pipelines.peak import peak_bytes, watch
 
-    model, memory, settings = RUNS[name]
+    model, memory, how = RUNS[name]
+    settings = {"num_inference_steps": 2, **how}
+    known = settings.pop("given", 0)
     pipeline: Any = load_pipeline(str(folder / model) if model in RANDOM else model, "cpu", memory=memory)
     found: list[Any] = []
     watch(pipeline, found.append)
     words = "a" if model in RANDOM else WORDS
-    if name.endswith(" given"):
+    if known:
         size = pipeline.settings(**settings)
-        given = np.random.default_rng(0).integers(0, 256, (GIVEN, size.height, size.width, 3), np.uint8)
-        added = settings["num_frames"] - GIVEN
-        extend_video(pipeline, given, words, added, context_frames=GIVEN, num_inference_steps=2, **settings)
+        given = np.random.default_rng(0).integers(0, 256, (known, size.height, size.width, 3), np.uint8)
+        extend_video(pipeline, given, words, size.num_frames - known, context_frames=known, **settings)
     else:
-        pipeline(words, seed=0, num_inference_steps=2, **settings)
+        pipeline(words, seed=0, **settings)
     measured = peak_bytes(pipeline.device)
     return {"predicted": found[0].total, "measured": measured, "ratio": found[0].total / measured}
 

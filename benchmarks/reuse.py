@@ -37,7 +37,7 @@ PROMPTS = (
 
 def in_turn(pipeline: Any, shares: Sequence[float], prompts: Sequence[str], **how: Any) -> dict[float, Any]:
     """Of every share: how many times as fast as none, the median over prompts, and the videos; all in turn a prompt."""
-    times, videos = (defaultdict(list) for _ in range(2))
+    times, videos = defaultdict(list), defaultdict(list)
     for seed, prompt in enumerate(prompts):
         for share in (0.0, *shares):
             began = time.perf_counter()

@@ -28,7 +28,7 @@ JOINED_UP_TO = 2048
 BRANCH: ContextVar[tuple[str, ...]] = ContextVar("branch", default=())
 
 
-def in_branch(name: str, denoise: Denoise) -> Denoise:
+def _in_branch(name: str, denoise: Denoise) -> Denoise:
     """A denoiser whose calls are known as a branch's."""
 
     def named(z: Tensor, lam: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def classifier_free(
             return cond
         if scale == 0.0:
             return uncond
-    cond, uncond = in_branch("condition", cond), in_branch("null", uncond)
+    cond, uncond = _in_branch("condition", cond), _in_branch("null", uncond)
 
     def denoise(z: Tensor, lam: Tensor) -> Tensor:
         lam = per_sample(lam, z)

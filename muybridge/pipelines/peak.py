@@ -13,7 +13,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from muybridge.diffusion.guidance import JOINED_UP_TO
+from muybridge.diffusion.guidance import BRANCH
 from muybridge.nn.live_bytes import META, LiveBytes, fused_attention
 from muybridge.pipelines.memory import VIDEO_BYTES, available_bytes
 
@@ -91,7 +91,8 @@ def watch(pipeline: Any, told: Callable[[Peak], None], untold: Callable[[str], N
         del pipeline.predict, pipeline.settings
         where = z.device
         try:
-            there, calls = taken_bytes(where), _branches(pipeline, z, chosen[-1]) if chosen else 1
+            # guidance calls the network for one branch after the other, or for both at once
+            there, calls = taken_bytes(where), 2 if BRANCH.get() else 1
             network = _network_bytes(predict, z, lam, condition, how, calls)
             decoding = _decoding_bytes(pipeline, chosen[-1]) if chosen else 0
         except (RuntimeError, NotImplementedError) as error:
@@ -118,12 +119,6 @@ def _network_bytes(predict: Callable[..., Tensor], z: Tensor, lam: Tensor, condi
     # beside its input, the sampler keeps an estimate and a state or two, and guidance both branches
     peak = int(live.peak * (KEPT / KERNELS if kept else 1)) + held * (2 * calls - runs) // runs
     return peak + 4 * z.numel() * z.element_size()
-
-
-def _branches(pipeline: Any, z: Tensor, settings: Any) -> int:
-    """Network calls of a guided step: two, or one of twice the rows."""
-    joined = pipeline.joins_branches and not len(z) % 2 and z.numel() // z.shape[1] <= 2 * JOINED_UP_TO
-    return 1 if joined or pipeline.takes_guidance or settings.guidance_scale in (0, 1) else 2
 
 
 def _decoding_bytes(pipeline: Any, settings: Any) -> int:
