@@ -119,10 +119,24 @@ class Reader:
         return self.page.locator(f".{which}").first.inner_text()
 
     def until(self, which: str, words: str, seconds: float = 60):
-        self.page.wait_for_function(
-            "([which, words]) => document.querySelector(which)?.innerText.includes(words)", arg=[f".{which}", words],
-            timeout=1000 * seconds,
-        )  # fmt: skip
+        """Wait for words.
+
+        Raises:
+            AssertionError: with what the page says instead and what it asked for last.
+        """
+        from playwright.sync_api import TimeoutError as Late
+
+        try:
+            self.page.wait_for_function(
+                "([which, words]) => document.querySelector(which)?.innerText.includes(words)",
+                arg=[f".{which}", words], timeout=1000 * seconds,
+            )  # fmt: skip
+        except Late:
+            asked = [url.removeprefix(self.address) for url in self.asked[-8:]]
+            raise AssertionError(
+                f"no {words!r} in .{which} after {seconds:g} s but {self.text(which)!r}; faults of the page: "
+                f"{self.faults}; asked for last: {asked}"
+            ) from None
 
     def elsewhere(self) -> list[str]:
         """What was asked for of other machines."""
