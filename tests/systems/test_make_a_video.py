@@ -147,16 +147,19 @@ def test_frozen_layers_stay_bit_for_bit(trained, name):
     assert trainer.counts["trainable"] < sum(v.numel() for v in before.values())
 
 
-def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_model(trained, tmp_path, caplog):
+@pytest.mark.parametrize(("tokens", "stages"), [(0, 1), (3, 3)])
+def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_model(
+    trained, tmp_path, caplog, tokens, stages
+):
     folder, recipes, _ = trained
-    start = {**recipes["image"].model, "adapted": "reading"}
+    start = {**recipes["image"].model, "adapted": "reading", "tokens": tokens}
     told = {
         "image": replace(recipes["image"], model=start),
         "video": replace(recipes["video"], model={"decoder": str(tmp_path / "image/model")}),
         "between": replace(recipes["between"], model={"decoder": str(tmp_path / "video/model")}),
     }
     own = load_pipeline(str(folder / "picture")).network.state_dict()
-    for name, recipe in told.items():
+    for name, recipe in list(told.items())[:stages]:
         trainer = Trainer(recipe, tmp_path / name)
         made = trainer.run()
         assert not (made / "network").exists()
@@ -166,7 +169,9 @@ def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_mode
         assert load_pipeline(str(made), precision="bf16").network.dtype == torch.bfloat16
         assert again.keys() == kept.keys() and all(torch.equal(again[n], kept[n].cpu()) for n in again)
         picture = {n.removeprefix("image."): v for n, v in again.items() if not n.startswith("temporal.")}
-        moved = {n for n, v in picture.items() if v.shape != own[n].shape or not torch.equal(v, own[n])}
+        projection = {n for n in picture if n.startswith("encoder_hid_proj.")}
+        assert len(projection) == (2 if tokens else 0) and picture.keys() - projection == own.keys()
+        moved = {n for n, v in own.items() if picture[n].shape != v.shape or not torch.equal(picture[n], v)}
         assert any("attn2.to_v" in n for n in moved) and "down_blocks.0.resnets.0.conv1.weight" not in moved
         assert ("conv_in.weight" in moved) == (name == "between")
         (made / "image" / WEIGHTS).rename(tmp_path / "away")  # a decoder that was never taught would open
@@ -175,6 +180,29 @@ def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_mode
         (tmp_path / "away").rename(made / "image" / WEIGHTS)
     with pytest.raises(UserError, match="model.adapted: the decoder has 'reading', got 'all'; leave it out"):
         MakeAVideo({**told["video"].model, "adapted": "all"}, {"stage": "video"}, None)
+    if tokens:
+        with pytest.raises(UserError, match="model.tokens: of the stage image; the decoder has its own, leave it out"):
+            MakeAVideo({**told["video"].model, "tokens": 2}, {"stage": "video"}, None)
+
+
+@torch.no_grad()
+def test_an_embedding_as_tokens_of_its_own(trained):
+    """token_i = W_i e + b, by the weights themselves; none at all where it is not told."""
+    recipe = trained[1]["image"]
+    system = MakeAVideo({**recipe.model, "tokens": 3}, recipe.diffusion, None)
+    network = system.build()
+    weight, bias = network.encoder_hid_proj.weight, network.encoder_hid_proj.bias
+    embedding = torch.nn.functional.normalize(torch.randn(2, 256), dim=1)
+    tokens, _ = system.telling(network)(embedding, torch.tensor([True, False]))
+    told = network.process_encoder_hidden_states(tokens, {})
+    for i in range(3):
+        wanted = weight[:, 256 * i : 256 * (i + 1)] @ embedding[0] * 16 + bias  # 16: unit variance
+        assert torch.allclose(told[0, i], wanted, atol=1e-5)
+    assert torch.equal(told[1], bias.expand(3, -1)) and (told[0] - told[0, :1])[1:].abs().max() > 0.1
+    plain = load_pipeline(recipe.model["image"]).network.state_dict()
+    assert all(torch.equal(v, plain[n]) for n, v in network.state_dict().items() if n in plain)
+    with pytest.raises(UserError, match="embeddings have 200 values, the network's attention takes 768"):
+        system.telling(network)(embedding[:, :200], torch.tensor([True, True]))
 
 
 def overfitted(trainer, steps=40, rate=1e-2):

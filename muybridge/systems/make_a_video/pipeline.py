@@ -73,7 +73,7 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
         self.register_to_config(scheduler=dict(scheduler), scorer=None, prior=None, model=None, **kept)
         self.scorer: ImageTextScorer | None = scorer
         self.prior, self.model = prior, model
-        self.telling = TokenTelling(self.token_width) if model is None else model.telling(network)
+        self.telling = TokenTelling(network) if model is None else model.telling(network)
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
@@ -182,12 +182,6 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
         tokens, labels = self.telling(condition.tensors["embedding"], kept)
         more = {} if labels is None else {"labels": labels}
         return replace(condition, text=only_token(tokens), tensors={**condition.tensors, **more})
-
-    @property
-    def token_width(self) -> int:
-        """Of the network's cross-attention."""
-        network: Any = getattr(self.network, "image", self.network)
-        return int(network.config.cross_attention_dim)
 
     def predict(self, z: Tensor, lam: Tensor, condition: Any) -> Tensor:
         tensors = dict(condition.tensors)

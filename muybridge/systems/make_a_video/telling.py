@@ -14,6 +14,7 @@ from muybridge.library.parts import load_picture_unet, scheduler_of
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.pixels import PixelSpace
 from muybridge.models.latent.space import LatentSpace
+from muybridge.models.projected_tokens import PROJECTION, in_blocks
 from muybridge.models.text.prior import open_prior
 from muybridge.models.text.scorers import CLIPScorer, ImageTextScorer
 from muybridge.models.unclip import (
@@ -29,24 +30,32 @@ from muybridge.nn.frames import batch_to_frames, frames_to_batch
 from muybridge.pipelines.picture_token import as_token
 
 
+def reads(name: str) -> bool:
+    """Whether a picture network's layer reads the embedding, or says how much of a channel is heard."""
+    return "attn2." in name or "norm" in name or name.endswith(".bias") or name == PROJECTION
+
+
 class TokenTelling(nn.Module):
-    """The embedding as the one token of the cross-attention, zero where it is not told.
+    """The embedding as tokens of the cross-attention, zero where it is not told: itself as the one token, or as many as
+    the network projects it to.
 
     Args:
-        width: of the cross-attention.
+        network: a picture network, or one behind temporal layers.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, network: nn.Module):
         super().__init__()
-        self.width = width
+        config: Any = getattr(network, "image", network).config
+        self.projected = int(config.encoder_hid_dim or 0)
+        self.width = int(config.cross_attention_dim)
 
     def forward(self, embedding: Tensor, kept: Tensor) -> tuple[Tensor, None]:
-        """Embeddings [B, E] and which of them are told, bool [B] -> (text [B, 1, width], no class labels)."""
-        if embedding.shape[1] > self.width:
-            raise UserError(
-                f"the scorer's embeddings have {embedding.shape[1]} values, the network's attention takes {self.width}"
-            )
-        return as_token(embedding, self.width) * kept[:, None, None].to(embedding), None
+        """Embeddings [B, E] and which of them are told, bool [B] -> (text [B, tokens, width], no class labels)."""
+        size, width = embedding.shape[1], self.projected or self.width
+        if size > width or self.projected % size:
+            raise UserError(f"the scorer's embeddings have {size} values, the network's attention takes {width}")
+        tokens = in_blocks(embedding, width) if self.projected else as_token(embedding, width)
+        return tokens * kept[:, None, None].to(embedding), None
 
 
 class PictureModel:
@@ -78,8 +87,7 @@ class PictureModel:
         """How `network` is told embeddings."""
         if self.unclip:
             return (StableUnCLIPTelling if self.unclip == STABLE_UNCLIP else UnCLIPTelling)(self.folder)
-        picture: Any = getattr(network, "image", network)
-        return TokenTelling(int(picture.config.cross_attention_dim))
+        return TokenTelling(network)
 
     def prior(self, named: str) -> Any:
         """The prior that is named, or an unCLIP folder's own; None where there is neither."""

@@ -32,12 +32,13 @@ from muybridge.library.index import settings_of, write_settings
 from muybridge.library.inflated import open_unet, save_inflated, save_unet
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.pixels import PixelSpace
+from muybridge.models.projected_tokens import with_tokens
 from muybridge.nn.frames import to_uint8
 from muybridge.systems.make_a_video.between import MakeAVideoBetweenPipeline
 from muybridge.systems.make_a_video.masks import TASKS, drawn_masks, interpolation_mask
 from muybridge.systems.make_a_video.pipeline import MakeAVideoDecoderPipeline
 from muybridge.systems.make_a_video.rates import HIGHEST, LOWEST, Rates, at_drawn_rates
-from muybridge.systems.make_a_video.telling import PictureModel, predict_told
+from muybridge.systems.make_a_video.telling import PictureModel, predict_told, reads
 
 STAGES = IMAGE, VIDEO, BETWEEN = ("image", "video", "between")
 #: What the stage image trains of the picture model.
@@ -46,11 +47,6 @@ ALL, READING = "all", "reading"
 PIPELINES: dict[str, type[MakeAVideoDecoderPipeline]] = {
     IMAGE: MakeAVideoDecoderPipeline, VIDEO: MakeAVideoDecoderPipeline, BETWEEN: MakeAVideoBetweenPipeline,
 }  # fmt: skip
-
-
-def reads(name: str) -> bool:
-    """Whether a picture network's layer reads the embedding, or says how much of a channel is heard."""
-    return "attn2." in name or "norm" in name or name.endswith(".bias")
 
 
 @dataclass(frozen=True)
@@ -116,6 +112,9 @@ class MakeAVideoSection(Settings):
         "and how much of it is heard (cross-attention, norms, biases), the rest being named in the folder, not copied",
         choices=("", ALL, READING),
     )  # fmt: skip
+    tokens: int = setting(
+        0, "of the stage image: project the embedding to so many tokens; 0: itself is the token", low=0, high=64
+    )
     train_spatial: bool = setting(False, "the picture's layers train too; the paper's wording allows both")
     temporal: dict[str, Any] = setting({}, "further settings of the temporal layers, in the stage video")
 
@@ -143,6 +142,8 @@ class MakeAVideo(ToldByPicture):
                 raise UserError(
                     f"model.{name}: the decoder has {own[name]!r}, got {getattr(told, name)!r}; leave it out"
                 )
+        if told.tokens:
+            raise UserError("model.tokens: of the stage image; the decoder has its own, leave it out")
         kept = {name: own[name] for name in ("image", "scorer", "adapted")}
         return replace(told, **kept, prior=told.prior or own.get("prior", ""))
 
@@ -155,8 +156,8 @@ class MakeAVideo(ToldByPicture):
             raise UserError(
                 "diffusion.stage image: an unCLIP folder's decoder is one already; begin with the stage video"
             )
-        if self.picture.unclip and self.told.adapted == READING:
-            raise UserError(f"model.adapted: {READING} is for the stage image, which an unCLIP folder has behind it")
+        if self.picture.unclip and (self.told.tokens or self.told.adapted == READING):
+            raise UserError(f"model: tokens and adapted {READING} are of the stage image, which an unCLIP folder had")
         if before != wanted and not (self.picture.unclip and self.stage == VIDEO and not before):
             said = f"a decoder of the stage {before!r}" if before else "no decoder"
             needs = f"model.decoder of the stage {wanted!r}" if wanted else "model.image alone"
@@ -169,7 +170,8 @@ class MakeAVideo(ToldByPicture):
 
     def build(self) -> nn.Module:
         if self.stage == IMAGE:
-            return self.picture.unet()  # type: ignore[no-any-return]
+            unet, count = self.picture.unet(), self.told.tokens
+            return with_tokens(unet, count * self.scorer.embed_texts(["a"]).shape[1]) if count else unet
         before: Any = open_unet(find_model(self.told.decoder)) if self.told.decoder else self.picture.unet()
         if self.stage == VIDEO:
             return InflatedUNet.from_image_model(before, self.temporal, copied=False)
