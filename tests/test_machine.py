@@ -121,21 +121,28 @@ def test_what_the_system_refuses_is_one_message(tmp_path, monkeypatch):
 
 
 FULL = """
-import resource, signal, sys
+import json, resource, signal, sys
+from typer.testing import CliRunner
 from muybridge.cli.main import app
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-most = int(sys.argv.pop(1))
+most = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-app()
+for command in json.loads(sys.argv[2]):
+    done = CliRunner().invoke(app, command)
+    print("TOLD" + json.dumps([done.exit_code, done.output, repr(done.exception)]), flush=True)
 """
 
 
-def with_files_of_at_most(size, *arguments):
-    """A command on a disk where no file can grow larger: what the libraries themselves raise there."""
-    return subprocess.run(
-        [sys.executable, "-c", FULL, str(size), *map(str, arguments)], capture_output=True, text=True,
-        env={**os.environ, "COLUMNS": "300"}, cwd=REPOSITORY,
+def with_files_of_at_most(size, *commands):
+    """Commands, one after another, on a disk where no file can grow larger: what the libraries themselves raise there.
+    Exit code, output and exception of each."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(size), json.dumps([list(map(str, c)) for c in commands])],
+        capture_output=True, text=True, env={**os.environ, "COLUMNS": "300"}, cwd=REPOSITORY,
     )  # fmt: skip
+    told = [json.loads(line.removeprefix("TOLD")) for line in done.stdout.splitlines() if line.startswith("TOLD")]
+    assert len(told) == len(commands), done.stderr[-4000:]
+    return told
 
 
 def listing(folder):
@@ -152,9 +159,8 @@ def test_a_full_disk_costs_nothing_that_was_there(tiny_recipe, tmp_path):
     before = {p.name: p.read_bytes() for p in newest.iterdir()}
     for name in ("model.safetensors", "optimizer.safetensors"):
         size = len(before[name]) // 2
-        done = with_files_of_at_most(size, "train", recipe, "-o", folder)
-        assert done.returncode == 2 and "last whole one is step 2" in done.stderr, done.stderr
-        assert "Traceback" not in done.stderr
+        ((code, output, exception),) = with_files_of_at_most(size, ("train", recipe, "-o", folder))
+        assert code == 2 and "last whole one is step 2" in output and "SystemExit" in exception, (output, exception)
         assert {p.name: p.read_bytes() for p in newest.iterdir()} == before
         assert [p.name for p in (folder / "checkpoints").iterdir()] == [newest.name]
     (tmp_path / "clips").mkdir()
@@ -162,16 +168,16 @@ def test_a_full_disk_costs_nothing_that_was_there(tiny_recipe, tmp_path):
     write_video(noise, tmp_path / "clips" / "a.mp4")
     (tmp_path / "clips" / "a.txt").write_text("a")
     there = listing(tmp_path)
-    for command in (
+    commands = (
         ("export", folder, tmp_path / "m"),
         ("data", "build", tmp_path / "clips", "--store", tmp_path / "store", "--short", "hold"),
         ("generate", "a red circle", "--model", "world-vdm", "--steps", 1, "--upscale", 4, "-o", tmp_path / "o.npy"),
         ("models", "export", "emoji-image", tmp_path / "e"),
         ("curate", "run", tmp_path / "clips", "-o", tmp_path / "c", "--min-seconds", "0.5"),
-    ):
-        done = with_files_of_at_most(2000, *command)
-        assert done.returncode == 2 and "Traceback" not in done.stderr, (command, done.stderr[-2000:])
+    )
+    for command, (code, output, exception) in zip(commands, with_files_of_at_most(2000, *commands), strict=True):
+        assert code == 2 and "SystemExit" in exception, (command, output[-2000:], exception)
         words = ("too large", "writing failed", "no clip")
-        assert any(word in done.stderr.lower() for word in words), (command, done.stderr)
-        left = [name for name in listing(tmp_path) if name not in there and not name.startswith("c")]
-        assert left == [], command
+        assert any(word in output.lower() for word in words), (command, output)
+    left = [name for name in listing(tmp_path) if name not in there and not name.startswith("c")]
+    assert left == []

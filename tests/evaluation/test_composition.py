@@ -247,7 +247,7 @@ def test_a_concept_is_present_where_some_thing_is_likelier_it_than_any_other():
 @pytest.mark.slow
 def test_a_panel_fitted_on_a_tiny_store_knows_its_true_scenes(stores, tmp_path, monkeypatch):
     monkeypatch.setenv("MUYBRIDGE_CACHE", str(tmp_path))
-    config = PanelConfig(clips=300, tracked=250, finder_steps=200, background_steps=150, motion_steps=250,
+    config = PanelConfig(clips=300, tracked=250, finder_steps=100, background_steps=150, motion_steps=250,
                          relation_steps=100, thing_steps=40)  # fmt: skip
     panel = Panel(config, **stores)
     assert len(panel.groups) == 7 and concept_group("woman surfing") == concept_group("man surfing")
