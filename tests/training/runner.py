@@ -1,12 +1,13 @@
-"""Trains a recipe in a process of its own, as one of several where a launcher started it; optionally signals itself in
+"""Trains recipes in a process of its own, as one of several where a launcher started it; optionally signals itself in
 the middle of a step.
 
-    python -m tests.training.runner RECIPE FOLDER [STEP SIGNAL [RANK]]
+    python -m tests.training.runner RECIPE FOLDER [RECIPE FOLDER ...] [--stopped STEP SIGNAL [RANK]]
 
-Beside the run it writes FOLDER.RANK.json: how many processes found each other, on how many tensors each holds a share,
+Beside each run it writes FOLDER.RANK.json: how many processes found each other, on how many tensors each holds a share,
 the step after which it was stopped, and at its very end which threads are still there (Linux).
 """
 
+import argparse
 import atexit
 import json
 import os
@@ -27,10 +28,16 @@ def _threads(folder: Path) -> None:
 
 
 def main() -> int:
-    recipe, folder = load_recipe(sys.argv[1]), Path(sys.argv[2])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--stopped", nargs="+", type=int, default=[-1, 0])
+    told = parser.parse_args()
+    return max(train(*run, *told.stopped) for run in zip(told.runs[::2], told.runs[1::2], strict=True))
+
+
+def train(file: Path, folder: Path, at: int, number: int, whose: int = 0) -> int:
+    recipe = load_recipe(file)
     atexit.register(_threads, folder)  # before the trainer registers its own: runs behind it
-    at, number = (int(sys.argv[3]), int(sys.argv[4])) if len(sys.argv) > 4 else (-1, 0)
-    whose = int(sys.argv[5]) if len(sys.argv) > 5 else 0
     try:
         trainer = Trainer(recipe, folder)
     except UserError as error:

@@ -23,19 +23,29 @@ from tests.devices.recipes import recipe_of
 REPOSITORY = Path(__file__).parents[2]
 
 
-def launch(recipe, folder, *signalled, processes=2, check=True):
-    """Train in `processes` processes of torch's launcher; returns its result and what each process reported."""
+def launch(recipe, folder, *signalled, check=True):
+    """Train in two processes of torch's launcher; returns its result and what each process reported."""
+    done = launch_each([(recipe, folder)], *signalled, check=check)
+    return done, reports_of(folder)
+
+
+def launch_each(runs, *signalled, check=True):
+    """The same of several recipes and folders, one after another in the same two processes."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "WORLD_SIZE"))}
     environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "tests.training.runner"]
-    path = write_recipe(recipe, folder.with_suffix(".yaml"))
-    command += [str(path), str(folder), *(str(int(s)) for s in signalled)]
+    for recipe, folder in runs:
+        command += [str(write_recipe(recipe, folder.with_suffix(".yaml"))), str(folder)]
+    command += ["--stopped", *(str(int(s)) for s in signalled)] if signalled else []
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=300)
     if check:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    reports = [json.loads(p.read_text()) for p in sorted(folder.parent.glob(f"{folder.name}.*.json"))]
-    return done, reports
+    return done
+
+
+def reports_of(folder):
+    return [json.loads(p.read_text()) for p in sorted(folder.parent.glob(f"{folder.name}.*.json"))]
 
 
 def numbers(folder, *names):
@@ -49,18 +59,23 @@ def weights(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vdm_joint", "video_ldm_clip", "stable_video", "gen1", "sora"])
-def test_two_processes_compute_what_one_computes(name, tiny_models, tmp_path):
-    recipe = recipe_of(name, tiny_models, steps=5, validate_every=5, sample_every=0, checkpoint_every=5)
-    Trainer(recipe, tmp_path / "one").run()
-    _, reports = launch(recipe, tmp_path / "two")
-    assert [r["processes"] for r in reports] == [2, 2]
-    one, two = (numbers(tmp_path / f, "loss", "gradient_norm", "validation_error") for f in ("one", "two"))
-    assert one.keys() == two.keys() and len(one) == 11
-    for key, value in one.items():
-        assert abs(value - two[key]) < 1e-6 * max(1, value) * (1 if key[1] == "loss" else 10), (key, value, two[key])
-    a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert a.keys() == b.keys() and max(float((a[n] - b[n]).abs().max()) for n in a) < 1e-4
+def test_two_processes_compute_what_one_computes(tiny_models, tmp_path):
+    recipes = {
+        name: recipe_of(name, tiny_models, steps=5, validate_every=5, sample_every=0, checkpoint_every=5)
+        for name in ("vdm_joint", "video_ldm_clip", "stable_video", "gen1", "sora")
+    }
+    launch_each([(recipe, tmp_path / f"{name}-two") for name, recipe in recipes.items()])
+    for name, recipe in recipes.items():
+        Trainer(recipe, tmp_path / f"{name}-one").run()
+        folders = tmp_path / f"{name}-one", tmp_path / f"{name}-two"
+        assert [r["processes"] for r in reports_of(folders[1])] == [2, 2]
+        one, two = (numbers(f, "loss", "gradient_norm", "validation_error") for f in folders)
+        assert one.keys() == two.keys() and len(one) == 11
+        for key, value in one.items():
+            near = 1e-6 * max(1, value) * (1 if key[1] == "loss" else 10)
+            assert abs(value - two[key]) < near, (name, key, value, two[key])
+        a, b = (weights(f) for f in folders)
+        assert a.keys() == b.keys() and max(float((a[n] - b[n]).abs().max()) for n in a) < 1e-4, name
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def run_process(recipe_path, folder, *more, check=True):
         "tests.training.runner",
         str(recipe_path),
         str(folder),
-        *map(str, more),
+        *(("--stopped", *map(str, more)) if more else ()),
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
     if check:
@@ -59,8 +59,9 @@ def losses_of(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_kill_9_and_the_same_command_gives_the_same_bits(optimizer, tiny_recipe, tmp_path):
-    path = write_recipe(with_training(tiny_recipe, optimizer=optimizer, decay="cosine"), tmp_path / "r.yaml")
-    run_process(path, tmp_path / "whole")
+    recipe = with_training(tiny_recipe, optimizer=optimizer, decay="cosine")
+    path = write_recipe(recipe, tmp_path / "r.yaml")
+    Trainer(recipe, tmp_path / "whole").run()
     killed = run_process(path, tmp_path / "killed", 3, int(signal.SIGKILL), check=False)
     assert killed.returncode == -9
     assert CheckpointFolder(tmp_path / "killed" / "checkpoints").steps() == [2]
