@@ -44,6 +44,11 @@ KEPT = [
         ("2f", f"{kind}/times as fast") for kind in ("ours", "ours, guided throughout", "ours, bf16")]),
     ("long_video", LDM, "A video of 101 frames", [("2f", "ratio of the peaks")]),
     ("swap", TEMPORAL, "54 %", [("%", "tuned picture model/frames nearest to/openmoji")]),
+    ("space_time", "docs/systems/lumiere.md", "Periodic motion, 12 captions", [
+        ("2f", f"phase/{name}/unevenness, radians") for name in (
+            "one pass", "key frames and frames between", "real loops")]),
+    ("space_time", "docs/systems/lumiere.md", "The start of the resampling", [
+        ("3f", f"start/{kind}/step {step}") for kind in ("identity", "random") for step in (0, 60)]),
     ("camera", CAMERA, "| nothing |", [
         ("3f", "without it/drift to the right, of the width"), ("2f", "without it/area, last frame over first")]),
     ("camera", CAMERA, "| all layers |", [
