@@ -122,7 +122,7 @@ class Reader:
         """Wait for words.
 
         Raises:
-            AssertionError: with what the page says instead and what it asked for last.
+            AssertionError: with what the page says instead, what its fields hold and what it asked for last.
         """
         from playwright.sync_api import TimeoutError as Late
 
@@ -135,7 +135,7 @@ class Reader:
             asked = [url.removeprefix(self.address) for url in self.asked[-8:]]
             raise AssertionError(
                 f"no {words!r} in .{which} after {seconds:g} s but {self.text(which)!r}; faults of the page: "
-                f"{self.faults}; asked for last: {asked}"
+                f"{self.faults}; fields: {self.page.evaluate(FILLED)}; asked for last: {asked}"
             ) from None
 
     def elsewhere(self) -> list[str]:
@@ -143,6 +143,10 @@ class Reader:
         return [url for url in self.asked if not url.startswith((self.address, "data:", "blob:"))]
 
 
+#: What the visible fields hold that are not empty.
+FILLED = """() => [...document.querySelectorAll('[class*=field-] input, [class*=field-] textarea')]
+  .filter(box => box.offsetParent && box.value)
+  .map(box => box.closest('[class*=field-]').className.match(/field-\\w+/)[0] + ' = ' + box.value)"""
 #: Draws each shown moment of a video and gives back its mean colour and size.
 PLAYED = """async (video) => {
   const seen = [];
