@@ -246,6 +246,7 @@ def test_help_comes_in_about_a_second():
         return time.perf_counter() - began
 
     for command in [[], ["generate"], ["train"], ["plan"], ["extend"], ["data", "build"], ["replay"]]:
-        pairs = [(seconds(*ours, *command), seconds("-c", bare)) for _ in range(3)]
-        took, simple = (min(row) for row in zip(*pairs, strict=True))
-        assert took < max(1.5, 6 * simple), (command, pairs)
+        pairs: list[tuple[float, float]] = []
+        while not pairs or not min(p[0] for p in pairs) < max(1.5, 6 * min(p[1] for p in pairs)):
+            assert len(pairs) < 3, (command, pairs)
+            pairs.append((seconds(*ours, *command), seconds("-c", bare)))

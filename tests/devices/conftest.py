@@ -26,9 +26,10 @@ NONE = "torch finds no accelerator on this machine; `make test` runs these tests
 
 
 @pytest.fixture
-def device(monkeypatch):
+def device(monkeypatch, request):
+    """Told False by a test, the pretend one has no double precision."""
     if not ASKED:
-        with pretend.present() as found:
+        with pretend.present(float64=getattr(request, "param", True)) as found:
             yield found
         return
     found = device_named(ASKED)

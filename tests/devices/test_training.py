@@ -47,9 +47,11 @@ def test_a_run_on_the_device_is_the_run_on_the_cpu(name, tiny_models, tmp_path, 
     assert there[0] == pytest.approx(here[0], rel=1e-3) and there[1][-1] == pytest.approx(here[1][-1], rel=1e-3)
 
 
+@pytest.mark.parametrize("device", [False], indirect=True, ids=["no float64"])
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_step_in_half_precision(name, tiny_models, tmp_path, device, monkeypatch, fresh_accelerate):
-    """Autocast: the network's weights stay float32, its matrix products are bf16."""
+    """Autocast: the network's weights stay float32, its matrix products are bf16. On a device without double precision,
+    as MPS is."""
     on(device, monkeypatch)
     trainer = Trainer(recipe_of(name, tiny_models, precision="bf16"), tmp_path / "run")
     trainer.prepare()
@@ -58,15 +60,3 @@ def test_a_step_in_half_precision(name, tiny_models, tmp_path, device, monkeypat
     assert 0 < loss < 100 and 0 < norm < 1e5
     moved = [n for n, p in trainer.model.named_parameters() if n in before and not torch.equal(p, before[n])]
     assert moved and all(p.dtype == torch.float32 for p in trainer.model.parameters())
-
-
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_a_step_on_a_device_without_double_precision(
-    name, tiny_models, tmp_path, no_float64, monkeypatch, fresh_accelerate
-):
-    """MPS has no float64."""
-    on(no_float64, monkeypatch)
-    trainer = Trainer(recipe_of(name, tiny_models), tmp_path / "run")
-    trainer.prepare()
-    loss, norm = trainer.step(0)
-    assert 0 < loss < 100 and 0 < norm < 1e5

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,49 +77,44 @@ def test_two_processes_compute_what_one_computes(tiny_models, tmp_path):
         assert a.keys() == b.keys() and max(float((a[n] - b[n]).abs().max()) for n in a) < 1e-4, name
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """A run of two processes that nobody stopped, and its recipe."""
+@pytest.mark.slow
+def test_a_signal_to_either_process_stops_both_after_the_same_step(tmp_path):
     recipe = with_training(make_tiny_recipe(), steps=6, checkpoint_every=6, validate_every=6)
-    folder = tmp_path_factory.mktemp("uninterrupted") / "whole"
-    launch(recipe, folder)
-    return recipe, folder
+    whole, stopped = tmp_path / "whole", [tmp_path / "first", tmp_path / "second"]
+    for rank, (number, folder) in enumerate(zip((signal.SIGTERM, signal.SIGINT), stopped, strict=True)):
+        _, reports = launch(recipe, folder, 2, number, rank, check=False)
+        assert [r["processes"] for r in reports] == [2, 2] and [r["last"] for r in reports] == [2, 2]
+        # torch aborts a process in which one of the group's threads still runs when the interpreter has gone
+        assert [name for r in reports for name in r.get("threads", ()) if "gloo" in name] == []
+        assert CheckpointFolder(folder / "checkpoints").steps() == [3]
+    launch_each([(recipe, folder) for folder in (whole, *stopped)])
+    for folder in stopped:
+        a, b = weights(whole), weights(folder)
+        assert all(torch.equal(a[n], b[n]) for n in a)
+        assert numbers(whole, "loss") == numbers(folder, "loss")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rank", "number"), [(0, signal.SIGTERM), (1, signal.SIGINT)])
-def test_a_signal_to_either_process_stops_both_after_the_same_step(rank, number, uninterrupted, tmp_path):
-    recipe, whole = uninterrupted
-    _, reports = launch(recipe, tmp_path / "run", 2, number, rank, check=False)
-    assert [r["processes"] for r in reports] == [2, 2] and [r["last"] for r in reports] == [2, 2]
-    # torch aborts a process in which one of the group's threads still runs when the interpreter has gone
-    assert [name for r in reports for name in r.get("threads", ()) if "gloo" in name] == []
-    assert CheckpointFolder(tmp_path / "run" / "checkpoints").steps() == [3]
-    launch(recipe, tmp_path / "run")
-    a, b = weights(whole), weights(tmp_path / "run")
-    assert all(torch.equal(a[n], b[n]) for n in a)
-    assert numbers(whole, "loss") == numbers(tmp_path / "run", "loss")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["vdm_joint", "gen1"])
-def test_two_processes_share_one_network(name, tiny_models, tmp_path):
+def test_two_processes_share_one_network(tiny_models, tmp_path):
     """Fully sharded: each holds about half, losses are one process', checkpoints are whole files that one process
     resumes."""
-    recipe = recipe_of(name, tiny_models, steps=4, checkpoint_every=2, validate_every=2)
-    Trainer(recipe, tmp_path / "one").run()
-    half = replace(recipe, training=replace(recipe.training, sharded=True, steps=2))
-    _, reports = launch(half, tmp_path / "shared")
-    total = sum(v.numel() for v in dict(network_of(recipe).named_parameters()).values())
-    assert [r["processes"] for r in reports] == [2, 2] and all(r["sharded"] for r in reports)
-    assert sum(r["held"] for r in reports) == total and max(r["held"] for r in reports) < 0.6 * total
-    if name == "vdm_joint":
-        launch(replace(half, training=replace(half.training, steps=3)), tmp_path / "shared")  # resumes sharded
-    Trainer(recipe, tmp_path / "shared").run()  # and alone
-    one, shared = (numbers(tmp_path / f, "loss", "validation_error") for f in ("one", "shared"))
-    assert all(abs(one[key] - shared[key]) < 1e-5 * max(1, one[key]) for key in one), (one, shared)
-    a, b = weights(tmp_path / "one"), weights(tmp_path / "shared")
-    assert a.keys() == b.keys() and max(float((a[n] - b[n]).abs().max()) for n in a) < 2e-3
+    names = ("vdm_joint", "gen1")
+    whole = {n: recipe_of(n, tiny_models, steps=4, checkpoint_every=2, validate_every=2) for n in names}
+    half = {n: with_training(recipe, sharded=True, steps=2) for n, recipe in whole.items()}
+    launch_each([(recipe, tmp_path / n) for n, recipe in half.items()])
+    for name, recipe in whole.items():
+        total = sum(v.numel() for v in dict(network_of(recipe).named_parameters()).values())
+        reports = reports_of(tmp_path / name)
+        assert [r["processes"] for r in reports] == [2, 2] and all(r["sharded"] for r in reports)
+        assert sum(r["held"] for r in reports) == total and max(r["held"] for r in reports) < 0.6 * total
+    launch(with_training(half["vdm_joint"], steps=3), tmp_path / "vdm_joint")  # resumes sharded
+    for name, recipe in whole.items():
+        Trainer(recipe, tmp_path / "one" / name).run()
+        Trainer(recipe, tmp_path / name).run()  # and alone
+        one, shared = (numbers(f / name, "loss", "validation_error") for f in (tmp_path / "one", tmp_path))
+        assert all(abs(one[key] - shared[key]) < 1e-5 * max(1, one[key]) for key in one), (one, shared)
+        a, b = weights(tmp_path / "one" / name), weights(tmp_path / name)
+        assert a.keys() == b.keys() and max(float((a[n] - b[n]).abs().max()) for n in a) < 2e-3
 
 
 def network_of(recipe):
