@@ -102,6 +102,7 @@ class Reader:
         box = self.page.locator(f".field-{field} input, .field-{field} textarea").locator("visible=true").first
         box.fill(str(text))
         box.press("Tab")
+        assert box.input_value() == str(text), f"{field}: {text!r} was typed, {box.input_value()!r} stands there"
 
     def choose(self, which: str, text: str):
         """Open a list and take one of what it offers."""
@@ -109,8 +110,12 @@ class Reader:
         self.page.get_by_role("option", name=text, exact=True).click()
 
     def unfold(self):
-        """Show the settings that are folded away."""
+        """Show the settings that are folded away. Gradio draws them when they are first shown, and empties them once
+        more in the next moment: what a program types there at once is lost, which no reader is quick enough for."""
+        before = self.page.evaluate(SHOWN)
         self.page.get_by_role("button", name="More settings").locator("visible=true").first.click()
+        self.page.wait_for_function(f"before => ({SHOWN})() > before", arg=before)
+        time.sleep(0.5)
 
     def press(self, which: str):
         self.page.locator(f"button.{which}").locator("visible=true").first.click()
@@ -143,6 +148,8 @@ class Reader:
         return [url for url in self.asked if not url.startswith((self.address, "data:", "blob:"))]
 
 
+#: How many fields are visible.
+SHOWN = "() => [...document.querySelectorAll('[class*=field-]')].filter(field => field.offsetParent).length"
 #: What the visible fields hold that are not empty.
 FILLED = """() => [...document.querySelectorAll('[class*=field-] input, [class*=field-] textarea')]
   .filter(box => box.offsetParent && box.value)
