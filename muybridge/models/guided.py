@@ -10,6 +10,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from muybridge.models.inflated_unet import InflatedUNet
+from muybridge.models.reconfigured import reconfigured
 from muybridge.nn.embeddings import GUIDANCE_CHANNELS
 
 #: The projections of the scale: of our own networks, and of diffusers' picture U-Nets.
@@ -33,19 +34,12 @@ def with_guidance(network: nn.Module) -> nn.Module:
     if isinstance(network, InflatedUNet):
         picture = with_guidance(network.image)
         assert isinstance(picture, UNet2DConditionModel)
-        made: nn.Module = InflatedUNet.from_image_model(picture, network.config.temporal_config, copied=False)
-        made.temporal.load_state_dict(network.temporal.state_dict())  # type: ignore[operator, union-attr]
+        made: Any = InflatedUNet.from_image_model(picture, network.config.temporal_config, copied=False)
+        made.temporal.load_state_dict(network.temporal.state_dict())
         return made
-    config: Any = network.config
     is_picture = isinstance(network, UNet2DConditionModel)
     told = {"time_cond_proj_dim": GUIDANCE_CHANNELS} if is_picture else {"guidance_embedding": True}
-    cls: Any = type(network)
-    # `_use_default_values` among the private keys would undo what is told
-    made = cls.from_config({k: v for k, v in config.items() if not k.startswith("_")} | told)
-    dtype = next(network.parameters()).dtype
-    if dtype != torch.float32:
-        made.to(dtype)
-    made.load_state_dict(network.state_dict(), strict=False)
+    made = reconfigured(network, **told)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if name in PROJECTIONS:

@@ -15,6 +15,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from muybridge.models.reconfigured import reconfigured
+
 #: diffusers' name of the projection.
 PROJECTION = "encoder_hid_proj.weight"
 
@@ -22,10 +24,7 @@ PROJECTION = "encoder_hid_proj.weight"
 def with_tokens(picture: UNet2DConditionModel, width: int) -> UNet2DConditionModel:
     """The same network behind a projection of tokens of `width` values; its weights copied, those of the projection
     drawn."""
-    own = {k: v for k, v in picture.config.items() if not k.startswith("_")}
-    told = {"encoder_hid_dim": width, "encoder_hid_dim_type": "text_proj"}
-    made: UNet2DConditionModel = UNet2DConditionModel.from_config(own | told)
-    made.load_state_dict(picture.state_dict(), strict=False)
+    made: UNet2DConditionModel = reconfigured(picture, encoder_hid_dim=width, encoder_hid_dim_type="text_proj")
     return made
 
 
@@ -35,14 +34,7 @@ def with_tokens_of(picture: UNet2DConditionModel, changed: Mapping[str, Tensor])
 
 
 def in_blocks(embedding: Tensor, width: int) -> Tensor:
-    """Unit rows [B, E] as the tokens [B, N, width] that the projection expects, at unit variance; width = N E.
-
-    Raises:
-        ValueError: a width that E does not divide.
-    """
-    count, left = divmod(width, embedding.shape[1])
-    if left:
-        raise ValueError(f"embeddings of {embedding.shape[1]} values, for a projection of {width}")
-    scaled = embedding * embedding.shape[1] ** 0.5
-    own = torch.eye(count, dtype=scaled.dtype, device=scaled.device)
-    return (own[None, :, :, None] * scaled[:, None, None, :]).flatten(2)
+    """Unit rows [B, E] as the tokens [B, N, width] that the projection expects, at unit variance; width = N E."""
+    size = embedding.shape[1]
+    own = torch.eye(width // size, dtype=embedding.dtype, device=embedding.device)
+    return (own[None, :, :, None] * embedding[:, None, None, :] * size**0.5).flatten(2)

@@ -12,7 +12,8 @@ from muybridge.training.trainer import Trainer
 from tests.conftest import with_training
 from tests.devices.recipes import SYSTEMS, recipe_of
 
-pytestmark = pytest.mark.slow
+#: As MPS is, the pretend device is here without double precision.
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("device", [False], indirect=True, ids=["no float64"])]
 
 
 def losses(folder):
@@ -47,11 +48,9 @@ def test_a_run_on_the_device_is_the_run_on_the_cpu(name, tiny_models, tmp_path, 
     assert there[0] == pytest.approx(here[0], rel=1e-3) and there[1][-1] == pytest.approx(here[1][-1], rel=1e-3)
 
 
-@pytest.mark.parametrize("device", [False], indirect=True, ids=["no float64"])
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_step_in_half_precision(name, tiny_models, tmp_path, device, monkeypatch, fresh_accelerate):
-    """Autocast: the network's weights stay float32, its matrix products are bf16. On a device without double precision,
-    as MPS is."""
+    """Autocast: the network's weights stay float32, its matrix products are bf16."""
     on(device, monkeypatch)
     trainer = Trainer(recipe_of(name, tiny_models, precision="bf16"), tmp_path / "run")
     trainer.prepare()

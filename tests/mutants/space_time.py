@@ -26,6 +26,8 @@ SPACE_TIME = [
     ("Make-A-Video: a window is told all of the given frames", 'self.tensors[n][:, :, which] for n in ("known", "known_mask")', 'self.tensors[n][:, :, : which.stop - which.start] for n in ("known", "known_mask")', f"{MAV}::test_a_long_video_is_interpolated_in_windows_of_the_trained_length"),
     ("Make-A-Video: what reads the embedding is not kept", "lambda name: reads(name) or name.startswith(told)", "lambda name: name.startswith(told)", f"{MAV}::test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_model"),
     ("Make-A-Video: taught to read, all trains", "self.told.adapted == ALL or reads(n)]", "True]", f"{MAV}::test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_model"),
+    ("Make-A-Video: every token is the same", "own = torch.eye(width // size,", "own = torch.ones(width // size, width // size,", f"{MAV}::test_an_embedding_as_tokens_of_its_own"),
+    ("Make-A-Video: the projection is not taught", " or name == PROJECTION", "", f"{MAV}::test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_model"),
     ("Lumiere: frames doubled as a whole", ".repeat_interleave(2, 1).flatten(0, 1)", ".repeat(1, 2, 1, 1, 1).flatten(0, 1)", LAYERS_OF_LUMIERE),
     ("Lumiere: time halved at the shallowest levels", '(site.kind == "upsampler") >= depth - 1 - levels', '(site.kind == "upsampler") < levels', LAYERS_OF_LUMIERE),
     ("Lumiere: a style drawn the other way", "target.lerp_(value, weight)", "target.lerp_(value, 1 - weight)", f"{LUMIERE}::test_9_styles_move_the_spatial_weights_alone_and_linearly"),

@@ -107,6 +107,10 @@ class PictureModel:
             raise UserError(f"model.scorer: {self.name} is told CLIP's embeddings; give the folder of its CLIP")
         return scorer.raw_pictures(pictures)
 
+    def embedding_width(self, scorer: ImageTextScorer) -> int:
+        """How many values that embedding has."""
+        return self.seen(scorer, torch.zeros(1, 3, 64, 64)).shape[1]
+
 
 def predict_told(
     network: nn.Module,

@@ -171,7 +171,7 @@ class MakeAVideo(ToldByPicture):
     def build(self) -> nn.Module:
         if self.stage == IMAGE:
             unet, count = self.picture.unet(), self.told.tokens
-            return with_tokens(unet, count * self.scorer.embed_texts(["a"]).shape[1]) if count else unet
+            return with_tokens(unet, count * self.picture.embedding_width(self.scorer)) if count else unet
         before: Any = open_unet(find_model(self.told.decoder)) if self.told.decoder else self.picture.unet()
         if self.stage == VIDEO:
             return InflatedUNet.from_image_model(before, self.temporal, copied=False)
