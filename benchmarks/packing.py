@@ -25,7 +25,7 @@ from muybridge.data.packing import BUCKET, PACK, RowPlan
 from muybridge.models.transformer import SpacetimeTransformer
 from muybridge.nn.layout import suit_cpu
 
-#: Latent shapes of recipes/world-sora.yaml, and hundreds of clips of each (the rows shown are the first of many).
+#: Shapes of recipes/world-sora.yaml in patches, and hundreds of clips of each (the rows shown are the first of many).
 HUNDREDS = 100
 SHAPES = {(1, 8, 8): 12, (2, 10, 6): 2, (3, 8, 8): 12, (3, 6, 10): 4, (3, 10, 6): 4, (5, 8, 8): 4, (5, 6, 10): 2}
 BUDGET, CHANNELS, SHOWN = 1536, 8, 12

@@ -30,7 +30,12 @@ class DistillationPlan(Settings):
         2000, "training steps of the phase that learns guidance; 0 leaves it out", low=0, high=MAX_STEPS
     )
     halving_training: int = setting(1000, "training steps of each halving", low=1, high=MAX_STEPS)
-    learning_rate: float = setting(1e-4, "of each phase; falls to 0 over its last fifth", above=0, below=1)
+    learning_rate: float = setting(
+        1e-4, "of the phase that learns guidance; falls to 0 over its last fifth", above=0, below=1
+    )
+    halving_learning_rate: float = setting(
+        1e-5, "of each halving, whose student starts close to its target; likewise", above=0, below=1
+    )
     batch_size: int | None = setting(None, "samples a step; the recipe's by default", low=1, high=10**6)
     ema: float = setting(0.99, "decay of the averaged weights", low=0, below=1)
 

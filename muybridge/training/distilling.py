@@ -73,8 +73,8 @@ class DistillationRun:
         for name, steps in [*names, *((f"steps-{n}", n) for n in plan.halvings())]:
             changes: dict[str, Any] = {
                 "steps": plan.halving_training if steps else plan.guidance_training,
-                "learning_rate": plan.learning_rate, "optimizer": "adamw", "decay": "tail", "ema": plan.ema,
-                "start_from": "",
+                "learning_rate": plan.halving_learning_rate if steps else plan.learning_rate,
+                "optimizer": "adamw", "decay": "tail", "ema": plan.ema, "start_from": "",
             }  # fmt: skip
             if plan.batch_size:
                 changes["batch_size"] = plan.batch_size

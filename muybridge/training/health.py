@@ -15,6 +15,8 @@ from muybridge.evaluation.motion import mean_frame_difference
 OVERFLOWS = 30
 #: Checks in a row without gradient before a layer is called dead.
 PATIENCE = 3
+#: So many times the held-out error of before the first step is more than rounding and the average's lag.
+WORSE = 1.02
 
 
 class Health:
@@ -64,6 +66,17 @@ class Health:
             return []
         shown = ", ".join(dead_names[:3]) + (f" and {len(dead_names) - 3} more" if len(dead_names) > 3 else "")
         return [f"no gradient reaches {shown}: these layers do not learn (cut off, masked, or multiplied by zero?)"]
+
+    def check_held_out(self, error: float, before: float | None) -> list[str]:
+        """Warn, once, of a network that was trained already and has become worse: it started close to its target, and
+        the steps are too large."""
+        if before is None or error <= WORSE * before or "held out" in self._told:
+            return []
+        self._told.add("held out")
+        return [
+            f"the held-out error {error:.4f} is above the {before:.4f} of before the first step: what the network knew "
+            "is being lost; lower training.learning_rate (of a distillation: learning_rate, halving_learning_rate)"
+        ]
 
     def check_motion(self, samples: np.ndarray, data_motion: float) -> list[str]:
         """Warn of samples that stand still while the data moves. samples: uint8 [B, F, H, W, 3]."""

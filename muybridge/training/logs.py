@@ -18,15 +18,21 @@ class RunLog:
         folder: of the run.
         start: the step the run goes on from.
         quiet: write nothing (processes other than the main one).
+
+    Attributes:
+        before: the held-out error before the first step, where it was measured.
     """
 
     def __init__(self, folder: Path, start: int, console: Console, quiet: bool = False):
         self.console, self.quiet, self._file, self._board = console, quiet, None, None
+        self.before: float | None = None
         if quiet:
             return
         path = folder / "log.jsonl"
         kept = _records_up_to(path, start)
         write_text(path, "".join(line + "\n" for line in kept))
+        first = json.loads(kept[0]) if kept else {}
+        self.before = first.get("validation_error") if first.get("step") == 0 else None
         self._file = path.open("a", encoding="utf-8", buffering=1)
         try:
             from torch.utils.tensorboard import SummaryWriter

@@ -31,8 +31,8 @@ class Validation:
         self.system, self.held_out, self.accelerator, self.share = system, held_out, accelerator, share
 
     @torch.no_grad()
-    def __call__(self, model: nn.Module, step: int, log: RunLog) -> None:
-        """Measure, log and tell."""
+    def __call__(self, model: nn.Module, step: int, log: RunLog) -> float:
+        """Measure, log and tell; returns the error of the whole."""
         model.eval()
         parts = [self.system.losses(model, batch) for batch in self.held_out(self.share, self.accelerator)]
         error, lam = (self.accelerator.gather(torch.cat([getattr(p, n) for p in parts])) for n in ("error", "log_snr"))
@@ -41,6 +41,7 @@ class Validation:
         bands = {k.removeprefix("validation_error_"): v for k, v in values.items() if k != "validation_error"}
         told = "  ".join(f"{name} {value:.4f}" for name, value in bands.items())
         log.say(f"step {step}: held-out error {values['validation_error']:.4f}   by band: {told}")
+        return float(values["validation_error"])
 
 
 class Samples:

@@ -155,6 +155,8 @@ class Trainer:
                 self.log.say(f"note: {self.told}")
             self.log.say(f"going on from step {start}" if start else f"starting in {self.folder}")
             try:
+                if not start and (self.config.start_from or self.recipe.distillation):
+                    self._validate(0)
                 with StopRequest(self.console.print) as self.stop, self._progress(start, finish) as bar:
                     for step in range(start, finish):
                         self._train_and_look(step, finish, bar)
@@ -213,8 +215,7 @@ class Trainer:
         self.optimizer.zero_grad()
         last = reached == finish
         if reached % config.validate_every == 0 or last:
-            with self.ema.applied():
-                self.validate(self.model, reached, self.log)
+            self._validate(reached)
         if config.sample_every and (reached % config.sample_every == 0 or last):
             with self.ema.applied():
                 frames = self.sample(self.model, reached)
@@ -227,6 +228,14 @@ class Trainer:
             self.accelerator.wait_for_everyone()  # a launcher ends the others when the first is gone
             self.log.say(f"stopped at step {reached}; run the same command again to go on")
             raise KeyboardInterrupt
+
+    def _validate(self, reached: int) -> None:
+        with self.ema.applied():
+            error = self.validate(self.model, reached, self.log)
+        if reached:
+            self.log.warn(reached, self.health.check_held_out(error, self.log.before))
+        else:
+            self.log.before = error
 
     def step(self, step: int) -> tuple[float, float]:
         """One optimizer step on the global batch of `step`; returns its loss and gradient norm. Gradients stay.

@@ -207,7 +207,10 @@ def test_a_network_told_guidance_is_the_same_until_it_learns(kind, recipes):
         assert torch.allclose(here, plain, atol=1e-6)
 
 
-PLAN = DistillationPlan(steps=2, first_steps=8, guidance_training=2, halving_training=2, ema=0.0, learning_rate=1e-3)
+PLAN = DistillationPlan(
+    steps=2, first_steps=8, guidance_training=2, halving_training=2, ema=0.0, learning_rate=1e-3,
+    halving_learning_rate=5e-4,
+)  # fmt: skip
 
 
 @pytest.mark.slow
@@ -221,6 +224,10 @@ def test_a_model_is_distilled_and_its_student_takes_one_call_a_step(kind, teache
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "cache", "guidance", "ladder.json", "ladder.png", "steps-2", "steps-4",
     ]  # fmt: skip
+    phases = [
+        json.loads((tmp_path / "out" / n / "recipe.json").read_text()) for n in ("guidance", "steps-4", "steps-2")
+    ]
+    assert [p["training"]["learning_rate"] for p in phases] == [1e-3, 5e-4, 5e-4]
     rungs = json.loads((tmp_path / "out" / "ladder.json").read_text())["rungs"]
     shown = [(r["model"], r["steps"], r["calls"]) for r in rungs]
     assert shown == [
@@ -268,7 +275,7 @@ def test_a_kill_in_any_phase_changes_nothing(teacher_of, tmp_path):
     name, recipe = teacher_of("vdm")
     (tmp_path / "own.yaml").write_text(json.dumps(recipe.as_dict()))
     plan = {"teacher": name, "recipe": "own.yaml", "steps": 2, "first_steps": 4}
-    plan |= {"guidance_training": 2, "halving_training": 2, "learning_rate": 1e-3}
+    plan |= {"guidance_training": 2, "halving_training": 2, "learning_rate": 1e-3, "halving_learning_rate": 1e-3}
     (tmp_path / "plan.yaml").write_text(json.dumps(plan))
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 

@@ -34,8 +34,8 @@ def launch_each(runs, *signalled, check=True):
     environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "tests.training.runner"]
-    for recipe, folder in runs:
-        command += [str(write_recipe(recipe, folder.with_suffix(".yaml"))), str(folder)]
+    for i, (recipe, folder) in enumerate(runs):
+        command += [str(write_recipe(recipe, folder.with_name(f"{folder.name}-{i}.yaml"))), str(folder)]
     command += ["--stopped", *(str(int(s)) for s in signalled)] if signalled else []
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=300)
     if check:
@@ -101,13 +101,14 @@ def test_two_processes_share_one_network(tiny_models, tmp_path):
     names = ("vdm_joint", "gen1")
     whole = {n: recipe_of(n, tiny_models, steps=4, checkpoint_every=2, validate_every=2) for n in names}
     half = {n: with_training(recipe, sharded=True, steps=2) for n, recipe in whole.items()}
-    launch_each([(recipe, tmp_path / n) for n, recipe in half.items()])
+    resumed = with_training(half["vdm_joint"], steps=3), tmp_path / "vdm_joint"
+    launch_each([*((recipe, tmp_path / n) for n, recipe in half.items()), resumed])
     for name, recipe in whole.items():
         total = sum(v.numel() for v in dict(network_of(recipe).named_parameters()).values())
         reports = reports_of(tmp_path / name)
         assert [r["processes"] for r in reports] == [2, 2] and all(r["sharded"] for r in reports)
         assert sum(r["held"] for r in reports) == total and max(r["held"] for r in reports) < 0.6 * total
-    launch(with_training(half["vdm_joint"], steps=3), tmp_path / "vdm_joint")  # resumes sharded
+    assert CheckpointFolder(tmp_path / "vdm_joint" / "checkpoints").steps()[-1] == 3  # resumed, sharded
     for name, recipe in whole.items():
         Trainer(recipe, tmp_path / "one" / name).run()
         Trainer(recipe, tmp_path / name).run()  # and alone

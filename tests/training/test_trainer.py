@@ -259,6 +259,33 @@ def test_health_speaks_in_words():
 
 
 @pytest.mark.slow
+def test_what_a_trained_network_loses_is_told(tiny_recipe, tmp_path, capsys):
+    """A run that begins with weights measures them before its first step, and says when it has made them worse."""
+    whole = Trainer(tiny_recipe, tmp_path / "first").run()
+    assert held_out(tmp_path / "first")[0][0] > 0 and "held-out error" in capsys.readouterr().out
+    begun = {"start_from": str(whole), "warmup_steps": 0, "ema": 0.0}
+    for rate, worse in ((1e-9, False), (0.3, True)):
+        recipe = with_training(tiny_recipe, learning_rate=rate, clip_norm=0.0, **begun)
+        folder = tmp_path / f"{rate}"
+        Trainer(recipe, folder).run(until=3)
+        Trainer(recipe, folder).run()  # goes on: what was measured before the first step is still known
+        errors = held_out(folder)
+        assert [step for step, _ in errors] == [0, 3, 6] and errors[0][1] == pytest.approx(
+            held_out(whole.parent)[-1][1]
+        )
+        told = [r for r in records(folder) if "is above" in r.get("warning", "")]
+        assert len(told) == (2 if worse else 0), errors  # once a process
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def held_out(folder):
+    return [(r["step"], r["validation_error"]) for r in records(folder) if "validation_error" in r]
+
+
+@pytest.mark.slow
 def test_plan_counts_and_measures(tiny_recipe, tmp_path):
     found = plan_run(tiny_recipe, tmp_path)
     trainer = Trainer(tiny_recipe, tmp_path / "again")
