@@ -78,10 +78,14 @@ def put_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str)
         UserError: they do not fit.
     """
     # of a model behind a picture model the folder holds what trained; the rest is the picture model's
-    partly = any(key.startswith("temporal.") for key in weights)
+    partly = all(key.startswith(("temporal.", "image.")) for key in weights)
+    alone = partly and not any(key.startswith("image.") for key in network.state_dict())
+    if alone:  # the network is the picture model itself
+        weights = {key.removeprefix("image."): value for key, value in weights.items()}
     try:
         found = network.load_state_dict(weights, strict=not partly)
-        left = [*found.unexpected_keys, *(key for key in found.missing_keys if not key.startswith("image."))]
+        new = [key for key in found.missing_keys if not alone and not key.startswith("image.")]
+        left = [*found.unexpected_keys, *new]
         if left:
             raise RuntimeError(f"{left[0]} is in one of them alone")
     except RuntimeError as error:
@@ -89,7 +93,7 @@ def put_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str)
 
 
 def saved_weights(name: str) -> dict[str, torch.Tensor]:
-    """What a saved model's folder holds of its network, by the network's names: all of it, or behind a picture model
+    """What a saved model's folder holds of its network: all of it by the network's names, or behind a picture model
     what trained (`temporal.`, and `image.` where that did).
 
     Raises:
@@ -103,6 +107,6 @@ def saved_weights(name: str) -> dict[str, torch.Tensor]:
         if (folder / part / WEIGHTS).is_file():
             return read_weights(folder / part / WEIGHTS)
     parts = [part for part in ("temporal", "image") if (folder / part / WEIGHTS).is_file()]
-    if "temporal" not in parts:
-        raise UserError(f"{name}: no weights of a network there ({WEIGHTS} in network, unet or temporal)")
+    if not parts:
+        raise UserError(f"{name}: no weights of a network there ({WEIGHTS} in network, unet, temporal or image)")
     return {f"{part}.{k}": v for part in parts for k, v in read_weights(folder / part / WEIGHTS).items()}
