@@ -26,7 +26,6 @@ from muybridge.library.index import (
 )
 from muybridge.models.guided import are_guided, with_guidance
 from muybridge.models.inflated_unet import InflatedUNet
-from muybridge.models.projected_tokens import with_tokens_of
 from muybridge.models.weights.compact import read_weights
 from muybridge.models.weights.lora import merge_recorded
 from muybridge.models.weights.opening import open_network
@@ -65,7 +64,6 @@ def open_behind(
     picture = open_network(UNet2DConditionModel, find_part(f"{image}/unet"))
     merge_recorded(picture, lora)
     changed = read_weights(folder / "image" / WEIGHTS) if (folder / "image" / WEIGHTS).is_file() else {}
-    picture = with_tokens_of(picture, changed)
     if are_guided(changed):
         picture = with_guidance(picture)
     made: InflatedUNet | UNet2DConditionModel = picture

@@ -38,7 +38,7 @@ Read = Callable[[str, int | None], Clip]
 #: Makes of a video what is drawn next time from the cache; None keeps nothing.
 Cache = Path | None
 #: In a model's settings, the parts that it names beside the picture model, which its own hash holds.
-NAMED_PARTS = ("scorer", "prior")
+NAMED_PARTS = ("scorer", "prior", "projection")
 
 
 @dataclass

@@ -7,6 +7,7 @@ TRAINS = {
     "image_text": "image_text:ImageText",
     "content_prior": "content_prior:ContentPriorTraining",
     "causal_prior": "content_prior:CausalPriorTraining",
+    "image_projection": "image_projection:ImageProjectionTraining",
     "depth": "depth:DepthTraining",
     "interpolator": "interpolator:InterpolatorTraining",
     "upscaler": "upscaler:UpscalerTraining",
@@ -24,6 +25,10 @@ KNOWS = {
     "CausalPrior": (
         "muybridge prior from words, one by one, to a picture's meaning",
         "`system: make_a_video`, `model: {prior: FOLDER}` of a recipe",
+    ),
+    "ImageProjection": (
+        "muybridge projection of a picture's meaning into a picture model's words",
+        "`system: make_a_video`, `model: {projection: FOLDER}` of a recipe of the stage image",
     ),
     "DepthNet": ("muybridge depth estimator", "restyle and control, for structure `depth`"),
     "FrameInterpolation": ("muybridge frame interpolation network", "control --interpolator"),

@@ -66,6 +66,8 @@ SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[st
     "causal_prior": ("causal_prior", 1, True, {"scorer": "MODELS/scorer", "width": 8, "layers": 1, "heads": 2,
     "attention_head_dim": 4}, {}, {}),
     "content_prior": ("content_prior", 1, True, {"scorer": "MODELS/scorer", "width": 8, "hidden": 16}, {}, {}),
+    "image_projection": ("image_projection", 1, True, {"scorer": "MODELS/scorer", "width": 8, "hidden": 16,
+    "tokens": 3}, {}, {}),
     "image_text": ("image_text", 1, True, {"hidden": 16, "width": 8}, {}, {}),
     "depth": ("depth", 2, False, {"channels": [8, 8, 8, 8, 8]}, {}, {}),
     "interpolator": ("interpolator", 3, False, {"width": 16}, {}, {}),
@@ -75,7 +77,7 @@ SYSTEMS: dict[str, tuple[str, int, bool, dict[str, Any], dict[str, Any], dict[st
 #: Those whose clips are of 32 x 32 pixels, not of 16 x 16.
 ENLARGED = ("autoencoder", "upscaler", "make_a_video_sr", "lumiere_sr", "video_ldm_sr")
 #: Those that have nothing to show while they train.
-BLIND = ("causal_prior", "content_prior", "image_text")
+BLIND = ("causal_prior", "content_prior", "image_projection", "image_text")
 
 
 def recipe_of(name: str, models: Path, **training: Any) -> Recipe:

@@ -15,6 +15,7 @@ from muybridge.errors import UserError
 from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.library.parts import load_network_weights
+from muybridge.models.image_projection import ImageProjection, open_projection
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.text.prior import ContentPrior
 from muybridge.models.weights.packaged import WEIGHTS
@@ -114,6 +115,7 @@ def trained(tmp_path_factory):
     torch.manual_seed(0)
     save_picture_model(folder / "picture", save_latent_space(folder / "vae"))
     randomise(ContentPrior(width=256, hidden=16)).save_pretrained(folder / "prior")
+    randomise(ImageProjection(hidden=16, tokens=3), 0.3).save_pretrained(folder / "projection")
     start = {"image": str(folder / "picture"), "scorer": "emoji-clip", "prior": str(folder / "prior")}
     recipes = {
         "image": recipe_of("image", "make_a_video", start, 2, stage="image", sampling={"num_frames": 1}),
@@ -148,12 +150,14 @@ def test_frozen_layers_stay_bit_for_bit(trained, name):
     assert trainer.counts["trainable"] < sum(v.numel() for v in before.values())
 
 
-@pytest.mark.parametrize(("tokens", "stages"), [(0, 1), (3, 3)])
+@pytest.mark.parametrize(("projected", "stages"), [(False, 1), (True, 3)])
 def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_model(
-    trained, tmp_path, caplog, tokens, stages
+    trained, tmp_path, caplog, projected, stages
 ):
     folder, recipes, _ = trained
-    start = {**recipes["image"].model, "adapted": "reading", "tokens": tokens}
+    start = {**recipes["image"].model, "adapted": "reading"}
+    if projected:
+        start |= {"projection": str(folder / "projection")}
     told = {
         "image": replace(recipes["image"], model=start),
         "video": replace(recipes["video"], model={"decoder": str(tmp_path / "image/model")}),
@@ -173,8 +177,7 @@ def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_mode
         for state in (again, started.state_dict()):
             assert state.keys() == kept.keys() and all(torch.equal(state[n], kept[n].cpu()) for n in state)
         picture = {n.removeprefix("image."): v for n, v in again.items() if not n.startswith("temporal.")}
-        projection = {n for n in picture if n.startswith("encoder_hid_proj.")}
-        assert len(projection) == (2 if tokens else 0) and picture.keys() - projection == own.keys()
+        assert picture.keys() == own.keys()
         moved = {n for n, v in own.items() if picture[n].shape != v.shape or not torch.equal(picture[n], v)}
         assert any("attn2.to_v" in n for n in moved) and "down_blocks.0.resnets.0.conv1.weight" not in moved
         assert ("conv_in.weight" in moved) == (name == "between")
@@ -184,29 +187,33 @@ def test_a_decoder_that_was_only_taught_to_read_is_kept_without_the_picture_mode
         (tmp_path / "away").rename(made / "image" / WEIGHTS)
     with pytest.raises(UserError, match="model.adapted: the decoder has 'reading', got 'all'; leave it out"):
         MakeAVideo({**told["video"].model, "adapted": "all"}, {"stage": "video"}, None)
-    if tokens:
-        with pytest.raises(UserError, match="model.tokens: of the stage image; the decoder has its own, leave it out"):
-            MakeAVideo({**told["video"].model, "tokens": 2}, {"stage": "video"}, None)
+    if projected:
+        said = load_pipeline(str(made)).told(torch.nn.functional.normalize(torch.randn(1, 256), dim=1), 8.0).text.tokens
+        assert said.shape == (1, 3, 384)  # what frame interpolation is told follows from the first stage
+        with pytest.raises(UserError, match="model.projection: the decoder has .*projection', got 'other'"):
+            MakeAVideo({**told["video"].model, "projection": "other"}, {"stage": "video"}, None)
 
 
 @torch.no_grad()
-def test_an_embedding_as_tokens_of_its_own(trained):
-    """token_i = W_i e + b, by the weights themselves; none at all where it is not told."""
-    recipe = trained[1]["image"]
-    system = MakeAVideo({**recipe.model, "tokens": 3}, recipe.diffusion, None)
-    network = system.build()
-    weight, bias = network.encoder_hid_proj.weight, network.encoder_hid_proj.bias
+def test_an_embedding_in_the_words_of_the_picture_model(trained, tmp_path):
+    """What the projection says of it, and of zero where it is not told."""
+    folder, recipes, _ = trained
+    recipe, own = recipes["image"], open_projection(folder / "projection")
+    system = MakeAVideo({**recipe.model, "projection": str(folder / "projection")}, recipe.diffusion, None)
+    telling = system.telling(system.build())
     embedding = torch.nn.functional.normalize(torch.randn(2, 256), dim=1)
-    tokens, _ = system.telling(network)(embedding, torch.tensor([True, False]))
-    told = network.process_encoder_hidden_states(tokens, {})
-    for i in range(3):
-        wanted = weight[:, 256 * i : 256 * (i + 1)] @ embedding[0] * 16 + bias  # 16: unit variance
-        assert torch.allclose(told[0, i], wanted, atol=1e-5)
-    assert torch.equal(told[1], bias.expand(3, -1)) and (told[0] - told[0, :1])[1:].abs().max() > 0.1
-    plain = load_pipeline(recipe.model["image"]).network.state_dict()
-    assert all(torch.equal(v, plain[n]) for n, v in network.state_dict().items() if n in plain)
-    with pytest.raises(UserError, match="embeddings have 200 values, the network's attention takes 768"):
-        system.telling(network)(embedding[:, :200], torch.tensor([True, True]))
+    tokens, _ = telling(embedding, torch.tensor([True, False]))
+    assert torch.equal(tokens, own(torch.stack([embedding[0], torch.zeros(256)])))
+    assert (tokens[0] - tokens[1]).abs().max() > 0.1
+    with pytest.raises(UserError, match="embeddings have 200 values, model.projection takes 256"):
+        telling(embedding[:, :200], torch.tensor([True, True]))
+    plain = MakeAVideo(recipe.model, recipe.diffusion, None)
+    with pytest.raises(UserError, match="embeddings have 400 values, the network's attention takes 384"):
+        plain.telling(plain.build())(torch.randn(2, 400), torch.tensor([True, True]))
+    randomise(ImageProjection(tokens=2, token_dim=100)).save_pretrained(tmp_path / "narrow")
+    with pytest.raises(UserError, match="tokens of 100 values, the picture model's attention takes 384"):
+        narrow = MakeAVideo({**recipe.model, "projection": str(tmp_path / "narrow")}, recipe.diffusion, None)
+        narrow.telling(narrow.build())
 
 
 def overfitted(trainer, steps=40, rate=1e-2):

@@ -80,7 +80,7 @@ class MakeAVideoDecoderPipeline(LatentSpacePipeline):
         """Open what `muybridge train` wrote: the network, and by name the autoencoder, the scorer and the prior."""
         settings = settings_of(folder)
         network = open_unet(folder, dtype)
-        model = PictureModel(settings["image"])
+        model = PictureModel(settings["image"], settings.get("projection", ""))
         vae = getattr(model.space(), "vae", None)
         told = {"scorer": open_scorer(find_part(settings["scorer"])), "prior": model.prior(settings.get("prior", ""))}
         kept = {name: settings[name] for name in cls.names if name in settings}

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from muybridge.errors import UserError
 from muybridge.library.catalogue import find_model, find_part
 from muybridge.library.parts import load_picture_unet, scheduler_of
+from muybridge.models.image_projection import open_projection
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.pixels import PixelSpace
 from muybridge.models.latent.space import LatentSpace
-from muybridge.models.projected_tokens import PROJECTION, in_blocks
 from muybridge.models.text.prior import open_prior
 from muybridge.models.text.scorers import CLIPScorer, ImageTextScorer
 from muybridge.models.unclip import (
@@ -32,30 +32,41 @@ from muybridge.pipelines.picture_token import as_token
 
 def reads(name: str) -> bool:
     """Whether a picture network's layer reads the embedding, or says how much of a channel is heard."""
-    return "attn2." in name or "norm" in name or name.endswith(".bias") or name == PROJECTION
+    return "attn2." in name or "norm" in name or name.endswith(".bias")
 
 
 class TokenTelling(nn.Module):
-    """The embedding as tokens of the cross-attention, zero where it is not told: itself as the one token, or as many as
-    the network projects it to.
+    """The embedding as tokens of the cross-attention: itself as one, zero where it is not told, or what a projection
+    says of it, or of zero.
 
     Args:
         network: a picture network, or one behind temporal layers.
+        projection: a bundled image projection, or its folder; "" for none.
+
+    Raises:
+        UserError: a projection to tokens of another width.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, projection: str = ""):
         super().__init__()
         config: Any = getattr(network, "image", network).config
-        self.projected = int(config.encoder_hid_dim or 0)
         self.width = int(config.cross_attention_dim)
+        self.projection = open_projection(find_part(projection)) if projection else None
+        if self.projection is not None and self.projection.config.token_dim != self.width:
+            raise UserError(
+                f"model.projection: {projection} says tokens of {self.projection.config.token_dim} values, the picture "
+                f"model's attention takes {self.width}; train one with its text encoder"
+            )
 
     def forward(self, embedding: Tensor, kept: Tensor) -> tuple[Tensor, None]:
         """Embeddings [B, E] and which of them are told, bool [B] -> (text [B, tokens, width], no class labels)."""
-        size, width = embedding.shape[1], self.projected or self.width
-        if size > width or self.projected % size:
-            raise UserError(f"the scorer's embeddings have {size} values, the network's attention takes {width}")
-        tokens = in_blocks(embedding, width) if self.projected else as_token(embedding, width)
-        return tokens * kept[:, None, None].to(embedding), None
+        size, projection = embedding.shape[1], self.projection
+        if (size > self.width) if projection is None else (size != projection.config.width):
+            takes = f"the network's attention takes {self.width}"
+            takes = takes if projection is None else f"model.projection takes {projection.config.width}"
+            raise UserError(f"the scorer's embeddings have {size} values, {takes}")
+        told = embedding * kept[:, None].to(embedding)
+        return as_token(told, self.width) if projection is None else projection.to(told.device)(told), None
 
 
 class PictureModel:
@@ -63,10 +74,11 @@ class PictureModel:
 
     Args:
         name: a bundled image model, a Stable Diffusion folder, or an unCLIP folder.
+        projection: from embeddings to tokens that it reads, by name; "" for none.
     """
 
-    def __init__(self, name: str):
-        self.name, self.folder = name, find_model(name)
+    def __init__(self, name: str, projection: str = ""):
+        self.name, self.folder, self.projection = name, find_model(name), projection
         self.unclip = kind_of(self.folder)
 
     def unet(self) -> Any:
@@ -87,7 +99,7 @@ class PictureModel:
         """How `network` is told embeddings."""
         if self.unclip:
             return (StableUnCLIPTelling if self.unclip == STABLE_UNCLIP else UnCLIPTelling)(self.folder)
-        return TokenTelling(network)
+        return TokenTelling(network, self.projection)
 
     def prior(self, named: str) -> Any:
         """The prior that is named, or an unCLIP folder's own; None where there is neither."""
@@ -106,10 +118,6 @@ class PictureModel:
         if not isinstance(scorer, CLIPScorer):
             raise UserError(f"model.scorer: {self.name} is told CLIP's embeddings; give the folder of its CLIP")
         return scorer.raw_pictures(pictures)
-
-    def embedding_width(self, scorer: ImageTextScorer) -> int:
-        """How many values that embedding has."""
-        return self.seen(scorer, torch.zeros(1, 3, 64, 64)).shape[1]
 
 
 def predict_told(

@@ -32,7 +32,6 @@ from muybridge.library.index import settings_of, write_settings
 from muybridge.library.inflated import open_unet, save_inflated, save_unet
 from muybridge.models.inflated_unet import InflatedUNet
 from muybridge.models.latent.pixels import PixelSpace
-from muybridge.models.projected_tokens import with_tokens
 from muybridge.nn.frames import to_uint8
 from muybridge.systems.make_a_video.between import MakeAVideoBetweenPipeline
 from muybridge.systems.make_a_video.masks import TASKS, drawn_masks, interpolation_mask
@@ -112,9 +111,10 @@ class MakeAVideoSection(Settings):
         "and how much of it is heard (cross-attention, norms, biases), the rest being named in the folder, not copied",
         choices=("", ALL, READING),
     )  # fmt: skip
-    tokens: int = setting(
-        0, "of the stage image: project the embedding to so many tokens; 0: itself is the token", low=0, high=64
-    )
+    projection: str = setting(
+        "", "of the stage image: from the embedding to tokens that the picture model reads, a bundled image projection "
+        "or its folder; without one the embedding itself is the token",
+    )  # fmt: skip
     train_spatial: bool = setting(False, "the picture's layers train too; the paper's wording allows both")
     temporal: dict[str, Any] = setting({}, "further settings of the temporal layers, in the stage video")
 
@@ -134,30 +134,31 @@ class MakeAVideo(ToldByPicture):
             if not told.image or not told.scorer:
                 raise UserError("model: name image and scorer (the stage image), or the decoder of the stage before")
             return replace(told, adapted=told.adapted or ALL)
-        own = {"adapted": ALL, **settings_of(find_model(told.decoder))}
+        own = {"adapted": ALL, "projection": "", **settings_of(find_model(told.decoder))}
         if own.get("stage") not in STAGES:
             raise UserError(f"model.decoder: {told.decoder} is no decoder of Make-A-Video that `muybridge train` wrote")
-        for name in ("image", "scorer", "adapted"):
+        named = ("image", "scorer", "adapted", "projection")
+        for name in named:
             if getattr(told, name) not in ("", own[name]):
                 raise UserError(
                     f"model.{name}: the decoder has {own[name]!r}, got {getattr(told, name)!r}; leave it out"
                 )
-        if told.tokens:
-            raise UserError("model.tokens: of the stage image; the decoder has its own, leave it out")
-        kept = {name: own[name] for name in ("image", "scorer", "adapted")}
+        kept = {name: own[name] for name in named}
         return replace(told, **kept, prior=told.prior or own.get("prior", ""))
 
     def prepare(self) -> None:
         self.stage = self.config.stage
         before = settings_of(find_model(self.told.decoder))["stage"] if self.told.decoder else ""
-        self.picture = PictureModel(self.image)
+        self.picture = PictureModel(self.image, self.told.projection)
         wanted = {IMAGE: "", VIDEO: IMAGE, BETWEEN: VIDEO}[self.stage]
         if self.picture.unclip and self.stage == IMAGE:
             raise UserError(
                 "diffusion.stage image: an unCLIP folder's decoder is one already; begin with the stage video"
             )
-        if self.picture.unclip and (self.told.tokens or self.told.adapted == READING):
-            raise UserError(f"model: tokens and adapted {READING} are of the stage image, which an unCLIP folder had")
+        if self.picture.unclip and (self.told.projection or self.told.adapted == READING):
+            raise UserError(
+                f"model: projection and adapted {READING} are of the stage image, which an unCLIP folder had"
+            )
         if before != wanted and not (self.picture.unclip and self.stage == VIDEO and not before):
             said = f"a decoder of the stage {before!r}" if before else "no decoder"
             needs = f"model.decoder of the stage {wanted!r}" if wanted else "model.image alone"
@@ -170,8 +171,7 @@ class MakeAVideo(ToldByPicture):
 
     def build(self) -> nn.Module:
         if self.stage == IMAGE:
-            unet, count = self.picture.unet(), self.told.tokens
-            return with_tokens(unet, count * self.picture.embedding_width(self.scorer)) if count else unet
+            return self.picture.unet()
         before: Any = open_unet(find_model(self.told.decoder)) if self.told.decoder else self.picture.unet()
         if self.stage == VIDEO:
             return InflatedUNet.from_image_model(before, self.temporal, copied=False)
@@ -275,7 +275,7 @@ class MakeAVideo(ToldByPicture):
         behind = self.told.adapted == READING and not self.told.train_spatial
         settings = {
             "image": self.image, "scorer": self.scorer_name, "prior": self.told.prior, "stage": self.stage,
-            "adapted": READING if behind else ALL, **self.own_settings(sampling),
+            "projection": self.told.projection, "adapted": READING if behind else ALL, **self.own_settings(sampling),
         }  # fmt: skip
         kind = PIPELINES[self.stage].__name__
         if behind:  # the frame interpolation's first convolution trains too

@@ -115,6 +115,7 @@ def save_make_a_video(stages: Sequence[Path], folder: Path) -> Path:
             names[f"{number + 1}-larger"] = stage
     steps = {"num_inference_steps": sum(settings_in(s).num_inference_steps for s in stages)}
     # what the decoder names is what the whole depends on: its hash and its records follow
-    named = {name: settings_of(stages[0])[name] for name in ("image", "scorer", "prior")}
-    settings = {"sampling": {**made, **steps}, **named}
+    own = settings_of(stages[0])
+    named: dict[str, Any] = {name: own[name] for name in ("image", "scorer", "prior", "projection") if name in own}
+    settings: dict[str, Any] = {"sampling": {**made, **steps}, **named}
     return save_stages(names, folder, MakeAVideoPipeline.__name__, "model", settings)

@@ -1,0 +1,83 @@
+"""A picture's embedding in the words of a picture model."""
+
+import pytest
+import torch
+from torch.nn.functional import gelu, linear, normalize
+
+from muybridge.errors import UserError
+from muybridge.learning.contract import TrainingBatch
+from muybridge.learning.draws import Draws
+from muybridge.models.image_projection import ImageProjection, first_and_last, open_projection
+from muybridge.models.text.encoder import TextConfig
+from muybridge.nn.text_conditioning import TextCondition
+from muybridge.parts.content_prior import DROPPED
+from muybridge.parts.image_projection import ImageProjectionTraining
+from tests.conftest import randomise
+
+SMALL = {"width": 16, "hidden": 12, "tokens": 3, "token_dim": 5}
+
+
+@torch.no_grad()
+def test_it_says_tokens_of_an_embedding_at_unit_variance(tmp_path):
+    projection = randomise(ImageProjection(**SMALL))
+    embedding = normalize(torch.randn(2, 16), dim=-1)
+    enter, _, middle, _, leave = projection.layers
+    h = gelu(linear(embedding * 4.0, enter.weight, enter.bias))
+    h = gelu(linear(h, middle.weight, middle.bias))
+    wanted = linear(h, leave.weight, leave.bias).reshape(2, 3, 5)
+    assert torch.allclose(projection(embedding), wanted, atol=1e-6)
+    projection.save_pretrained(tmp_path / "projection")
+    assert torch.equal(open_projection(tmp_path / "projection")(embedding), projection(embedding))
+    (tmp_path / "projection" / "config.json").write_text('{"_class_name": "ContentPrior"}')
+    with pytest.raises(UserError, match="a ContentPrior, expected an image projection"):
+        open_projection(tmp_path / "projection")
+
+
+def test_of_a_caption_the_first_states_and_the_last():
+    states = torch.arange(10.0).reshape(1, 5, 2).expand(4, -1, -1)
+    mask = torch.arange(5) < torch.tensor([[5], [4], [2], [1]])
+    rows = first_and_last(states, mask, 4)[:, :, 0] / 2
+    assert rows.tolist() == [[0, 1, 2, 4], [0, 1, 2, 3], [0, 1, 1, 1], [0, 0, 0, 0]]
+    assert first_and_last(states, mask, 8)[:, :, 0].div(2)[0].tolist() == [0, 1, 2, 3, 4, 4, 4, 4]
+
+
+def batch_and_system(rows):
+    """Captions of four states, of which the last is not real, an empty caption of one, and unit embeddings."""
+    seen = normalize(torch.randn(rows, 256), dim=-1)
+    system = ImageProjectionTraining({"scorer": "emoji-clip", **SMALL, "width": 256}, None, TextConfig())
+    network = type("N", (), {"to": lambda self, device: lambda pictures, words: (seen, None, None)})
+    system.scorer = type("S", (), {"network": network()})()
+    mask = torch.tensor([True, True, True, False]).expand(rows, 1, -1)
+    text = TextCondition(torch.zeros(rows, 1, 8), torch.randn(rows, 1, 4, 5), mask)
+    empty = TextCondition(torch.zeros(1, 8), torch.randn(1, 4, 5), torch.arange(4)[None] < 1)
+    return TrainingBatch(torch.zeros(rows, 4, 1, 1, 1), text, 0, range(rows), rows, 1, 0, null_text=empty), system, seen
+
+
+@torch.no_grad()
+def test_the_loss_by_hand():
+    batch, system, seen = batch_and_system(64)
+    model = randomise(system.build())
+    found = system.losses(model, batch).weighted
+    dropped = (Draws(batch, "drop").shares() < DROPPED).tolist()
+    assert 0 < sum(dropped) < 64
+    for i in (dropped.index(True), dropped.index(False)):
+        if dropped[i]:
+            said, wanted = model(torch.zeros(1, 256))[0], batch.null_text.tokens[0, [0, 0, 0]]
+        else:
+            said, wanted = model(seen[i : i + 1])[0], batch.text.tokens[i, 0, [0, 1, 2]]
+        assert torch.allclose(found[i], (said - wanted).square().mean(), rtol=1e-5)
+    with pytest.raises(UserError, match="learns from captions"):
+        system.losses(model, TrainingBatch(batch.video, None, 0, range(64), 64, 1, 0))
+
+
+def test_it_learns_what_pictures_are_called():
+    batch, system, _ = batch_and_system(16)
+    model, losses = system.build(), []
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    for _ in range(80):
+        loss = system.losses(model, batch).weighted.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.2 * losses[0], losses
