@@ -64,7 +64,11 @@ def test_the_loss_by_hand():
         if dropped[i]:
             said, wanted = model(torch.zeros(1, 256))[0], batch.null_text.tokens[0, [0, 0, 0]]
         else:
-            said, wanted = model(seen[i : i + 1])[0], batch.text.tokens[i, 0, [0, 1, 2]]
+            draws = Draws(batch, "noise")
+            length, way = 0.5 * draws.uniform(1)[i].float(), normalize(draws.normal((256,)), dim=1)[i]
+            moved = normalize(seen[i] + length * way, dim=0)
+            assert 0.89 < float(moved @ seen[i]) < 0.9999
+            said, wanted = model(moved[None])[0], batch.text.tokens[i, 0, [0, 1, 2]]
         assert torch.allclose(found[i], (said - wanted).square().mean(), rtol=1e-5)
     with pytest.raises(UserError, match="learns from captions"):
         system.losses(model, TrainingBatch(batch.video, None, 0, range(64), 64, 1, 0))

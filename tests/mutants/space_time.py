@@ -31,6 +31,7 @@ SPACE_TIME = [
     ("a projection is told embeddings of unit length", "scaled = embedding * embedding.shape[1] ** 0.5  # of unit variance", "scaled = embedding", "test_image_projection"),
     ("a caption's last state is the longest one's", "last = mask.sum(1, keepdim=True) - 1", "last = mask.sum(1, keepdim=True).amax(0, keepdim=True).expand(len(mask), 1) - 1", "test_image_projection"),
     ("a projection learns no empty caption", "dropped = (Draws(batch, \"drop\").shares() < DROPPED).to(pictures.device)\n        tokens", "dropped = (Draws(batch, \"drop\").shares() < 0).to(pictures.device)\n        tokens", "test_image_projection"),
+    ("a projection knows pictures' own embeddings alone", "moved = NOISE * draws.uniform(1)", "moved = 0 * draws.uniform(1)", "test_image_projection"),
     ("Lumiere: frames doubled as a whole", ".repeat_interleave(2, 1).flatten(0, 1)", ".repeat(1, 2, 1, 1, 1).flatten(0, 1)", LAYERS_OF_LUMIERE),
     ("Lumiere: time halved at the shallowest levels", '(site.kind == "upsampler") >= depth - 1 - levels', '(site.kind == "upsampler") < levels', LAYERS_OF_LUMIERE),
     ("Lumiere: a style drawn the other way", "target.lerp_(value, weight)", "target.lerp_(value, 1 - weight)", f"{LUMIERE}::test_9_styles_move_the_spatial_weights_alone_and_linearly"),
