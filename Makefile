@@ -34,8 +34,8 @@ browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 		|| echo "no Chromium, and it cannot be installed here: the browser tests will fail; apt-get install chromium, or leave them out: make test TESTS_OPTIONS=\"-m 'not browser'\""
 
-# two workers of one thread each are faster than one of two: most tests are small
-TESTS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS_OPTIONS)
+# workers of one thread each are faster than one of several: most tests are small; three keep two cores busy while one waits
+TESTS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 3 --dist worksteal $(TESTS_OPTIONS)
 
 test: $(VENV)/.ready-test browser lint types
 	$(TESTS)
