@@ -84,7 +84,7 @@ def put_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str)
         weights = {key.removeprefix("image."): value for key, value in weights.items()}
     try:
         found = network.load_state_dict(weights, strict=not partly)
-        new = [key for key in found.missing_keys if not alone and not key.startswith("image.")]
+        new = [] if alone else [key for key in found.missing_keys if not key.startswith("image.")]
         left = [*found.unexpected_keys, *new]
         if left:
             raise RuntimeError(f"{left[0]} is in one of them alone")

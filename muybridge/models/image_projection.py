@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
-from muybridge.models.weights.found import SAFE
+from muybridge.models.weights.opening import open_network
 
 
 class ImageProjection(ModelMixin, ConfigMixin):
@@ -60,13 +60,12 @@ def first_and_last(states: Tensor, mask: Tensor, count: int) -> Tensor:
 
 
 def open_projection(folder: Path) -> ImageProjection:
-    """An image projection from its folder.
+    """An image projection from its folder, frozen, float32.
 
     Raises:
-        UserError: another model.
+        UserError: another model, or weights that are not whole.
     """
     kind = read_mapping(folder / "config.json").get("_class_name")
     if kind != ImageProjection.__name__:
         raise UserError(f"{folder}: a {kind}, expected an image projection (`system: image_projection`)")
-    made: ImageProjection = ImageProjection.from_pretrained(str(folder), **SAFE, torch_dtype=torch.float32)
-    return made.eval().requires_grad_(False)
+    return open_network(ImageProjection, folder)

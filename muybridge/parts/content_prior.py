@@ -21,7 +21,7 @@ from muybridge.models.text.prior import SCHEDULE, CausalPrior, ContentPrior
 from muybridge.models.text.scorers import SmallScorer, open_scorer
 from muybridge.models.vision.picture_features import FeatureSpace
 
-#: How often a causal prior's caption is dropped.
+#: How often a causal prior's caption is dropped, and an image projection's embedding.
 DROPPED = 0.1
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import gelu, linear, normalize
 
 from muybridge.errors import UserError
@@ -9,6 +10,7 @@ from muybridge.learning.contract import TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.models.image_projection import ImageProjection, first_and_last, open_projection
 from muybridge.models.text.encoder import TextConfig
+from muybridge.models.weights.packaged import WEIGHTS
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.parts.content_prior import DROPPED
 from muybridge.parts.image_projection import ImageProjectionTraining
@@ -28,6 +30,10 @@ def test_it_says_tokens_of_an_embedding_at_unit_variance(tmp_path):
     assert torch.allclose(projection(embedding), wanted, atol=1e-6)
     projection.save_pretrained(tmp_path / "projection")
     assert torch.equal(open_projection(tmp_path / "projection")(embedding), projection(embedding))
+    weights = tmp_path / "projection" / WEIGHTS
+    save_file({k: v for k, v in load_file(weights).items() if k != "layers.2.bias"}, weights)
+    with pytest.raises(UserError, match="layers.2.bias"):  # not drawn in its place
+        open_projection(tmp_path / "projection")
     (tmp_path / "projection" / "config.json").write_text('{"_class_name": "ContentPrior"}')
     with pytest.raises(UserError, match="a ContentPrior, expected an image projection"):
         open_projection(tmp_path / "projection")
@@ -72,6 +78,12 @@ def test_the_loss_by_hand():
         assert torch.allclose(found[i], (said - wanted).square().mean(), rtol=1e-5)
     with pytest.raises(UserError, match="learns from captions"):
         system.losses(model, TrainingBatch(batch.video, None, 0, range(64), 64, 1, 0))
+
+
+@pytest.mark.parametrize(("name", "value"), [("tokens", 0), ("tokens", 5000), ("token_dim", -1)])
+def test_sizes_that_cannot_be_are_refused(name, value):
+    with pytest.raises(UserError, match=f"model.{name} must be in 1"):
+        ImageProjectionTraining({**SMALL, name: value}, None, TextConfig()).build()
 
 
 def test_it_learns_what_pictures_are_called():

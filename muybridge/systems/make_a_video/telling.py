@@ -60,13 +60,17 @@ class TokenTelling(nn.Module):
 
     def forward(self, embedding: Tensor, kept: Tensor) -> tuple[Tensor, None]:
         """Embeddings [B, E] and which of them are told, bool [B] -> (text [B, tokens, width], no class labels)."""
-        size, projection = embedding.shape[1], self.projection
-        if (size > self.width) if projection is None else (size != projection.config.width):
-            takes = f"the network's attention takes {self.width}"
-            takes = takes if projection is None else f"model.projection takes {projection.config.width}"
-            raise UserError(f"the scorer's embeddings have {size} values, {takes}")
-        told = embedding * kept[:, None].to(embedding)
-        return as_token(told, self.width) if projection is None else projection.to(told.device)(told), None
+        size, told = embedding.shape[1], embedding * kept[:, None].to(embedding)
+        if self.projection is None:
+            if size > self.width:
+                raise UserError(
+                    f"the scorer's embeddings have {size} values, the network's attention takes {self.width}"
+                )
+            return as_token(told, self.width), None
+        if size != self.projection.config.width:
+            wanted = self.projection.config.width
+            raise UserError(f"the scorer's embeddings have {size} values, model.projection takes {wanted}")
+        return self.projection.to(told.device)(told), None
 
 
 class PictureModel:
