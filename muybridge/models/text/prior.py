@@ -28,6 +28,12 @@ STEPS, DRAWS = 16, 4
 Answer = Callable[[Tensor, Tensor], Tensor]
 
 
+def drawn(answer: Answer, noise: Tensor) -> Tensor:
+    """Picture embeddings [B, D] of unit length, by DDIM from noise [B, D]."""
+    *_, last = sample_ddim(answer, noise, level_grid(SCHEDULE, STEPS))
+    return normalize(last.z, dim=-1)
+
+
 def best_of_draws(answer: Answer, words: Tensor, seed: int, draws: int) -> Tensor:
     """A picture embedding [1, D] of unit length: of a few draws the one whose product with the words' is largest.
 
@@ -37,9 +43,7 @@ def best_of_draws(answer: Answer, words: Tensor, seed: int, draws: int) -> Tenso
         answer: (z [draws, D], log-SNR [draws]) -> x_hat, of unit variance.
         words: their embedding [1, D].
     """
-    noise = Noise([seed + i for i in range(draws)])((words.shape[1],), "prior").to(words)
-    *_, last = sample_ddim(answer, noise, level_grid(SCHEDULE, STEPS))
-    found = normalize(last.z, dim=-1)
+    found = drawn(answer, Noise([seed + i for i in range(draws)])((words.shape[1],), "prior").to(words))
     return found[(found @ words[0]).argmax()][None]
 
 
