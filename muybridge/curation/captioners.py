@@ -19,6 +19,7 @@ from PIL import Image
 from muybridge.errors import UserError
 from muybridge.models.text.language_model import MAX_TOKENS, LanguageModel
 from muybridge.models.text.scorers import ImageTextScorer
+from muybridge.models.weights.opening import open_encoder
 from muybridge.nn.frames import from_uint8
 from muybridge.texts import lines_of, read_text
 
@@ -41,9 +42,7 @@ class _FromFolder:
 
         path = _existing(folder)
         try:
-            self.model: Any = AutoModelForImageTextToText.from_pretrained(
-                str(path), local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
-            ).eval()
+            self.model: Any = open_encoder(AutoModelForImageTextToText, path)
             self.processor: Any = AutoProcessor.from_pretrained(str(path), local_files_only=True)
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: not a captioning model of transformers: {error}") from error

@@ -21,7 +21,7 @@ from muybridge.diffusion.samplers import sample_ddim
 from muybridge.diffusion.tables import DiscreteSchedule
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
-from muybridge.models.weights.found import SAFE
+from muybridge.models.weights.opening import open_encoder, open_part
 
 #: Where each layout keeps its parts: the decoder, its table, the prior's words.
 UNCLIP, STABLE_UNCLIP = "UnCLIPPipeline", "StableUnCLIPPipeline"
@@ -42,10 +42,7 @@ def kind_of(folder: Path) -> str:
 def open_decoder(folder: Path) -> UNet2DConditionModel:
     """The picture network of such a folder, float32."""
     part = PARTS[kind_of(folder)]["unet"]
-    made: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(
-        str(folder / part), **SAFE, torch_dtype=torch.float32
-    )
-    return made
+    return open_part(UNet2DConditionModel, folder / part)
 
 
 def table_of(folder: Path) -> dict[str, Any]:
@@ -88,7 +85,7 @@ def read_words(folder: Path, prefix: str, texts: list[str], pad: bool = True) ->
     where = folder / f"{prefix}text_encoder"
     projects = "CLIPTextModelWithProjection" in read_mapping(where / "config.json").get("architectures", [""])
     encoder: Any = CLIPTextModelWithProjection if projects else CLIPTextModel
-    model = encoder.from_pretrained(str(where), local_files_only=True, use_safetensors=True).eval()
+    model = open_encoder(encoder, where)
     given = tokenizer(texts, padding="max_length" if pad else True, truncation=True, return_tensors="pt")
     with torch.no_grad():
         out = model(given.input_ids)
@@ -121,7 +118,7 @@ class UnCLIPTelling(nn.Module):
         super().__init__()
         from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 
-        self.project = UnCLIPTextProjModel.from_pretrained(str(folder / "text_proj"), **SAFE, torch_dtype=torch.float32)
+        self.project = open_part(UnCLIPTextProjModel, folder / "text_proj")
         words = read_words(folder, "", [""], pad=False)
         self.pooled = nn.Parameter(words.pooled, requires_grad=False)
         self.empty = nn.Parameter(words.tokens, requires_grad=False)
@@ -146,8 +143,7 @@ class UnCLIPPrior:
 
     def __init__(self, folder: Path):
         self.folder, self.prefix = folder, PARTS[kind_of(folder)]["words"]
-        found: Any = PriorTransformer.from_pretrained(str(folder / "prior"), **SAFE, torch_dtype=torch.float32)
-        self.network = found.eval()
+        self.network = open_part(PriorTransformer, folder / "prior")
         config = readable_table(read_mapping(folder / "prior_scheduler" / "scheduler_config.json"))
         if config["prediction_type"] != "sample":
             raise UserError(f"{folder}: its prior predicts {config['prediction_type']}; expected sample")

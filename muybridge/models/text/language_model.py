@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from muybridge.errors import UserError
+from muybridge.models.weights.opening import open_encoder
 
 MAX_TOKENS = 60
 
@@ -33,7 +34,7 @@ class LanguageModel:
             config: Any = AutoConfig.from_pretrained(path, local_files_only=True)
             self.whole = not config.is_encoder_decoder
             kind: Any = AutoModelForCausalLM if self.whole else AutoModelForSeq2SeqLM
-            self.model: Any = kind.from_pretrained(path, local_files_only=True, use_safetensors=True).float().eval()
+            self.model: Any = open_encoder(kind, Path(path))
             self.tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: not a language model of transformers: {error}") from error

@@ -19,7 +19,7 @@ from muybridge.diffusion.schedule import CosineSchedule
 from muybridge.diffusion.tables import level_grid
 from muybridge.errors import UserError
 from muybridge.files import read_mapping
-from muybridge.models.weights.found import SAFE
+from muybridge.models.weights.opening import open_part
 
 TIME_CHANNELS = 64
 #: Levels the prior trains on and samples over.
@@ -141,11 +141,11 @@ def open_prior(folder: Path) -> ContentPrior | CausalPrior:
     """A prior from its folder.
 
     Raises:
-        UserError: another model.
+        UserError: another model, or weights that are not whole.
     """
     kind = read_mapping(folder / "config.json").get("_class_name")
-    found = {"ContentPrior": ContentPrior, "CausalPrior": CausalPrior}.get(str(kind))
+    known: dict[str, type[ContentPrior | CausalPrior]] = {"ContentPrior": ContentPrior, "CausalPrior": CausalPrior}
+    found = known.get(str(kind))
     if found is None:
         raise UserError(f"{folder}: a {kind}, expected a prior from words to a picture's embedding")
-    made: ContentPrior | CausalPrior = found.from_pretrained(str(folder), **SAFE, torch_dtype=torch.float32).eval()
-    return made
+    return open_part(found, folder)

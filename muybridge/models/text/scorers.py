@@ -19,7 +19,7 @@ from muybridge.errors import UserError
 from muybridge.files import read_mapping
 from muybridge.models.text.encoder import TextConfig, TextEncoder
 from muybridge.models.vision.picture_features import WIDTH, PictureFeatures
-from muybridge.models.weights.found import SAFE
+from muybridge.models.weights.opening import open_encoder, open_part
 
 #: What a matched pair is divided by at the start: e^2.5, as CLIP's 1/0.07 in size.
 START_TEMPERATURE = 2.5
@@ -96,8 +96,7 @@ class CLIPScorer(ImageTextScorer):
         super().__init__()
         from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
 
-        self.model: Any = CLIPModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True).eval()
-        self.model.requires_grad_(False)
+        self.model: Any = open_encoder(CLIPModel, folder)
         self.tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         settings = CLIPImageProcessor.get_image_processor_dict(str(folder), local_files_only=True)[0]
         for name in ("image_mean", "image_std"):
@@ -136,8 +135,7 @@ def open_scorer(folder: Path) -> ImageTextScorer:
     except UserError as error:
         raise UserError(f"{folder}: no readable config.json there: {error}") from error
     if config.get("_class_name") == "DualEncoder":
-        network = DualEncoder.from_pretrained(str(folder), **SAFE, torch_dtype=torch.float32)
-        return SmallScorer(network)
+        return SmallScorer(open_part(DualEncoder, folder))
     if config.get("model_type") == "clip":
         return CLIPScorer(folder)
     raise UserError(f"{folder}: neither a scorer of muybridge nor a CLIP model of transformers")

@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate, pad
 from muybridge.errors import UserError, nearest
 from muybridge.files import ZOO
 from muybridge.models.vision.optical_flow import flow_between, warp
-from muybridge.models.weights.found import SAFE
+from muybridge.models.weights.opening import open_part
 
 Interpolator = Callable[[Tensor, Tensor], Tensor]
 SCALES = (4, 2, 1)
@@ -140,9 +140,7 @@ def load_rife(file: Path, allow_pickle: bool = False) -> FrameInterpolation:
 
 @lru_cache(maxsize=2)
 def _learned(folder: Path) -> FrameInterpolation:
-    made = FrameInterpolation.from_pretrained(str(folder), **SAFE, torch_dtype=torch.float32)
-    network: FrameInterpolation = made.eval().requires_grad_(False)
-    return network
+    return open_part(FrameInterpolation, folder).requires_grad_(False)
 
 
 #: The bundled interpolator, inside the package.

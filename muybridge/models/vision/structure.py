@@ -24,7 +24,8 @@ from torch.nn.functional import interpolate, max_pool2d, relu
 from muybridge.errors import Notice, UserError, nearest
 from muybridge.files import ZOO, whole_file
 from muybridge.models.vision.depth_net import DepthNet
-from muybridge.models.weights.found import SAFE, feed_file
+from muybridge.models.weights.found import feed_file
+from muybridge.models.weights.opening import open_encoder, open_part
 from muybridge.models.weights.packaged import package_folder, verify
 
 Array = np.ndarray
@@ -144,7 +145,7 @@ class Depth:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-        self.network = AutoModelForDepthEstimation.from_pretrained(str(folder), **SAFE).eval()
+        self.network = open_encoder(AutoModelForDepthEstimation, folder)
         self.processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
         self.identity = f"depth/{_digest(folder)}"
 
@@ -167,9 +168,7 @@ BUNDLED_DEPTH = ZOO / "depth"
 
 @lru_cache(maxsize=1)
 def _bundled_depth() -> DepthNet:
-    made = DepthNet.from_pretrained(str(BUNDLED_DEPTH), **SAFE, torch_dtype=torch.float32)
-    network: DepthNet = made.eval().requires_grad_(False)
-    return network
+    return open_part(DepthNet, BUNDLED_DEPTH).requires_grad_(False)
 
 
 def _digest(folder: Path) -> str:

@@ -99,6 +99,24 @@ def open_encoder(kind: Any, folder: Path, **how: Any) -> Any:
     return settle(opened).eval().requires_grad_(False)
 
 
+def open_part(kind: type[N], folder: Path) -> N:
+    """A small network from its folder by diffusers' own loader, float32, whole, for sampling: for classes that compute
+    tables when they are made, and for networks that go on training.
+
+    Raises:
+        UserError: as `open_encoder`.
+    """
+    try:
+        opened, found = kind.from_pretrained(  # type: ignore[attr-defined]
+            str(folder), **SAFE, torch_dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
+        raise UserError(f"{folder}: it cannot be opened: {error}") from error
+    _check_none_left(folder, sorted(found["missing_keys"]))
+    made: N = opened.eval()
+    return made
+
+
 def cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Turn a network's weights into another type, in place.
 

@@ -19,7 +19,7 @@ from muybridge.models.latent.space import LatentSpace
 from muybridge.models.text.prior import ContentPrior
 from muybridge.models.text.scorers import ImageTextScorer
 from muybridge.models.vision.structure_level import LEVELS, coarsened, level_channels
-from muybridge.models.weights.found import SAFE
+from muybridge.models.weights.opening import open_part
 from muybridge.nn.text_conditioning import TextCondition
 from muybridge.pipelines.base import split_options
 from muybridge.pipelines.latents import LatentSpacePipeline
@@ -101,8 +101,7 @@ class Gen1Pipeline(LatentSpacePipeline):
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
         """Open what `muybridge train` wrote: the network, and by name the autoencoder, the scorer and the prior."""
         network, vae, scorer, settings = opened_parts(folder, dtype)
-        where = str(find_part(settings["prior"]))
-        prior = ContentPrior.from_pretrained(where, **SAFE, torch_dtype=torch.float32).eval()
+        prior = open_part(ContentPrior, find_part(settings["prior"]))
         return cls(
             network, vae, settings["scheduler"], scorer, prior, settings["sampling"], settings.get("structure", "depth")
         )
