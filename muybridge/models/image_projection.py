@@ -29,10 +29,13 @@ class ImageProjection(ModelMixin, ConfigMixin):
         hidden: of the layers.
         tokens: how many it says.
         token_dim: of the text encoder's states.
+        text_encoder: whose states they are; training writes it, "" where it is not known.
     """
 
     @register_to_config
-    def __init__(self, width: int = 256, hidden: int = 512, tokens: int = 8, token_dim: int = 384):
+    def __init__(
+        self, width: int = 256, hidden: int = 512, tokens: int = 8, token_dim: int = 384, text_encoder: str = ""
+    ):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(),

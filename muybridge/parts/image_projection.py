@@ -14,6 +14,7 @@ from muybridge.errors import UserError
 from muybridge.learning.contract import Losses, TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.library.catalogue import find_part
+from muybridge.models import built
 from muybridge.models.image_projection import ImageProjection, first_and_last
 from muybridge.models.text.encoder import TextConfig
 from muybridge.models.text.prior import ContentPrior, drawn, open_prior
@@ -46,6 +47,10 @@ class ImageProjectionTraining(ContentPriorTraining):
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any] | None, text: TextConfig | None):
         super().__init__(model, objective, text)
         self.prior_name = str(self.model_config.pop("prior", ""))
+
+    def build(self) -> nn.Module:
+        made: nn.Module = built(self.network_class, {**self.model_config, "text_encoder": self.text.encoder})
+        return made
 
     @cached_property
     def prior(self) -> ContentPrior | None:

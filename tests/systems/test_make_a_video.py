@@ -214,6 +214,10 @@ def test_an_embedding_in_the_words_of_the_picture_model(trained, tmp_path):
     with pytest.raises(UserError, match="tokens of 100 values, the picture model's attention takes 384"):
         narrow = MakeAVideo({**recipe.model, "projection": str(tmp_path / "narrow")}, recipe.diffusion, None)
         narrow.telling(narrow.build())
+    randomise(ImageProjection(tokens=2, text_encoder="other")).save_pretrained(tmp_path / "other")
+    with pytest.raises(UserError, match="says the states of other, the picture model reads those of all-MiniLM-L6-v2"):
+        other = MakeAVideo({**recipe.model, "projection": str(tmp_path / "other")}, recipe.diffusion, None)
+        other.telling(other.build())
 
 
 def overfitted(trainer, steps=40, rate=1e-2):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.library.catalogue import find_model, find_part
+from muybridge.library.index import SETTINGS, settings_of
 from muybridge.library.parts import load_picture_unet, scheduler_of
 from muybridge.models.image_projection import open_projection
 from muybridge.models.inflated_unet import InflatedUNet
@@ -42,12 +43,13 @@ class TokenTelling(nn.Module):
     Args:
         network: a picture network, or one behind temporal layers.
         projection: a bundled image projection, or its folder; "" for none.
+        encoder: the text encoder that the picture network reads; "" where it is not known.
 
     Raises:
-        UserError: a projection to tokens of another width.
+        UserError: a projection to tokens of another width, or to the states of another encoder.
     """
 
-    def __init__(self, network: nn.Module, projection: str = ""):
+    def __init__(self, network: nn.Module, projection: str = "", encoder: str = ""):
         super().__init__()
         config: Any = getattr(network, "image", network).config
         self.width = int(config.cross_attention_dim)
@@ -56,6 +58,12 @@ class TokenTelling(nn.Module):
             raise UserError(
                 f"model.projection: {projection} says tokens of {self.projection.config.token_dim} values, the picture "
                 f"model's attention takes {self.width}; train one with its text encoder"
+            )
+        said = self.projection.config.text_encoder if self.projection is not None else ""
+        if said and encoder and said != encoder:
+            raise UserError(
+                f"model.projection: {projection} says the states of {said}, the picture model reads those of "
+                f"{encoder}; train one with its text encoder"
             )
 
     def forward(self, embedding: Tensor, kept: Tensor) -> tuple[Tensor, None]:
@@ -103,7 +111,8 @@ class PictureModel:
         """How `network` is told embeddings."""
         if self.unclip:
             return (StableUnCLIPTelling if self.unclip == STABLE_UNCLIP else UnCLIPTelling)(self.folder)
-        return TokenTelling(network, self.projection)
+        own = settings_of(self.folder) if (self.folder / SETTINGS).is_file() else {}
+        return TokenTelling(network, self.projection, str(own.get("text_encoder", "")))
 
     def prior(self, named: str) -> Any:
         """The prior that is named, or an unCLIP folder's own; None where there is neither."""
