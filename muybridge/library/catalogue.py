@@ -11,7 +11,7 @@ from typing import Any
 from muybridge.errors import UserError, nearest
 from muybridge.files import RECORD, ZOO, read_mapping
 from muybridge.library.converted import folder_of, is_single_file
-from muybridge.library.index import CONFIG, INDEX, PICTURE_UNET, SETTINGS, index_of, settings_of
+from muybridge.library.index import CONFIG, INDEX, PICTURE_UNET, SAMPLING, SETTINGS, changed_sampling, index_of, settings_of
 from muybridge.library.presets import preset_of
 from muybridge.models.weights.adapters.option import PEFT_FILE
 from muybridge.models.weights.adapters.option import split_lora as split_lora
@@ -21,7 +21,7 @@ from muybridge.models.weights.packaged import VOCABULARY
 #: What benchmarks measured of a bundled model lies beside it, and is no part of it.
 FIGURES = "figures.json"
 #: What says something of a model and changes nothing of what it draws.
-SAID = (FIGURES, RECORD, VOCABULARY)
+SAID = (FIGURES, RECORD, VOCABULARY, SAMPLING)
 DEFAULT_MODEL = "emoji-video"
 #: A LoRA's file name, as diffusers has it.
 LORA = "pytorch_lora_weights.safetensors"
@@ -74,7 +74,7 @@ def sampling_of(folder: Path) -> dict[str, Any]:
     one = {"num_frames": 1, **_preset(folder)} if picture else {}
     if (folder / SETTINGS).is_file():
         return {**one, **settings_of(folder).get("sampling", {})}
-    return {**one, **index.get("sampling", {})}
+    return {**one, **index.get("sampling", {}), **changed_sampling(folder)}
 
 
 def _preset(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from muybridge.errors import UserError
 from muybridge.files import read_mapping, write_json
 
 INDEX, SETTINGS, CONFIG = "model_index.json", "muybridge.json", "config.json"
+#: How a model is sampled by default, over what SETTINGS says: it may change while the model stays the same, since every
+#: video's record keeps its own settings.
+SAMPLING = "sampling.json"
 #: A network's place in an index: the module and the class it is opened with.
 INFLATED_UNET = ["muybridge.models.inflated_unet", "InflatedUNet"]
 PICTURE_UNET = ["diffusers", "UNet2DConditionModel"]
@@ -26,7 +29,8 @@ def index_of(folder: Path) -> dict[str, Any]:
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """What our pipelines need beside diffusers' files; empty where nothing is kept.
+    """What our pipelines need beside diffusers' files, with the model's sampling.json where it has one; empty where
+    nothing is kept.
 
     Raises:
         UserError: unreadable, or `sampling` in it is no mapping.
@@ -34,7 +38,13 @@ def settings_of(folder: Path) -> dict[str, Any]:
     found = read_mapping(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
     if not isinstance(found.get("sampling", {}), dict):
         raise UserError(f"{folder / SETTINGS}: sampling must be keys and values, got {found['sampling']!r}")
-    return found
+    changed = changed_sampling(folder)
+    return {**found, "sampling": {**found.get("sampling", {}), **changed}} if changed else found
+
+
+def changed_sampling(folder: Path) -> dict[str, Any]:
+    """What a model's sampling.json says; empty where it has none."""
+    return read_mapping(folder / SAMPLING) if (folder / SAMPLING).is_file() else {}
 
 
 def write_index(folder: Path, class_name: str, **parts: list[Any]) -> None:

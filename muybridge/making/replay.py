@@ -7,6 +7,8 @@ from typing import Any
 
 from muybridge.configuration import from_mapping
 from muybridge.errors import UserError, nearest
+from muybridge.library.catalogue import find_model
+from muybridge.library.index import changed_sampling
 from muybridge.making.base import Cache, Made, Making, Read, Run, open_pipeline
 from muybridge.making.continued import Extend, Interpolate, UpsampleFps
 from muybridge.making.controlled import Control
@@ -78,7 +80,10 @@ def replay(
             raise UserError(f"{entry['file']} has changed since this video was made with it")
     for entry in record.get("lora", []):
         pipeline.merge_again(entry)
-    run = Run(pipeline, name, record["seed"], record["given"], record.get("source", ""), read, cache)
+    # the model's default may have changed since then; what ran is in the record
+    then = {key: record["sampling"][key] for key in changed_sampling(find_model(name)) if key in record["sampling"]}
+    given = {**{key: value for key, value in then.items() if key in making.reads}, **record["given"]}
+    run = Run(pipeline, name, record["seed"], given, record.get("source", ""), read, cache)
     run.source_sha256 = record.get("source_sha256", "")
     run.source_mean = record.get("source_mean", False)
     if watching is not None:

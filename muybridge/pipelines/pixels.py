@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from muybridge.diffusion.schedule import schedule_from_name
 from muybridge.diffusion.tables import sampling_grid
 from muybridge.errors import UserError
-from muybridge.library.index import index_of
+from muybridge.library.index import changed_sampling, index_of
 from muybridge.models.weights.opening import open_network
 from muybridge.pipelines.base import VideoPipeline
 from muybridge.pipelines.settings import SamplingConfig
@@ -53,12 +53,14 @@ class TextToVideoPipeline(ToldLogSNR, VideoPipeline):
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> Self:
         """Open what `save_pretrained` wrote."""
-        module, name = index_of(folder)["network"]
+        index = index_of(folder)
+        module, name = index["network"]
         found = getattr(importlib.import_module(module), name, None)
         if not isinstance(found, type):
             raise UserError(f"{folder}: component network is a {module}.{name}; expected a network of muybridge")
         network: nn.Module = open_network(found, folder / "network", dtype)
-        options = {"torch_dtype": torch.float32, "local_files_only": True}
+        sampling = {**index.get("sampling", {}), **changed_sampling(folder)}
+        options = {"torch_dtype": torch.float32, "local_files_only": True, "sampling": sampling}
         return cls.from_pretrained(str(folder), network=network, **options)
 
     @property

@@ -276,6 +276,20 @@ def test_replay_makes_the_same_frames(saved):
         replay({**made.record, "model_hash": "0" * 16}, None)
 
 
+def test_a_default_may_change_and_old_videos_stay_replayable(saved):
+    """sampling.json says how a model is sampled where nobody asks; it is no part of the model's hash."""
+    made = Generate(prompt=PROMPTS[0]).make(Run(load_pipeline(str(saved)), str(saved), 4, {"num_inference_steps": 3}))
+    before = model_hash(saved)
+    (saved / "sampling.json").write_text(json.dumps({"num_inference_steps": 2, "sampler": "dpmpp_2m"}))
+    assert model_hash(saved) == before
+    settings = load_pipeline(str(saved)).settings()
+    assert (settings.num_inference_steps, settings.sampler) == (2, "dpmpp_2m")
+    assert frames_hash(replay(made.record, None, device="cpu").frames) == made.record["frames_sha256"]
+    (saved / "sampling.json").write_text("[2]")
+    with pytest.raises(UserError, match="sampling.json"):
+        load_pipeline(str(saved))
+
+
 def broken(saved, what):
     weights = saved / "network" / "diffusion_pytorch_model.safetensors"
     if what == "missing":
