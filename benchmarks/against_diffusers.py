@@ -1,7 +1,7 @@
 """Our pipelines against diffusers' in turn, each run in a process of its own: `python -m benchmarks.against_diffusers`
 for AnimateDiff.
 
-emoji-video (16 frames of 64x64, its own 20 steps; as it comes, guided in every step, and in bf16) against diffusers'
+emoji-video (16 frames of 64x64, 20 steps; as it comes, guided in every step, and in bf16) against diffusers'
 AnimateDiffPipeline of the same U-Net widths with random weights and a text encoder of the same size, as many steps.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.emoji import TWENTY
 from muybridge.library.catalogue import find_model, sampling_of
 from muybridge.library.parts import load_picture_unet
 from muybridge.opening.sampling import load_pipeline
@@ -102,11 +103,11 @@ def stable_diffusion_folder(
 def one_clip(whose: str, folder: Path, repeats: int = 3) -> dict[str, float]:
     """A warm clip of 16 frames: seconds, peak memory of the process, network calls."""
     torch.set_num_threads(2)
-    settings = SamplingConfig(**sampling_of(find_model("emoji-video")))
+    settings = SamplingConfig(**{**sampling_of(find_model("emoji-video")), **TWENTY})
     calls = [0]
     if whose.startswith("ours"):
         video: Any = load_pipeline("emoji-video", precision="bf16" if whose.endswith("bf16") else "fp32")
-        options = {"guidance_start": 0.0, "guidance_end": 1.0} if "throughout" in whose else {}
+        options = {**TWENTY, **({"guidance_start": 0.0, "guidance_end": 1.0} if "throughout" in whose else {})}
         forward = video.network.forward
         video.network.forward = lambda *a, **k: (calls.__setitem__(0, calls[0] + 1), forward(*a, **k))[1]
 

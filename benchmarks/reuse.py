@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.against_diffusers import stable_diffusion_folder
+from benchmarks.emoji import TWENTY
 from muybridge.opening.sampling import load_pipeline
 
 RESULTS = Path(__file__).with_name("reuse.json")
@@ -97,7 +98,7 @@ def main() -> None:
     figures: dict[str, dict[str, Any]] = {"emoji-video": {}, "SD 1.5 widths": {}}
     video = load_pipeline("emoji-video", "cpu")
     video(PROMPTS[0], seed=0)
-    made = in_turn(video, arguments.shares, PROMPTS)
+    made = in_turn(video, arguments.shares, PROMPTS, **TWENTY)
     for share in arguments.shares:
         faster, videos = made[share]
         figures["emoji-video"][str(share)] = {"times as fast": faster, **distances(made[0.0][1], videos)}

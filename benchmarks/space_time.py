@@ -25,6 +25,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from benchmarks.against_diffusers import peak
+from benchmarks.emoji import TWENTY
 from benchmarks.picture_to_video import clips_of
 from benchmarks.world_vdm import RECIPE
 from muybridge.data.registry import make_source
@@ -277,7 +278,7 @@ def phase(model: str, count: int) -> dict[str, Any]:
     one = [base(c, seed=i).frames[0] for i, c in enumerate(captions)]
     other = []
     for i, caption in enumerate(captions):
-        latents = keys(caption, seed=i, num_frames=13, output="latents").samples
+        latents = keys(caption, seed=i, num_frames=13, output="latents", **TWENTY).samples
         made = filling.to_pixels(interpolate_latents(filling, latents, caption, i))
         other.append(to_uint8(made)[0][:48])
     named = {"one pass": one, "key frames and frames between": other, "real loops": clips}

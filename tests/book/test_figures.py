@@ -49,6 +49,15 @@ KEPT = [
             "one pass", "key frames and frames between", "real loops")]),
     ("space_time", "docs/systems/lumiere.md", "The start of the resampling", [
         ("3f", f"start/{kind}/step {step}") for kind in ("identity", "random") for step in (0, 60)]),
+    ("space_time", "docs/systems/make-a-video.md", "Motion from frame to frame falls", [
+        ("2f", f"rates/frame difference/{fps}") for fps in (2, 4, 8, 15, 30)]),
+    ("space_time", "docs/systems/make-a-video.md", "Frame interpolation is worse", [
+        ("4f", f"between/{what}/{how}") for how in ("network", "linear blend")
+        for what in ("sharp moving things", "sharp moving things, the half that moves more", "loops")]),
+    ("space_time", "docs/systems/make-a-video.md", "Super-resolution, 12 clips", [
+        ("2f", f"super_resolution/against the enlarged, and against the true one/{name}/0") for name in (
+            "with time", "the same network, every frame alone", "pictures' network, own noise",
+            "pictures' network, one noise")]),
     ("camera", CAMERA, "| nothing |", [
         ("3f", "without it/drift to the right, of the width"), ("2f", "without it/area, last frame over first")]),
     ("camera", CAMERA, "| all layers |", [
@@ -75,7 +84,7 @@ def test_a_figure_is_the_one_that_was_measured(kept, page, part, values):
     lines = [piece for piece in pieces if part in piece]
     assert len(lines) == 1, (part, lines)
     for form, keys in values:
-        value = reduce(lambda inner, key: inner[key], keys.split("/"), found)
+        value = reduce(lambda inner, key: inner[int(key) if isinstance(inner, list) else key], keys.split("/"), found)
         assert shown(value, form) in lines[0], (keys, shown(value, form), lines[0])
 
 
