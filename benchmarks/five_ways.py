@@ -25,6 +25,7 @@ from muybridge.training.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
 PAGE, RESULTS = ROOT / "docs" / "five-ways.md", Path(__file__).with_name("five_ways.json")
+TEXT = Path(__file__).with_name("five_ways.md")
 PICTURE = ROOT / "docs" / "pictures" / "five-ways.gif"
 RECIPE = ROOT / "recipes" / "emoji-video.yaml"
 #: System -> the bundled model of it.
@@ -56,8 +57,8 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
 
 
 def page_with(figures: dict[str, dict[str, Any]]) -> str:
-    """The page, its table that of the figures."""
-    text = PAGE.read_text(encoding="utf-8")
+    """The page: the text of five_ways.md with the table of the figures."""
+    text = TEXT.read_text(encoding="utf-8")
     before, behind = text.split(BEGIN)[0], text.split(END)[1]
     return f"{before}{BEGIN}\n\n{table(figures)}\n\n{END}{behind}"
 

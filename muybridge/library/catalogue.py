@@ -11,7 +11,16 @@ from typing import Any
 from muybridge.errors import UserError, nearest
 from muybridge.files import RECORD, ZOO, read_mapping
 from muybridge.library.converted import folder_of, is_single_file
-from muybridge.library.index import CONFIG, INDEX, PICTURE_UNET, SAMPLING, SETTINGS, changed_sampling, index_of, settings_of
+from muybridge.library.index import (
+    CONFIG,
+    INDEX,
+    PICTURE_UNET,
+    SAMPLING,
+    SETTINGS,
+    changed_sampling,
+    index_of,
+    settings_of,
+)
 from muybridge.library.presets import preset_of
 from muybridge.models.weights.adapters.option import PEFT_FILE
 from muybridge.models.weights.adapters.option import split_lora as split_lora
