@@ -5,11 +5,13 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from muybridge.data.world import WorldConfig, WorldSource
 from muybridge.errors import UserError
 from muybridge.models.vision import structure
 from muybridge.models.vision.structure import control_pictures, estimator_named, per_clip, structure_of
+from muybridge.models.weights.found import ENCODER_WEIGHTS as WEIGHTS
 from tests.conftest import randomise
 
 
@@ -66,8 +68,17 @@ def test_a_users_depth_model_opens(tmp_path):
     randomise(DPTForDepthEstimation(config), 0.2).save_pretrained(tmp_path)
     DPTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     depth = structure.Depth(tmp_path)
-    found = depth(np.random.default_rng(0).integers(0, 255, (2, 20, 30, 3), dtype=np.uint8))
+    frames = np.random.default_rng(0).integers(0, 255, (2, 20, 30, 3), dtype=np.uint8)
+    found = depth(frames)
     assert found.shape == (2, 20, 30) and found.max() == 1
+    weights = load_file(tmp_path / WEIGHTS)
+    published = {k: v for k, v in weights.items() if "fusion_stage.layers.0.residual_layer1." not in k}
+    assert len(published) < len(weights)
+    save_file(published, tmp_path / WEIGHTS, metadata={"format": "pt"})
+    assert np.array_equal(structure.Depth(tmp_path)(frames), found)  # what published files lack is never read
+    save_file({k: v for k, v in weights.items() if "head.0.weight" not in k}, tmp_path / WEIGHTS, {"format": "pt"})
+    with pytest.raises(UserError, match="missing from its weights, the first is head"):
+        structure.Depth(tmp_path)
     assert depth.identity != estimator_named("depth").identity
     with pytest.raises(UserError, match=r"config\.json"):
         structure.Depth(tmp_path / "nowhere")

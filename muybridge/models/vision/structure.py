@@ -127,6 +127,10 @@ def per_clip(depth: Array) -> Array:
     return ((depth - low) / (high - low) if high - low > 1e-6 else np.zeros_like(depth)).astype(np.float32)
 
 
+#: Of DPT: what would join the first stage with one before it. Published files lack it.
+UNREAD = ("neck.fusion_stage.layers.0.residual_layer1.",)
+
+
 class Depth:
     """Inverse depth (near is bright), by our small network or a user's MiDaS/DPT folder of transformers.
 
@@ -145,7 +149,7 @@ class Depth:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-        self.network = open_encoder(AutoModelForDepthEstimation, folder)
+        self.network = open_encoder(AutoModelForDepthEstimation, folder, UNREAD)
         self.processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
         self.identity = f"depth/{_digest(folder)}"
 

@@ -79,10 +79,11 @@ def stored_type(folder: Path, name: str = WEIGHTS) -> torch.dtype:
     return half_of(TYPES.get(kind, torch.float32) for kind in found)
 
 
-def open_encoder(kind: Any, folder: Path, **how: Any) -> Any:
+def open_encoder(kind: Any, folder: Path, unread: tuple[str, ...] = (), **how: Any) -> Any:
     """An encoder's folder as a class of transformers', whole, frozen, computing in float32 (nn.resting).
 
     Args:
+        unread: beginnings of names of tensors that its class has and never reads; files may lack them.
         how: further options of its `from_pretrained`.
 
     Raises:
@@ -95,7 +96,7 @@ def open_encoder(kind: Any, folder: Path, **how: Any) -> Any:
         raise
     except Exception as error:  # transformers and safetensors raise many kinds for damaged files
         raise UserError(f"{folder}: it cannot be opened: {error}") from error
-    _check_none_left(folder, sorted(found["missing_keys"]))
+    _check_none_left(folder, sorted(name for name in found["missing_keys"] if not name.startswith(unread)))
     return settle(opened).eval().requires_grad_(False)
 
 
