@@ -81,7 +81,8 @@ def shortened(recipe: dict[str, Any]) -> dict[str, Any]:
         small["diffusion"] = {**recipe["diffusion"], "num_frames": 4}
         small["data"] = {**recipe["data"], "num_frames": 16}
     elif recipe["diffusion"].get("stage") == "between":
-        return {**recipe, "data": {**recipe["data"], "num_frames": 16}}
+        parts = [{**part, "num_frames": 16} for part in recipe["data"]["of"]]
+        return {**recipe, "data": {**recipe["data"], "of": parts}}
     elif recipe["system"] == "lumiere":
         small["data"] = {**recipe["data"], "num_frames": 4}
     return small

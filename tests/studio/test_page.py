@@ -192,7 +192,7 @@ def wrong_input_is_answered_as_on_the_command_line(reader, allowed, settings, op
     reader.until("told-generate", "error")
     shown = reader.text("told-generate").strip()
     if "2.5" in options:  # typer draws a box around it
-        assert "'--steps'" in shown and "integer" in shown and "valid integer" in told.output
+        assert "'--steps'" in shown and "valid int" in shown and "valid int" in told.output
     else:
         assert shown == " ".join(told.output.split())
 

@@ -127,10 +127,6 @@ def per_clip(depth: Array) -> Array:
     return ((depth - low) / (high - low) if high - low > 1e-6 else np.zeros_like(depth)).astype(np.float32)
 
 
-#: Of DPT: what would join the first stage with one before it. Published files lack it.
-UNREAD = ("neck.fusion_stage.layers.0.residual_layer1.",)
-
-
 class Depth:
     """Inverse depth (near is bright), by our small network or a user's MiDaS/DPT folder of transformers.
 
@@ -149,7 +145,9 @@ class Depth:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-        self.network = open_encoder(AutoModelForDepthEstimation, folder, UNREAD)
+        # DPT's first stage has no stage before it: published files lack what would join them
+        unread = ("neck.fusion_stage.layers.0.residual_layer1.",)
+        self.network = open_encoder(AutoModelForDepthEstimation, folder, unread)
         self.processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
         self.identity = f"depth/{_digest(folder)}"
 
