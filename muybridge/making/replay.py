@@ -81,8 +81,9 @@ def replay(
     for entry in record.get("lora", []):
         pipeline.merge_again(entry)
     # the model's default may have changed since then; what ran is in the record
-    then = {key: record["sampling"][key] for key in changed_sampling(find_model(name)) if key in record["sampling"]}
-    given = {**{key: value for key, value in then.items() if key in making.reads}, **record["given"]}
+    ran, changed = record["sampling"], changed_sampling(find_model(name))
+    then = {key: ran[key] for key in changed if key in ran and key in making.reads}
+    given = {**then, **record["given"]}
     run = Run(pipeline, name, record["seed"], given, record.get("source", ""), read, cache)
     run.source_sha256 = record.get("source_sha256", "")
     run.source_mean = record.get("source_mean", False)

@@ -14,7 +14,6 @@ from muybridge.errors import UserError
 from muybridge.learning.contract import Losses, TrainingBatch
 from muybridge.learning.draws import Draws
 from muybridge.library.catalogue import find_part
-from muybridge.models import built
 from muybridge.models.image_projection import ImageProjection, first_and_last
 from muybridge.models.text.encoder import TextConfig
 from muybridge.models.text.prior import ContentPrior, drawn, open_prior
@@ -47,28 +46,20 @@ class ImageProjectionTraining(ContentPriorTraining):
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any] | None, text: TextConfig | None):
         super().__init__(model, objective, text)
         self.prior_name = str(self.model_config.pop("prior", ""))
-
-    def build(self) -> nn.Module:
-        made: nn.Module = built(self.network_class, {**self.model_config, "text_encoder": self.text.encoder})
-        return made
+        self.model_config.setdefault("text_encoder", self.text.encoder)
 
     @cached_property
     def prior(self) -> ContentPrior | None:
         """What answers captions, frozen.
 
         Raises:
-            UserError: another model, a prior that reads words one by one, or one for another scorer.
+            UserError: another model, or a prior that reads words one by one.
         """
         if not self.prior_name:
             return None
         found = open_prior(find_part(self.prior_name))
         if not isinstance(found, ContentPrior):
             raise UserError(f"model.prior: {self.prior_name} reads words one by one; expected a `content_prior`")
-        width = self.model_config.get("width", 256)
-        if found.config.width != width:
-            raise UserError(
-                f"model.prior: {self.prior_name} answers with {found.config.width} values, the projection takes {width}"
-            )
         return found.requires_grad_(False)
 
     def losses(self, model: nn.Module, batch: TrainingBatch) -> Losses:
@@ -90,12 +81,21 @@ class ImageProjectionTraining(ContentPriorTraining):
 
     @torch.no_grad()
     def answered(self, seen: Tensor, words: Tensor, batch: TrainingBatch) -> Tensor:
-        """Embeddings [B, D], some of them the prior's answers to words [B, D] instead."""
+        """Embeddings [B, D], some of them the prior's answers to words [B, D] instead.
+
+        Raises:
+            UserError: a prior for another scorer.
+        """
         prior = self.prior
         if prior is None:
             return seen
+        wanted, answers = seen.shape[1], prior.config.width
+        if answers != wanted:
+            raise UserError(
+                f"model.prior: {self.prior_name} answers with {answers} values, the projection takes {wanted}"
+            )
         prior = prior.to(seen.device)
         rows = torch.nonzero(Draws(batch, "answered").shares() < ANSWERED)[:, 0].to(seen.device)
         told, noise = words[rows].float(), Draws(batch, "prior").normal(seen.shape[1:]).to(seen.device)[rows]
-        answers = drawn(lambda z, lam: prior(z, lam.to(z), told), noise)
-        return seen.index_copy(0, rows, answers.to(seen))
+        made = drawn(lambda z, lam: prior(z, lam.to(z), told), noise)
+        return seen.index_copy(0, rows, made.to(seen))

@@ -90,13 +90,7 @@ def open_encoder(kind: Any, folder: Path, unread: tuple[str, ...] = (), **how: A
         UserError: incomplete or damaged, or tensors of other shapes than its config says.
     """
     how = {"variant": variant_of(folder, ENCODER_WEIGHTS), "dtype": stored_type(folder, ENCODER_WEIGHTS), **how}
-    try:
-        opened, found = kind.from_pretrained(str(folder), **SAFE, **how, output_loading_info=True)
-    except UserError:
-        raise
-    except Exception as error:  # transformers and safetensors raise many kinds for damaged files
-        raise UserError(f"{folder}: it cannot be opened: {error}") from error
-    _check_none_left(folder, sorted(name for name in found["missing_keys"] if not name.startswith(unread)))
+    opened = _whole(kind, folder, unread, **how)
     return settle(opened).eval().requires_grad_(False)
 
 
@@ -107,15 +101,20 @@ def open_part(kind: type[N], folder: Path) -> N:
     Raises:
         UserError: as `open_encoder`.
     """
-    try:
-        opened, found = kind.from_pretrained(  # type: ignore[attr-defined]
-            str(folder), **SAFE, torch_dtype=torch.float32, output_loading_info=True
-        )
-    except Exception as error:  # diffusers and safetensors raise many kinds for damaged files
-        raise UserError(f"{folder}: it cannot be opened: {error}") from error
-    _check_none_left(folder, sorted(found["missing_keys"]))
-    made: N = opened.eval()
+    made: N = _whole(kind, folder, torch_dtype=torch.float32).eval()
     return made
+
+
+def _whole(kind: Any, folder: Path, unread: tuple[str, ...] = (), **how: Any) -> Any:
+    """By a library's own loader, which draws what a folder lacks: refused, but for what is never read."""
+    try:
+        opened, found = kind.from_pretrained(str(folder), **SAFE, **how, output_loading_info=True)
+    except UserError:
+        raise
+    except Exception as error:  # libraries raise many kinds for damaged files
+        raise UserError(f"{folder}: it cannot be opened: {error}") from error
+    _check_none_left(folder, sorted(name for name in found["missing_keys"] if not name.startswith(unread)))
+    return opened
 
 
 def cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from muybridge.errors import UserError
 from muybridge.library.catalogue import find_model, find_part
-from muybridge.library.index import SETTINGS, settings_of
+from muybridge.library.index import settings_of
 from muybridge.library.parts import load_picture_unet, scheduler_of
 from muybridge.models.image_projection import open_projection
 from muybridge.models.inflated_unet import InflatedUNet
@@ -111,8 +111,7 @@ class PictureModel:
         """How `network` is told embeddings."""
         if self.unclip:
             return (StableUnCLIPTelling if self.unclip == STABLE_UNCLIP else UnCLIPTelling)(self.folder)
-        own = settings_of(self.folder) if (self.folder / SETTINGS).is_file() else {}
-        return TokenTelling(network, self.projection, str(own.get("text_encoder", "")))
+        return TokenTelling(network, self.projection, str(settings_of(self.folder).get("text_encoder", "")))
 
     def prior(self, named: str) -> Any:
         """The prior that is named, or an unCLIP folder's own; None where there is neither."""
